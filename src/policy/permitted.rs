@@ -1,0 +1,200 @@
+//! What a resource asks for ([`Resolved`]) and the same after the guardrails
+//! said yes ([`Permitted`]). Only [`super::permit`] makes the latter, and only
+//! the latter can be sent anywhere: there is no way round the check.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::key::{ObjectKey, ResourceKey};
+
+/// Where a Vault is and how to speak to it: a VaultConnection with the
+/// configuration's defaults filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The VaultConnection, or `None` for the configuration's own.
+    pub origin: Option<ObjectKey>,
+    /// `https://host:port`, as written.
+    pub address: String,
+    /// Where the CA certificates come from.
+    pub ca: CaSource,
+    /// Name to verify and to send as SNI instead of the address's host.
+    pub tls_server_name: Option<String>,
+    /// Accept any certificate.
+    pub skip_tls_verify: bool,
+    /// Sent with every request.
+    pub headers: BTreeMap<String, String>,
+    /// Limit for one request.
+    pub timeout: Duration,
+}
+
+/// Where the CA certificates of a connection come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CaSource {
+    /// The roots of the system that the operator runs on.
+    System,
+    /// Key `ca.crt` of a Secret; with the Secret's uid and resourceVersion as
+    /// last seen, so that a changed CA makes a new client.
+    Secret {
+        /// The Secret.
+        secret: ObjectKey,
+        /// `uid:resourceVersion`, or empty when the Secret was not seen yet.
+        revision: String,
+    },
+    /// A file in the operator's container, read when the client is built.
+    File(String),
+}
+
+/// How to log in: a VaultAuth merged with its VaultAuthGlobal and defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// The VaultAuth, or `None` for the configuration's default.
+    pub origin: Option<ObjectKey>,
+    /// Auth mount without `auth/`.
+    pub mount: String,
+    /// Vault namespace of the login.
+    pub vault_namespace: Option<String>,
+    /// Added to the body; the method's own fields win.
+    pub params: BTreeMap<String, String>,
+    /// Sent with the login only.
+    pub headers: BTreeMap<String, String>,
+    /// The method with its fields.
+    pub method: LoginMethod,
+}
+
+/// A login method and what it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoginMethod {
+    /// Vault's kubernetes auth: a token of a ServiceAccount.
+    Kubernetes {
+        /// Vault role.
+        role: String,
+        /// The account whose token is requested.
+        service_account: ObjectKey,
+        /// Audiences of the token; empty means the API server's own.
+        audiences: Vec<String>,
+        /// Life of the token in seconds, at least 600.
+        expiration_seconds: i64,
+    },
+    /// A method that is known but not served yet, by its name in manifests.
+    NotServed(String),
+}
+
+impl LoginMethod {
+    /// The name as manifests and `--allowed-auth-methods` write it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            LoginMethod::Kubernetes { .. } => "kubernetes",
+            LoginMethod::NotServed(name) => name,
+        }
+    }
+}
+
+/// A read at Vault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read {
+    /// Vault namespace of the request.
+    pub vault_namespace: Option<String>,
+    /// Mount as written in the resource.
+    pub mount: String,
+    /// Path after `/v1/`: no leading slash, not percent-encoded.
+    pub path: String,
+    /// Query parameters, such as a KV version.
+    pub query: Vec<(String, String)>,
+}
+
+/// What is to be written where, as far as guardrails look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationRequest {
+    /// The Secret.
+    pub secret: ObjectKey,
+    /// Its type; empty means Opaque.
+    pub type_: String,
+    /// Labels from the resource.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations from the resource.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Everything that a secret resource asks for, references followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The resource itself.
+    pub resource: ResourceKey,
+    /// Which Vault.
+    pub connection: Connection,
+    /// How to log in.
+    pub login: Login,
+    /// What to read.
+    pub read: Read,
+    /// What to write.
+    pub destination: DestinationRequest,
+}
+
+/// A [`Connection`] that the guardrails allow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PermittedConnection(pub(super) Connection);
+
+/// A [`Login`] that the guardrails allow, bound to its connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PermittedLogin {
+    pub(super) connection: PermittedConnection,
+    pub(super) login: Login,
+}
+
+/// A [`Resolved`] that the guardrails allow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permitted {
+    pub(super) resource: ResourceKey,
+    pub(super) login: PermittedLogin,
+    pub(super) read: Read,
+    pub(super) destination: DestinationRequest,
+}
+
+impl PermittedConnection {
+    /// The connection.
+    #[must_use]
+    pub const fn get(&self) -> &Connection {
+        &self.0
+    }
+}
+
+impl PermittedLogin {
+    /// Where the login goes.
+    #[must_use]
+    pub const fn connection(&self) -> &PermittedConnection {
+        &self.connection
+    }
+
+    /// The login.
+    #[must_use]
+    pub const fn get(&self) -> &Login {
+        &self.login
+    }
+}
+
+impl Permitted {
+    /// The resource that asked.
+    #[must_use]
+    pub const fn resource(&self) -> &ResourceKey {
+        &self.resource
+    }
+
+    /// How to log in, and where.
+    #[must_use]
+    pub const fn login(&self) -> &PermittedLogin {
+        &self.login
+    }
+
+    /// What to read.
+    #[must_use]
+    pub const fn read(&self) -> &Read {
+        &self.read
+    }
+
+    /// What to write.
+    #[must_use]
+    pub const fn destination(&self) -> &DestinationRequest {
+        &self.destination
+    }
+}
