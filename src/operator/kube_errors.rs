@@ -1,0 +1,82 @@
+//! Errors of the Kubernetes client, classified once (Kubernetes API
+//! conventions, "Response Status Kind").
+
+use kube::core::Status;
+
+use crate::problem::{FOREIGN_TEXT_LIMIT, Problem, printable};
+
+/// Classifies an error of a request that was to `what` ("apply Secret a/b").
+#[must_use]
+pub fn classify(what: impl Into<String>, error: &kube::Error) -> Problem {
+    let what = what.into();
+    match error {
+        kube::Error::Api(status) => of_status(what, status),
+        other => Problem::KubernetesUnavailable { what, why: printable(&sources(other), FOREIGN_TEXT_LIMIT) },
+    }
+}
+
+fn of_status(what: String, status: &Status) -> Problem {
+    let why = printable(&status.message, FOREIGN_TEXT_LIMIT);
+    match status.code {
+        403 if is_terminating(status) => {
+            let namespace = why.split('"').nth(3).unwrap_or_default();
+            Problem::NamespaceTerminating { namespace: namespace.to_owned() }
+        }
+        // RBAC says who cannot do what; quotas and admission rules say something else.
+        401 => Problem::KubernetesForbidden { what, why },
+        403 if why.contains(" cannot ") => Problem::KubernetesForbidden { what, why },
+        404 | 409 => Problem::Conflict { what, why },
+        422 if why.contains("metadata.uid") => Problem::Conflict { what, why },
+        429 | 500..=599 => Problem::KubernetesUnavailable { what, why },
+        _ => Problem::KubernetesRefused { what, why },
+    }
+}
+
+fn is_terminating(status: &Status) -> bool {
+    status.details.as_ref().is_some_and(|details| {
+        details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
+    })
+}
+
+/// An error with all that caused it: transports hide the reason at the end.
+fn sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(code: u16, message: &str) -> &'static str {
+        let status = Status { code, message: message.to_owned(), ..Status::default() };
+        classify("apply Secret a/b", &kube::Error::Api(Box::new(status))).reason()
+    }
+
+    #[test]
+    fn each_answer_has_its_meaning() {
+        let rbac = r#"secrets "b" is forbidden: User "system:serviceaccount:a:o" cannot patch resource "secrets" in API group "" in the namespace "a""#;
+        let quota = r#"secrets "b" is forbidden: exceeded quota: few, requested: secrets=1"#;
+        for (code, message, expected) in [
+            (403, rbac, "KubernetesForbidden"),
+            (403, quota, "KubernetesRefused"),
+            (409, "the object has been modified", "Conflict"),
+            (404, "not found", "Conflict"),
+            (422, "metadata.uid: Invalid value", "Conflict"),
+            (422, "type: field is immutable", "KubernetesRefused"),
+            (429, "too many requests", "KubernetesUnavailable"),
+            (500, "etcdserver: request timed out", "KubernetesUnavailable"),
+        ] {
+            assert_eq!(reason(code, message), expected, "{message}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Objects of the API server, cut on entry to what the view keeps.
+
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
+use kube::Resource;
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use crate::reconcile::view::{Manager, SecretMeta, WorkloadKind, WorkloadMeta};
+use crate::reconcile::{PREFIX, digest_of_managed};
+
+/// Annotation with the whole manifest, which only costs memory here.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// A Secret's metadata, cut.
+#[must_use]
+pub fn secret(object: PartialObjectMeta<Secret>) -> SecretMeta {
+    let meta = object.metadata;
+    SecretMeta {
+        uid: meta.uid.unwrap_or_default(),
+        resource_version: meta.resource_version.unwrap_or_default(),
+        created: meta.creation_timestamp.map(|time| time.0),
+        deleting: meta.deletion_timestamp.is_some(),
+        owners: meta.owner_references.into_iter().flatten().map(|owner| owner.uid).collect(),
+        states: ours(meta.annotations.unwrap_or_default()),
+        managers: meta
+            .managed_fields
+            .into_iter()
+            .flatten()
+            .map(|entry| Manager {
+                name: entry.manager.unwrap_or_default(),
+                time: entry.time.map(|time| time.0),
+                fields: entry.fields_v1.map(|fields| digest_of_managed(&fields.0)).unwrap_or_default(),
+            })
+            .collect(),
+    }
+}
+
+fn ours(annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    annotations.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect()
+}
+
+/// Drops what no decision needs from a custom resource's metadata.
+pub fn trim(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+}
+
+/// The part of a Deployment, StatefulSet or DaemonSet that restarts look at;
+/// the rest is skipped while it is read.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Workload {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: WorkloadSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct WorkloadSpec {
+    #[serde(default)]
+    paused: bool,
+    #[serde(default)]
+    template: Template,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Template {
+    #[serde(default)]
+    metadata: TemplateMeta,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct TemplateMeta {
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+impl Resource for Workload {
+    type DynamicType = ApiResource;
+    type Scope = kube::core::DynamicResourceScope;
+
+    fn kind(kind: &ApiResource) -> Cow<'_, str> {
+        DynamicObject::kind(kind)
+    }
+
+    fn group(kind: &ApiResource) -> Cow<'_, str> {
+        DynamicObject::group(kind)
+    }
+
+    fn version(kind: &ApiResource) -> Cow<'_, str> {
+        DynamicObject::version(kind)
+    }
+
+    fn plural(kind: &ApiResource) -> Cow<'_, str> {
+        DynamicObject::plural(kind)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// How the API server names a kind of workload.
+#[must_use]
+pub fn workload_resource(kind: WorkloadKind) -> ApiResource {
+    ApiResource {
+        group: "apps".to_owned(),
+        version: "v1".to_owned(),
+        api_version: "apps/v1".to_owned(),
+        kind: kind.as_str().to_owned(),
+        plural: format!("{}s", kind.as_str().to_lowercase()),
+    }
+}
+
+/// A workload, cut.
+#[must_use]
+pub fn workload(object: Workload) -> WorkloadMeta {
+    let meta = object.metadata;
+    WorkloadMeta {
+        uid: meta.uid.unwrap_or_default(),
+        resource_version: meta.resource_version.unwrap_or_default(),
+        created: meta.creation_timestamp.map(|time| time.0),
+        deleting: meta.deletion_timestamp.is_some(),
+        paused: object.spec.paused,
+        annotations: ours(meta.annotations.unwrap_or_default()),
+        template: ours(object.spec.template.metadata.annotations),
+    }
+}

@@ -1,0 +1,312 @@
+//! The engine: what a reconcile works with, and the way from a key to its
+//! pipeline. One engine serves all kinds; it holds ports, view and queue, and
+//! nothing that could not be rebuilt from the cluster.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::ports::{Clock, Cluster};
+use super::queue::{Queue, Urgency, WorkKey};
+use super::resolve::Scope;
+use super::view::{Store, View};
+use crate::config::Config;
+use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::policy::OwnIdentity;
+use crate::problem::{Problem, Retry};
+use crate::render::HashKey;
+use crate::telemetry::Metrics;
+use crate::vault::{Sessions, Vault};
+
+/// Tries after which the backoff no longer grows.
+const ATTEMPTS_LIMIT: u32 = 32;
+
+/// Waiting after a write that was refused because the view was old.
+const SOON: Duration = Duration::from_millis(200);
+
+/// What the engine remembers of a resource. All of it may be lost.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Memory {
+    /// Failed attempts in a row.
+    pub attempts: u32,
+    /// When the source was last read, and what it said of itself.
+    pub last_read: Option<Timestamp>,
+    /// Version of the source that was last read.
+    pub version: String,
+}
+
+/// How a reconcile ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Well; look again at this time, or when something changes.
+    Settled(Option<Timestamp>),
+    /// Not well; the problem says when to try again.
+    Failed(Problem),
+}
+
+/// Everything that a reconcile works with.
+pub struct Engine<C, V, K> {
+    pub(super) cluster: Rc<C>,
+    pub(super) sessions: Sessions<C, V>,
+    pub(super) clock: K,
+    pub(super) config: Config,
+    pub(super) own: OwnIdentity,
+    pub(super) key: HashKey,
+    pub(super) metrics: Rc<Metrics>,
+    pub(super) started: Timestamp,
+    pub(super) memory: RefCell<HashMap<ResourceKey, Memory>>,
+    /// Resources whose left-over finalizer was reported by this process.
+    pub(super) told_finalizer: RefCell<HashSet<ResourceKey>>,
+    /// Connections over which a request failed since they were last asked.
+    pub(super) suspects: RefCell<HashSet<ObjectKey>>,
+    /// What the watches have shown.
+    pub view: RefCell<View>,
+    /// What is to be done.
+    pub queue: Queue,
+    busy: Cell<usize>,
+}
+
+/// What an engine is made of.
+pub struct Parts<C, V, K> {
+    /// Kubernetes.
+    pub cluster: Rc<C>,
+    /// Vault, by sessions.
+    pub sessions: Sessions<C, V>,
+    /// The time.
+    pub clock: K,
+    /// The operator's configuration.
+    pub config: Config,
+    /// Who the operator is.
+    pub own: OwnIdentity,
+    /// Key of the content hashes.
+    pub key: HashKey,
+    /// Where outcomes are counted.
+    pub metrics: Rc<Metrics>,
+}
+
+impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    /// An engine with an empty view.
+    pub fn new(parts: Parts<C, V, K>) -> Self {
+        let started = parts.clock.now();
+        Self {
+            cluster: parts.cluster,
+            sessions: parts.sessions,
+            clock: parts.clock,
+            config: parts.config,
+            own: parts.own,
+            key: parts.key,
+            metrics: parts.metrics,
+            started,
+            memory: RefCell::default(),
+            told_finalizer: RefCell::default(),
+            suspects: RefCell::default(),
+            view: RefCell::default(),
+            queue: Queue::default(),
+            busy: Cell::new(0),
+        }
+    }
+
+    /// Works on keys until `stop`, several at a time, then lets those in work
+    /// end. A panic in one of them is that resource's problem alone.
+    pub async fn run(self: Rc<Self>, stop: CancellationToken)
+    where
+        C: 'static,
+        V: 'static,
+        K: 'static,
+    {
+        let mut tasks = JoinSet::new();
+        loop {
+            let room = tasks.len() < self.config.sync.max_concurrent_reconciles;
+            if let Some(key) = room.then(|| self.queue.take(self.clock.now())).flatten() {
+                let engine = Rc::clone(&self);
+                tasks.spawn_local(async move { engine.work(key).await });
+                continue;
+            }
+            let wait = self.until_next(room);
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = tasks.join_next(), if !tasks.is_empty() => {}
+                () = self.queue.changed() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    fn until_next(&self, room: bool) -> Duration {
+        const LONGEST: Duration = Duration::from_secs(60);
+        let Some(time) = self.queue.next_time().filter(|_| room) else { return LONGEST };
+        let wait = time.as_millisecond().saturating_sub(self.clock.now().as_millisecond());
+        Duration::from_millis(u64::try_from(wait).unwrap_or(0)).min(LONGEST)
+    }
+
+    /// Works on one key within the deadline and puts it back for its next time.
+    pub async fn work(&self, key: WorkKey) {
+        self.busy.set(self.busy.get() + 1);
+        let began = tokio::time::Instant::now();
+        let deadline = self.config.sync.reconcile_deadline;
+        let reconcile = AssertUnwindSafe(self.reconcile(&key)).catch_unwind();
+        let next = match tokio::time::timeout(deadline, reconcile).await {
+            Ok(Ok(next)) => next,
+            Ok(Err(_panic)) => {
+                let why = "a panic; the operator's log names the place".to_owned();
+                self.give_up(&key, Problem::Internal { why }).await
+            }
+            Err(_elapsed) => {
+                self.give_up(&key, Problem::DeadlineExceeded { after: deadline }).await
+            }
+        };
+        self.metrics.reconciled(kind_label(&key), &next, began.elapsed());
+        self.queue.done(&key);
+        self.schedule(key, next);
+        self.busy.set(self.busy.get() - 1);
+    }
+
+    /// Reports a problem that ended a reconcile from outside.
+    async fn give_up(&self, key: &WorkKey, problem: Problem) -> Next {
+        if let WorkKey::Resource(resource) = key {
+            // The same API server that was slow may be slow again.
+            let report = self.report_problem(resource, &problem);
+            let _ = tokio::time::timeout(self.config.sync.reconcile_deadline, report).await;
+        }
+        Next::Failed(problem)
+    }
+
+    async fn reconcile(&self, key: &WorkKey) -> Next {
+        match key {
+            WorkKey::Workload(workload) => self.reconcile_workload(workload).await,
+            WorkKey::Resource(resource) => match resource.kind {
+                Kind::VaultStaticSecret => self.reconcile_static(resource).await,
+                Kind::VaultConnection => self.reconcile_connection(resource).await,
+                Kind::VaultAuth => self.reconcile_auth(resource).await,
+                Kind::VaultAuthGlobal
+                | Kind::SecretTransformation
+                | Kind::VaultDynamicSecret
+                | Kind::VaultPkiSecret => self.reconcile_not_served(resource).await,
+            },
+        }
+    }
+
+    fn schedule(&self, key: WorkKey, next: Next) {
+        let now = self.clock.now();
+        let attempts = self.count_attempt(&key, &next);
+        match next {
+            Next::Settled(None) => {}
+            Next::Settled(Some(time)) => self.queue.wake_at(key, time),
+            Next::Failed(problem) => {
+                let wait = match problem.retry() {
+                    Retry::WhenChanged => return,
+                    Retry::Soon => SOON,
+                    Retry::Backoff => self.backoff(&key, attempts),
+                    Retry::NotBefore(after) => after.max(self.backoff(&key, attempts)),
+                };
+                self.queue.wake_at(key, later(now, wait));
+            }
+        }
+    }
+
+    fn count_attempt(&self, key: &WorkKey, next: &Next) -> u32 {
+        let WorkKey::Resource(resource) = key else { return 1 };
+        let mut memory = self.memory.borrow_mut();
+        let entry = memory.entry(resource.clone()).or_default();
+        entry.attempts = match next {
+            Next::Settled(_) => 0,
+            Next::Failed(_) => entry.attempts.saturating_add(1).min(ATTEMPTS_LIMIT),
+        };
+        entry.attempts
+    }
+
+    /// Exponential, half of it jitter. The jitter comes from key and attempt, so
+    /// that a simulated run repeats exactly while real resources stay apart.
+    fn backoff(&self, key: &WorkKey, attempts: u32) -> Duration {
+        let policy = &self.config.backoff;
+        let factor = 1.5_f64.powi(i32::try_from(attempts.saturating_sub(1)).unwrap_or(0));
+        let full = policy.initial_interval.mul_f64(factor).min(policy.max_interval);
+        let seed = crate::render::fingerprint([format!("{key:?}/{attempts}").as_str()]);
+        let draw = u32::from_str_radix(&seed[..8], 16).unwrap_or(0);
+        full.mul_f64(0.5 + 0.5 * f64::from(draw) / f64::from(u32::MAX))
+    }
+
+    /// Whether anything is in work: for tests that wait for quiet.
+    pub fn is_idle(&self) -> bool {
+        self.busy.get() == 0
+    }
+
+    pub(super) fn scope<'a>(&'a self, view: &'a View) -> Scope<'a> {
+        Scope {
+            view,
+            defaults: &self.config.connection,
+            operator_namespace: &self.own.namespace,
+        }
+    }
+
+    pub(super) fn remembered(&self, resource: &ResourceKey) -> Memory {
+        self.memory.borrow().get(resource).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn forget(&self, resource: &ResourceKey) {
+        self.memory.borrow_mut().remove(resource);
+    }
+
+    /// Whether the stores that references and destinations live in are complete.
+    pub(super) fn can_see(&self, stores: &[Store]) -> bool {
+        self.view.borrow().has(stores)
+    }
+
+    /// Everything that refers to a VaultAuth or VaultConnection, directly or not.
+    pub fn wake_dependents(&self, kind: Kind, urgency: Urgency) {
+        let view = self.view.borrow();
+        let wake = |kind, object: &ObjectKey| {
+            let key = ResourceKey { kind, object: object.clone() };
+            self.queue.wake(WorkKey::Resource(key), urgency);
+        };
+        if kind == Kind::VaultConnection {
+            view.auths.keys().for_each(|object| wake(Kind::VaultAuth, object));
+        }
+        view.statics.keys().for_each(|object| wake(Kind::VaultStaticSecret, object));
+    }
+
+    /// All resources: when a store became complete.
+    pub fn wake_all(&self) {
+        let view = self.view.borrow();
+        let resources = [
+            (Kind::VaultConnection, view.connections.keys().collect::<Vec<_>>()),
+            (Kind::VaultAuthGlobal, view.globals.keys().collect()),
+            (Kind::VaultAuth, view.auths.keys().collect()),
+            (Kind::SecretTransformation, view.transformations.keys().collect()),
+            (Kind::VaultStaticSecret, view.statics.keys().collect()),
+            (Kind::VaultDynamicSecret, view.dynamics.keys().collect()),
+            (Kind::VaultPkiSecret, view.pkis.keys().collect()),
+        ];
+        for (kind, objects) in resources {
+            for object in objects {
+                let key = ResourceKey { kind, object: object.clone() };
+                self.queue.wake(WorkKey::Resource(key), Urgency::Routine);
+            }
+        }
+        for workload in view.workloads.keys() {
+            if view.resources_of_workload(workload).next().is_some() {
+                self.queue.wake(WorkKey::Workload(workload.clone()), Urgency::Routine);
+            }
+        }
+    }
+}
+
+pub(super) fn later(time: Timestamp, by: Duration) -> Timestamp {
+    let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(time.as_millisecond().saturating_add(by)).unwrap_or(Timestamp::MAX)
+}
+
+const fn kind_label(key: &WorkKey) -> &'static str {
+    match key {
+        WorkKey::Resource(resource) => resource.kind.as_str(),
+        WorkKey::Workload(workload) => workload.kind.as_str(),
+    }
+}

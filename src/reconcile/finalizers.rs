@@ -1,0 +1,52 @@
+//! Finalizers that the Vault Secrets Operator left on resources that moved to
+//! us: removed where the migration Role allows it, else reported. We never add
+//! one.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::engine::Engine;
+use super::ports::{Clock, Cluster, Note};
+use crate::key::ResourceKey;
+use crate::problem::Problem;
+use crate::vault::Vault;
+
+/// The five finalizers (compatibility.md, section 11).
+const FOREIGN: [&str; 5] = [
+    "vaultauth.secrets.hashicorp.com/finalizer",
+    "vaultconnection.secrets.hashicorp.com/finalizer",
+    "vaultstaticsecret.secrets.hashicorp.com/finalizer",
+    "vaultdynamicsecret.secrets.hashicorp.com/finalizer",
+    "vaultpkisecrets.secrets.hashicorp.com/finalizer",
+];
+
+impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    pub(super) async fn drop_foreign_finalizers(
+        &self,
+        key: &ResourceKey,
+        metadata: &ObjectMeta,
+    ) -> Result<(), Problem> {
+        let all = metadata.finalizers.as_deref().unwrap_or_default();
+        let keep: Vec<String> =
+            all.iter().filter(|name| !FOREIGN.contains(&name.as_str())).cloned().collect();
+        if keep.len() == all.len() {
+            return Ok(());
+        }
+        if self.cluster.may_patch(key.kind, &key.object.namespace).await? {
+            let version = metadata.resource_version.clone().unwrap_or_default();
+            return self.cluster.set_finalizers(key, &version, &keep).await;
+        }
+        if !self.told_finalizer.borrow_mut().insert(key.clone()) {
+            return Ok(());
+        }
+        self.publish(Note {
+            about: key.clone(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+            warning: true,
+            reason: "FinalizerLeft",
+            message: "a finalizer of the Vault Secrets Operator is still on this resource and would keep it from being deleted: bind rbac/migration, or remove it by hand once that operator is gone".to_owned(),
+            action: "Migrate",
+        })
+        .await;
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! The port through which the pipeline writes to Kubernetes, and its clock. The
+//! real ones are in `operator`, the simulation brings models. One method is one
+//! request.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::view::{SecretMeta, WorkloadKey, WorkloadMeta};
+use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::problem::Problem;
+use crate::render::SecretData;
+use crate::vault::Credentials;
+
+/// The time.
+pub trait Clock {
+    /// Now, on the wall clock.
+    fn now(&self) -> Timestamp;
+}
+
+/// The owner that a destination gets when the resource creates it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Kind of the resource.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+/// Which object a write may touch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// The object must not be known: unforced, and the answer is checked.
+    Create,
+    /// Exactly this object at this version; forced, since ownership was checked.
+    Update {
+        /// Uid as seen.
+        uid: String,
+        /// resourceVersion as seen.
+        resource_version: String,
+    },
+}
+
+/// One server-side apply of a Secret.
+#[derive(Clone, Debug)]
+pub struct SecretWrite {
+    /// The Secret.
+    pub secret: ObjectKey,
+    /// Field manager.
+    pub manager: String,
+    /// What it may touch.
+    pub fence: Fence,
+    /// Type, when the write also decides that.
+    pub type_: Option<String>,
+    /// All keys that are ours.
+    pub data: SecretData,
+    /// All labels that are ours.
+    pub labels: BTreeMap<String, String>,
+    /// All annotations that are ours.
+    pub annotations: BTreeMap<String, String>,
+    /// Owner reference, when the resource owns the Secret.
+    pub owner: Option<Owner>,
+}
+
+/// One merge patch of a workload, fenced by uid and resourceVersion.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkloadPatch {
+    /// Uid as seen.
+    pub uid: String,
+    /// resourceVersion as seen.
+    pub resource_version: String,
+    /// Annotations of the workload itself.
+    pub annotations: BTreeMap<String, String>,
+    /// Annotations of the pod template; any entry here is a restart.
+    pub template: BTreeMap<String, String>,
+}
+
+/// An event to publish about a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The resource.
+    pub about: ResourceKey,
+    /// Its uid.
+    pub uid: String,
+    /// Whether it is a warning.
+    pub warning: bool,
+    /// CamelCase reason.
+    pub reason: &'static str,
+    /// The sentence.
+    pub message: String,
+    /// What was being done, CamelCase.
+    pub action: &'static str,
+}
+
+/// The requests that the pipeline makes to the API server.
+#[allow(async_fn_in_trait, reason = "static dispatch on one thread; no Send bound is wanted")]
+pub trait Cluster: Credentials {
+    /// Server-side apply of a Secret; answers with its metadata afterwards.
+    ///
+    /// # Errors
+    /// [`Problem::Conflict`] when the fence does not hold or, on a creating
+    /// apply, another manager owns a field with another value.
+    async fn apply_secret(&self, write: &SecretWrite) -> Result<SecretMeta, Problem>;
+
+    /// Live metadata of a Secret; `None` when there is none.
+    ///
+    /// # Errors
+    /// Rights and transport.
+    async fn secret_meta(&self, secret: &ObjectKey) -> Result<Option<SecretMeta>, Problem>;
+
+    /// Live data of a Secret; `None` when there is none.
+    ///
+    /// # Errors
+    /// Rights and transport.
+    async fn secret_data(&self, secret: &ObjectKey) -> Result<Option<SecretData>, Problem>;
+
+    /// Whether the custom resource with this uid is there and not being
+    /// deleted, asked live.
+    ///
+    /// # Errors
+    /// Rights and transport.
+    async fn resource_lives(&self, key: &ResourceKey, uid: &str) -> Result<bool, Problem>;
+
+    /// Merge patch of a workload; answers with what it is afterwards.
+    ///
+    /// # Errors
+    /// [`Problem::Conflict`] when the fence does not hold.
+    async fn patch_workload(
+        &self,
+        workload: &WorkloadKey,
+        patch: &WorkloadPatch,
+    ) -> Result<WorkloadMeta, Problem>;
+
+    /// Replaces the status fields that the operator owns.
+    ///
+    /// # Errors
+    /// Rights and transport; a resource that is gone is a [`Problem::Conflict`].
+    async fn apply_status(
+        &self,
+        key: &ResourceKey,
+        status: &serde_json::Value,
+    ) -> Result<(), Problem>;
+
+    /// Publishes an event.
+    ///
+    /// # Errors
+    /// Rights and transport.
+    async fn publish(&self, note: &Note) -> Result<(), Problem>;
+
+    /// Whether the Role allows to patch this kind (the migration Role does).
+    ///
+    /// # Errors
+    /// Transport.
+    async fn may_patch(&self, kind: Kind, namespace: &str) -> Result<bool, Problem>;
+
+    /// Removes one finalizer, fenced by the resourceVersion; all others stay.
+    ///
+    /// # Errors
+    /// Rights and transport; a changed resource is a [`Problem::Conflict`].
+    async fn set_finalizers(
+        &self,
+        key: &ResourceKey,
+        resource_version: &str,
+        finalizers: &[String],
+    ) -> Result<(), Problem>;
+}

@@ -1,0 +1,198 @@
+//! One bounded queue of keys: each key at most once, ready ones ordered by
+//! urgency, later ones by time, never the same key twice at a time. Single
+//! threaded; holds no business state, so losing it loses nothing.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use super::view::WorkloadKey;
+use crate::key::ResourceKey;
+
+/// What can be worked on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WorkKey {
+    /// A custom resource.
+    Resource(ResourceKey),
+    /// A workload that may have to restart.
+    Workload(WorkloadKey),
+}
+
+/// What goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Somebody waits: a new or edited resource, a missing or edited Secret.
+    Now,
+    /// Periodic work.
+    Routine,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    ready: BTreeSet<(Urgency, u64, WorkKey)>,
+    ready_as: HashMap<WorkKey, (Urgency, u64)>,
+    later: BTreeMap<(Timestamp, WorkKey), ()>,
+    later_as: HashMap<WorkKey, Timestamp>,
+    running: HashSet<WorkKey>,
+    again: HashMap<WorkKey, Urgency>,
+    sequence: u64,
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub struct Queue {
+    inner: RefCell<Inner>,
+    changed: Notify,
+}
+
+impl Queue {
+    /// Asks for work on `key` as soon as possible. While it is being worked on,
+    /// it is noted and comes again afterwards.
+    pub fn wake(&self, key: WorkKey, urgency: Urgency) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.running.contains(&key) {
+            let noted = inner.again.entry(key).or_insert(urgency);
+            *noted = urgency.min(*noted);
+            return;
+        }
+        inner.make_ready(key, urgency);
+        self.changed.notify_one();
+    }
+
+    /// Asks for work on `key` at `time`, unless it is due earlier.
+    pub fn wake_at(&self, key: WorkKey, time: Timestamp) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.ready_as.contains_key(&key) || inner.later_as.get(&key).is_some_and(|at| *at <= time) {
+            return;
+        }
+        inner.drop_later(&key);
+        inner.later.insert((time, key.clone()), ());
+        inner.later_as.insert(key, time);
+        self.changed.notify_one();
+    }
+
+    /// Takes the most urgent key that is ready at `now`; it then counts as
+    /// being worked on until [`Queue::done`].
+    pub fn take(&self, now: Timestamp) -> Option<WorkKey> {
+        let mut inner = self.inner.borrow_mut();
+        while let Some(((time, _), ())) = inner.later.first_key_value() {
+            if *time > now {
+                break;
+            }
+            let Some(((_, key), ())) = inner.later.pop_first() else { break };
+            inner.later_as.remove(&key);
+            inner.make_ready(key, Urgency::Routine);
+        }
+        let (_, _, key) = inner.ready.pop_first()?;
+        inner.ready_as.remove(&key);
+        inner.running.insert(key.clone());
+        Some(key)
+    }
+
+    /// Work on `key` ended.
+    pub fn done(&self, key: &WorkKey) {
+        let mut inner = self.inner.borrow_mut();
+        inner.running.remove(key);
+        if let Some(urgency) = inner.again.remove(key) {
+            inner.make_ready(key.clone(), urgency);
+            self.changed.notify_one();
+        }
+    }
+
+    /// When the next key becomes ready by itself.
+    pub fn next_time(&self) -> Option<Timestamp> {
+        self.inner.borrow().later.first_key_value().map(|((time, _), ())| *time)
+    }
+
+    /// Waits until something was added.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Keys that are ready and those that wait for their time.
+    pub fn lengths(&self) -> (usize, usize) {
+        let inner = self.inner.borrow();
+        (inner.ready.len(), inner.later.len())
+    }
+}
+
+impl Inner {
+    fn make_ready(&mut self, key: WorkKey, urgency: Urgency) {
+        self.drop_later(&key);
+        if let Some((known, sequence)) = self.ready_as.get(&key).copied() {
+            if known <= urgency {
+                return;
+            }
+            self.ready.remove(&(known, sequence, key.clone()));
+        }
+        self.sequence += 1;
+        self.ready.insert((urgency, self.sequence, key.clone()));
+        self.ready_as.insert(key, (urgency, self.sequence));
+    }
+
+    fn drop_later(&mut self, key: &WorkKey) {
+        if let Some(time) = self.later_as.remove(key) {
+            self.later.remove(&(time, key.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::key::{Kind, ObjectKey};
+
+    fn key(name: &str) -> WorkKey {
+        WorkKey::Resource(ResourceKey {
+            kind: Kind::VaultStaticSecret,
+            object: ObjectKey::new("team", name),
+        })
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn drain(queue: &Queue, now: i64) -> Vec<WorkKey> {
+        std::iter::from_fn(|| queue.take(at(now))).collect()
+    }
+
+    #[test]
+    fn urgent_first_then_in_order_each_once() {
+        let queue = Queue::default();
+        queue.wake(key("a"), Urgency::Routine);
+        queue.wake(key("b"), Urgency::Now);
+        queue.wake(key("c"), Urgency::Routine);
+        queue.wake(key("c"), Urgency::Now);
+        queue.wake(key("a"), Urgency::Routine);
+        assert_eq!(drain(&queue, 0), [key("b"), key("c"), key("a")]);
+    }
+
+    #[test]
+    fn later_keys_come_at_their_time_and_the_earliest_time_counts() {
+        let queue = Queue::default();
+        queue.wake_at(key("a"), at(20));
+        queue.wake_at(key("a"), at(10));
+        queue.wake_at(key("a"), at(30));
+        assert_eq!((queue.next_time(), drain(&queue, 9)), (Some(at(10)), vec![]));
+        assert_eq!((drain(&queue, 10), queue.next_time()), (vec![key("a")], None));
+        queue.done(&key("a"));
+        queue.wake_at(key("a"), at(50));
+        queue.wake(key("a"), Urgency::Now);
+        assert_eq!((drain(&queue, 10), queue.next_time()), (vec![key("a")], None));
+    }
+
+    #[test]
+    fn a_key_in_work_comes_again_afterwards_and_never_twice_at_a_time() {
+        let queue = Queue::default();
+        queue.wake(key("a"), Urgency::Routine);
+        assert_eq!(drain(&queue, 0), [key("a")]);
+        queue.wake(key("a"), Urgency::Now);
+        assert_eq!(drain(&queue, 0), []);
+        queue.done(&key("a"));
+        assert_eq!(drain(&queue, 0), [key("a")]);
+    }
+}

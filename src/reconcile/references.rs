@@ -1,0 +1,286 @@
+//! VaultConnection and VaultAuth: whether they can be used, said in their own
+//! status; and an answer for kinds that this version does not serve yet.
+//!
+//! A connection is asked for its health once for each generation and again
+//! while it fails, by one prober. A login is claimed only where one happened.
+
+use std::rc::Rc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use serde_json::{Value, json};
+
+use super::engine::{Engine, Next};
+use super::ports::{Clock, Cluster};
+use super::queue::Urgency;
+use super::report::{self, Verdict, is_ready};
+use super::resolve;
+use super::view::Store;
+use crate::api::{VaultAuth, VaultAuthStatus, VaultConnection, VaultConnectionStatus};
+use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::policy::{permit_connection, permit_login};
+use crate::problem::Problem;
+use crate::vault::Vault;
+
+impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    pub(super) async fn reconcile_connection(&self, key: &ResourceKey) -> Next {
+        let needed = [Store::Resource(Kind::VaultConnection), Store::Secrets];
+        if !self.can_see(&needed) {
+            return Next::Settled(None);
+        }
+        let Some(resource) = self.view.borrow().connections.get(&key.object).cloned() else {
+            self.sessions.forget(&key.object);
+            self.forget(key);
+            return Next::Settled(None);
+        };
+        if let Err(problem) = self.drop_foreign_finalizers(key, &resource.metadata).await {
+            return Next::Failed(problem);
+        }
+        if resource.metadata.deletion_timestamp.is_some() {
+            return Next::Settled(None);
+        }
+        let status = resource.status.clone().unwrap_or_default();
+        let known = is_ready(&status.conditions, resource.metadata.generation);
+        let asked = match self.resolve_connection(&resource) {
+            Ok(_) if known && !self.is_suspect(&key.object) => return Next::Settled(None),
+            Ok(permitted) => self.sessions.health(&permitted).await,
+            Err(problem) => Err(problem),
+        };
+        self.clear_suspicion(&key.object);
+        let verdict = match &asked {
+            Ok(()) => Verdict::good("Accepted", format!("Vault at {} answers and can serve", shown(&resource.spec.address))),
+            Err(problem) => Verdict::bad(problem),
+        };
+        let reported = self.report_connection(key, &resource, &verdict).await;
+        if asked.is_ok() && !known {
+            self.wake_dependents(Kind::VaultConnection, Urgency::Routine);
+        }
+        match asked.and(reported) {
+            Ok(()) => Next::Settled(None),
+            Err(problem) => Next::Failed(problem),
+        }
+    }
+
+    fn resolve_connection(&self, resource: &VaultConnection) -> Result<crate::policy::PermittedConnection, Problem> {
+        let view = self.view.borrow();
+        let connection = resolve::connection(self.scope(&view), resource)?;
+        permit_connection(connection, &self.config.policy, &self.own)
+    }
+
+    async fn report_connection(&self, key: &ResourceKey, resource: &Rc<VaultConnection>, verdict: &Verdict) -> Result<(), Problem> {
+        let previous = resource.status.clone().unwrap_or_default();
+        let valid = verdict.truth == report::Truth::True;
+        let findings = verdict.findings(&["ResourceValidation", "VaultPing", "Healthy", "Ready"]);
+        let conditions = self.conditions(&previous.conditions, &findings, &resource.metadata);
+        let status = VaultConnectionStatus {
+            valid,
+            observed_generation: resource.metadata.generation,
+            conditions,
+        };
+        if status == previous {
+            return Ok(());
+        }
+        let value = report::status(&status.conditions, resource.metadata.generation, json!({ "valid": valid }));
+        self.write_status(key, &value).await?;
+        let mut new = VaultConnection::clone(resource);
+        new.status = Some(status);
+        self.view.borrow_mut().connections.insert(key.object.clone(), Rc::new(new));
+        Ok(())
+    }
+
+    pub(super) async fn reconcile_auth(&self, key: &ResourceKey) -> Next {
+        let needed = [
+            Store::Resource(Kind::VaultConnection),
+            Store::Resource(Kind::VaultAuth),
+            Store::Secrets,
+        ];
+        if !self.can_see(&needed) {
+            return Next::Settled(None);
+        }
+        let Some(resource) = self.view.borrow().auths.get(&key.object).cloned() else {
+            self.sessions.forget_login(&key.object);
+            self.forget(key);
+            return Next::Settled(None);
+        };
+        if let Err(problem) = self.drop_foreign_finalizers(key, &resource.metadata).await {
+            return Next::Failed(problem);
+        }
+        if resource.metadata.deletion_timestamp.is_some() {
+            return Next::Settled(None);
+        }
+        let verdict = self.judge_auth(key, &resource);
+        match self.report_auth(key, &resource, &verdict).await {
+            Ok(()) => Next::Settled(None),
+            Err(problem) => Next::Failed(problem),
+        }
+    }
+
+    fn judge_auth(&self, key: &ResourceKey, resource: &VaultAuth) -> Result<Verdict, Problem> {
+        let view = self.view.borrow();
+        let (connection, login) = resolve::auth(self.scope(&view), resource)?;
+        permit_login(connection, login, &self.config.policy, &self.own)?;
+        let unused = if resource.spec.storage_encryption.is_some() {
+            "; spec.storageEncryption has no effect, since this operator stores no token"
+        } else {
+            ""
+        };
+        match self.sessions.last_login(&key.object) {
+            Some(Ok(())) => {
+                Ok(Verdict::good("LoggedIn", format!("Vault accepted the login{unused}")))
+            }
+            Some(Err(problem)) => Err(problem),
+            None => {
+                let status = resource.status.clone().unwrap_or_default();
+                // What an earlier process saw of this generation stands.
+                if is_ready(&status.conditions, resource.metadata.generation) {
+                    return Ok(Verdict::good("LoggedIn", format!("Vault accepted the login{unused}")));
+                }
+                Ok(Verdict::unknown("NotUsedYet", format!("complete and allowed; no resource has logged in with it yet{unused}")))
+            }
+        }
+    }
+
+    async fn report_auth(&self, key: &ResourceKey, resource: &Rc<VaultAuth>, judged: &Result<Verdict, Problem>) -> Result<(), Problem> {
+        let previous = resource.status.clone().unwrap_or_default();
+        let verdict = judged.as_ref().map_or_else(Verdict::bad, Clone::clone);
+        let error = judged.as_ref().err().map(ToString::to_string);
+        let findings = verdict.findings(&["Healthy", "Ready"]);
+        let conditions = self.conditions(&previous.conditions, &findings, &resource.metadata);
+        let status = VaultAuthStatus {
+            valid: Some(error.is_none()),
+            error: Some(error.unwrap_or_default()),
+            spec_hash: None,
+            observed_generation: resource.metadata.generation,
+            conditions,
+        };
+        if status == previous {
+            return Ok(());
+        }
+        let turned = reason_of(&previous.conditions) != reason_of(&status.conditions);
+        let further = json!({ "valid": status.valid, "error": status.error });
+        let value = report::status(&status.conditions, resource.metadata.generation, further);
+        self.write_status(key, &value).await?;
+        let mut new = VaultAuth::clone(resource);
+        new.status = Some(status);
+        self.view.borrow_mut().auths.insert(key.object.clone(), Rc::new(new));
+        if let (Err(problem), true) = (judged, turned) {
+            self.warn(key, resource.metadata.uid.as_deref(), problem).await;
+        }
+        Ok(())
+    }
+
+    /// Kinds that manifests may hold but that nothing serves yet.
+    pub(super) async fn reconcile_not_served(&self, key: &ResourceKey) -> Next {
+        let Some((metadata, status)) = self.plain(key) else {
+            self.forget(key);
+            return Next::Settled(None);
+        };
+        if let Err(problem) = self.drop_foreign_finalizers(key, &metadata).await {
+            return Next::Failed(problem);
+        }
+        if metadata.deletion_timestamp.is_some() {
+            return Next::Settled(None);
+        }
+        let problem = Problem::NotServed { what: format!("the kind {}", key.kind) };
+        match self.report_plain(key, &metadata, &status, &problem).await {
+            Ok(()) => Next::Settled(None),
+            Err(problem) => Next::Failed(problem),
+        }
+    }
+
+    /// Metadata and status of a resource whose kind does not matter.
+    pub(super) fn plain(&self, key: &ResourceKey) -> Option<(ObjectMeta, Value)> {
+        let view = self.view.borrow();
+        let object = &key.object;
+        macro_rules! of {
+            ($store:ident) => {{
+                let found = view.$store.get(object)?;
+                (found.metadata.clone(), serde_json::to_value(&found.status).unwrap_or_default())
+            }};
+        }
+        Some(match key.kind {
+            Kind::VaultConnection => of!(connections),
+            Kind::VaultAuth => of!(auths),
+            Kind::VaultAuthGlobal => of!(globals),
+            Kind::VaultStaticSecret => of!(statics),
+            Kind::VaultDynamicSecret => of!(dynamics),
+            Kind::VaultPkiSecret => of!(pkis),
+            Kind::SecretTransformation => of!(transformations),
+        })
+    }
+
+    /// Reports a problem of a resource of any kind.
+    pub(super) async fn report_problem(&self, key: &ResourceKey, problem: &Problem) -> Result<(), Problem> {
+        let Some((metadata, status)) = self.plain(key) else { return Ok(()) };
+        self.report_plain(key, &metadata, &status, problem).await
+    }
+
+    async fn report_plain(&self, key: &ResourceKey, metadata: &ObjectMeta, status: &Value, problem: &Problem) -> Result<(), Problem> {
+        let previous: Vec<Condition> =
+            serde_json::from_value(status["conditions"].clone()).unwrap_or_default();
+        let verdict = Verdict::bad(problem);
+        let mut types = vec!["Healthy", "Ready"];
+        let secret = [Kind::VaultStaticSecret, Kind::VaultDynamicSecret, Kind::VaultPkiSecret];
+        if secret.contains(&key.kind) {
+            types.insert(0, "SecretSynced");
+        }
+        let conditions = self.conditions(&previous, &verdict.findings(&types), metadata);
+        if conditions == previous {
+            return Ok(());
+        }
+        let value = report::status(&conditions, metadata.generation, required(key.kind, problem));
+        self.write_status(key, &value).await?;
+        if reason_of(&previous) != reason_of(&conditions) {
+            self.warn(key, metadata.uid.as_deref(), problem).await;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn write_status(&self, key: &ResourceKey, status: &Value) -> Result<(), Problem> {
+        self.cluster.apply_status(key, status).await
+    }
+
+    fn conditions(&self, previous: &[Condition], findings: &[report::Finding], metadata: &ObjectMeta) -> Vec<Condition> {
+        report::conditions(previous, findings, metadata.generation, self.clock.now())
+    }
+
+    /// A request over this connection failed: its own status is to be looked at.
+    pub(super) fn suspect(&self, connection: &ObjectKey) {
+        self.suspects.borrow_mut().insert(connection.clone());
+        self.wake_resource(Kind::VaultConnection, connection);
+    }
+
+    fn is_suspect(&self, connection: &ObjectKey) -> bool {
+        self.suspects.borrow().contains(connection)
+    }
+
+    fn clear_suspicion(&self, connection: &ObjectKey) {
+        self.suspects.borrow_mut().remove(connection);
+    }
+}
+
+/// Status fields that the kinds' schemas require, for a resource with a problem.
+fn required(kind: Kind, problem: &Problem) -> Value {
+    match kind {
+        Kind::VaultConnection => json!({ "valid": false }),
+        Kind::VaultAuth | Kind::VaultAuthGlobal | Kind::SecretTransformation => {
+            json!({ "valid": false, "error": problem.to_string() })
+        }
+        Kind::VaultStaticSecret => json!({ "lastGeneration": 0 }),
+        Kind::VaultDynamicSecret => json!({
+            "lastGeneration": 0, "lastRenewalTime": 0,
+            "secretLease": { "id": "", "duration": 0, "renewable": false, "requestID": "" },
+        }),
+        Kind::VaultPkiSecret => json!({
+            "lastGeneration": 0, "lastRotation": 0, "valid": false, "error": problem.reason(),
+        }),
+    }
+}
+
+fn reason_of(conditions: &[Condition]) -> Option<(&str, &str)> {
+    report::find(conditions, "Ready").map(|c| (c.status.as_str(), c.reason.as_str()))
+}
+
+/// An address without user info, for messages.
+fn shown(address: &str) -> String {
+    crate::problem::printable(address, 200)
+}

@@ -1,0 +1,129 @@
+//! The report about a VaultStaticSecret: status and, where its verdict turned,
+//! an event.
+
+use std::rc::Rc;
+
+use serde_json::json;
+
+use super::engine::Engine;
+use super::ports::{Clock, Cluster, Note};
+use super::report::{self, Finding, Truth, Verdict};
+use super::restart::Standing;
+use super::static_secret::{Synced, source_name};
+use super::view::targets_of;
+use super::workload::TargetStanding;
+use crate::api::{VaultStaticSecret, VaultStaticSecretStatus};
+use crate::key::ResourceKey;
+use crate::problem::Problem;
+use crate::vault::Vault;
+
+/// Conditions that carry the verdict. `SecretSynced` is what existing tools read.
+const VERDICT_TYPES: [&str; 3] = ["SecretSynced", "Healthy", "Ready"];
+
+impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    pub(super) async fn report_static(
+        &self,
+        key: &ResourceKey,
+        resource: &Rc<VaultStaticSecret>,
+        outcome: Result<&Synced, &Problem>,
+    ) -> Result<(), Problem> {
+        let verdict = match outcome {
+            Ok(synced) => Verdict::good("Synced", good_message(resource, synced)),
+            Err(problem) => Verdict::bad(problem),
+        };
+        let previous = resource.status.clone().unwrap_or_default();
+        let mut findings = verdict.findings(&VERDICT_TYPES);
+        findings.extend(self.rollout_finding(key, resource));
+        let generation = resource.metadata.generation;
+        let conditions =
+            report::conditions(&previous.conditions, &findings, generation, self.clock.now());
+        let hash = outcome.ok().and_then(|synced| synced.hash.as_ref());
+        let secret_mac = hash.map(|h| h.as_str().to_owned()).or(previous.secret_mac.clone());
+        let status = VaultStaticSecretStatus {
+            last_generation: generation.unwrap_or_default(),
+            secret_mac,
+            vault_client_meta: None,
+            observed_generation: generation,
+            conditions,
+        };
+        if status == previous {
+            return Ok(());
+        }
+        let turned = turned(&previous, &status);
+        let further = json!({ "lastGeneration": status.last_generation, "secretMAC": status.secret_mac });
+        let value = report::status(&status.conditions, generation, further);
+        self.write_status(key, &value).await?;
+        self.put_status(key, resource, status);
+        if let (Err(problem), true) = (outcome, turned) {
+            self.warn(key, resource.metadata.uid.as_deref(), problem).await;
+        }
+        Ok(())
+    }
+
+    /// The view holds what was written at once, so that the next look does not
+    /// write it again before the watch has brought it.
+    fn put_status(&self, key: &ResourceKey, resource: &Rc<VaultStaticSecret>, status: VaultStaticSecretStatus) {
+        let mut view = self.view.borrow_mut();
+        if view.statics.get(&key.object).is_some_and(|now| Rc::ptr_eq(now, resource)) {
+            let mut new = VaultStaticSecret::clone(resource);
+            new.status = Some(status);
+            view.put_static(&key.object, Some(Rc::new(new)));
+        }
+    }
+
+    /// A warning event about a problem.
+    pub(super) async fn warn(&self, key: &ResourceKey, uid: Option<&str>, problem: &Problem) {
+        let note = Note {
+            about: key.clone(),
+            uid: uid.unwrap_or_default().to_owned(),
+            warning: true,
+            reason: problem.reason(),
+            message: problem.to_string(),
+            action: "Reconcile",
+        };
+        self.publish(note).await;
+    }
+
+    fn rollout_finding(&self, key: &ResourceKey, resource: &VaultStaticSecret) -> Option<Finding> {
+        let mut rows = Vec::new();
+        let (mut truth, mut reason) = (Truth::True, "Current");
+        for target in targets_of(resource) {
+            let standing = self.target_standing(key, resource, &target);
+            let (row_truth, row_reason, row) = match standing {
+                TargetStanding::Known(Standing::Current) => (Truth::True, "Current", "current".to_owned()),
+                TargetStanding::Known(Standing::Due(at)) => {
+                    (Truth::False, "Pending", format!("pending, restart due at {at:.0}"))
+                }
+                TargetStanding::Known(Standing::Paused) => (Truth::False, "Pending", "pending, the Deployment is paused: resume it".to_owned()),
+                TargetStanding::Missing => (Truth::False, "TargetMissing", "does not exist: create it, or correct spec.rolloutRestartTargets".to_owned()),
+                TargetStanding::Off => (Truth::False, "RolloutDisabled", "not restarted: the operator's configuration (rollout.enabled, rollout.kinds) says so".to_owned()),
+                TargetStanding::Unseen(why) => (Truth::Unknown, "TargetsNotVisible", format!("cannot be watched: {why}")),
+            };
+            if truth == Truth::True && row_truth != Truth::True {
+                (truth, reason) = (row_truth, row_reason);
+            }
+            rows.push(format!("{target} {row}"));
+        }
+        (!rows.is_empty()).then(|| Finding::new("RolloutRestart", truth, reason, rows.join("; ")))
+    }
+}
+
+fn good_message(resource: &VaultStaticSecret, synced: &Synced) -> String {
+    let source = source_name(resource);
+    let version = if synced.version.is_empty() {
+        String::new()
+    } else {
+        format!(" version {}", synced.version)
+    };
+    let secret = &resource.spec.destination.name;
+    format!("the Secret {secret} holds {source}{version}")
+}
+
+/// Whether the verdict's reason is another than before: worth an event.
+fn turned(previous: &VaultStaticSecretStatus, new: &VaultStaticSecretStatus) -> bool {
+    let ready = |status: &VaultStaticSecretStatus| {
+        report::find(&status.conditions, "Ready")
+            .map(|c| (c.status.clone(), c.reason.clone(), c.observed_generation))
+    };
+    ready(previous) != ready(new)
+}

@@ -1,0 +1,198 @@
+//! When a workload restarts: pure, from the hashes of all resources that name
+//! it, its annotations and the time (product.md, "When a workload restarts").
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::ports::WorkloadPatch;
+use super::state::{RESTARTED_AT, State, baseline_annotation, template_annotation};
+use super::view::WorkloadMeta;
+use crate::key::ResourceKey;
+use crate::render::{ContentHash, HashKey, ResourceTag};
+
+/// A workload that came into being this close to a change of content may have
+/// started its pods with the old one.
+const CREATION_DOUBT: Duration = Duration::from_secs(5);
+
+/// What one resource wants a workload to run.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The resource.
+    pub resource: ResourceKey,
+    /// Its tag.
+    pub tag: ResourceTag,
+    /// What its destination holds.
+    pub state: State,
+}
+
+/// How a target stands, for the status of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Its pods run the current content, or are about to start with it.
+    Current,
+    /// A restart is due at this time.
+    Due(Timestamp),
+    /// A restart is due, but the Deployment is paused.
+    Paused,
+}
+
+/// What to do with a workload.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// The patch that is due now, if any.
+    pub patch: Option<WorkloadPatch>,
+    /// The resources on whose behalf the patch restarts the workload.
+    pub restarts: Vec<ResourceKey>,
+    /// When to look again.
+    pub again: Option<Timestamp>,
+}
+
+/// What stands on a workload about one resource, in the light of what it wants.
+enum Row {
+    /// Nothing was recorded: the current content becomes the baseline.
+    New,
+    Current,
+    Behind,
+}
+
+fn row(workload: &WorkloadMeta, wanted: &Wanted, key: &HashKey) -> Row {
+    let recorded = |annotations: &BTreeMap<String, String>, name: String| {
+        annotations.get(&name).map(|text| ContentHash::from_annotation(text))
+    };
+    // A hash of a key that is gone says nothing.
+    let template = recorded(&workload.template, template_annotation(&wanted.tag))
+        .filter(|hash| hash.is_of(key));
+    let baseline = recorded(&workload.annotations, baseline_annotation(&wanted.tag))
+        .filter(|hash| hash.is_of(key));
+    match template.or(baseline) {
+        Some(hash) if hash == wanted.state.hash => Row::Current,
+        Some(_) => Row::Behind,
+        None if in_doubt(workload, &wanted.state) => Row::Behind,
+        None => Row::New,
+    }
+}
+
+/// Created around a change of content that wasn't the first write: the pods may
+/// run what was there before.
+fn in_doubt(workload: &WorkloadMeta, state: &State) -> bool {
+    let Some(created) = workload.created else { return false };
+    let apart = created.as_millisecond() - state.changed_at.as_millisecond();
+    !state.initial && apart.unsigned_abs() <= u64::try_from(CREATION_DOUBT.as_millis()).unwrap_or(0)
+}
+
+/// How one resource's target stands.
+#[must_use]
+pub fn standing(
+    workload: &WorkloadMeta,
+    wanted: &Wanted,
+    key: &HashKey,
+    debounce: Duration,
+) -> Standing {
+    match row(workload, wanted, key) {
+        Row::New | Row::Current => Standing::Current,
+        Row::Behind if workload.paused => Standing::Paused,
+        Row::Behind => Standing::Due(later(wanted.state.changed_at, debounce)),
+    }
+}
+
+/// Decides for a workload, over all resources that name it. Several changes are
+/// one restart: it waits until `debounce` has passed since the last of them.
+#[must_use]
+pub fn decide(
+    workload: &WorkloadMeta,
+    wanted: &[Wanted],
+    key: &HashKey,
+    debounce: Duration,
+    now: Timestamp,
+) -> Verdict {
+    let mut patch = WorkloadPatch {
+        uid: workload.uid.clone(),
+        resource_version: workload.resource_version.clone(),
+        ..WorkloadPatch::default()
+    };
+    let mut behind = Vec::new();
+    for one in wanted {
+        match row(workload, one, key) {
+            Row::Current => {}
+            Row::New => {
+                patch.annotations.insert(baseline_annotation(&one.tag), one.state.hash.as_str().to_owned());
+            }
+            Row::Behind => behind.push(one),
+        }
+    }
+    let mut verdict = Verdict::default();
+    if !behind.is_empty() && !workload.paused {
+        let last = behind.iter().map(|one| one.state.changed_at).max().unwrap_or(now);
+        let due = later(last, debounce);
+        if due > now {
+            verdict.again = Some(due);
+        } else {
+            for one in &behind {
+                let hash = one.state.hash.as_str().to_owned();
+                patch.annotations.insert(baseline_annotation(&one.tag), hash.clone());
+                patch.template.insert(template_annotation(&one.tag), hash);
+            }
+            patch.annotations.insert(RESTARTED_AT.to_owned(), now.to_string());
+            verdict.restarts = behind.iter().map(|one| one.resource.clone()).collect();
+        }
+    }
+    if !patch.annotations.is_empty() {
+        verdict.patch = Some(patch);
+    }
+    verdict
+}
+
+/// The patch that records `hash` as what the workload's pods run, if nothing is
+/// recorded yet: due before the content changes for the first time.
+#[must_use]
+pub fn baseline_before_change(
+    workload: &WorkloadMeta,
+    tag: &ResourceTag,
+    hash: &ContentHash,
+    key: &HashKey,
+) -> Option<WorkloadPatch> {
+    let known = |annotations: &BTreeMap<String, String>, name: &str| {
+        annotations.get(name).is_some_and(|text| ContentHash::from_annotation(text).is_of(key))
+    };
+    let name = baseline_annotation(tag);
+    if known(&workload.annotations, &name) || known(&workload.template, &template_annotation(tag)) {
+        return None;
+    }
+    Some(baseline(workload, name, hash))
+}
+
+/// The patch that replaces a hash of a lost key: only where the workload ran
+/// just what the Secret held (`old`) is `new` its baseline; otherwise a restart
+/// is pending and stays so.
+#[must_use]
+pub fn rekeyed_baseline(
+    workload: &WorkloadMeta,
+    tag: &ResourceTag,
+    old: &ContentHash,
+    new: &ContentHash,
+) -> Option<WorkloadPatch> {
+    let name = baseline_annotation(tag);
+    let template = workload.template.get(&template_annotation(tag));
+    let ran = template.or(workload.annotations.get(&name));
+    (ran.map(String::as_str) == Some(old.as_str())).then(|| baseline(workload, name, new))
+}
+
+fn baseline(workload: &WorkloadMeta, name: String, hash: &ContentHash) -> WorkloadPatch {
+    WorkloadPatch {
+        uid: workload.uid.clone(),
+        resource_version: workload.resource_version.clone(),
+        annotations: BTreeMap::from([(name, hash.as_str().to_owned())]),
+        template: BTreeMap::new(),
+    }
+}
+
+fn later(time: Timestamp, by: Duration) -> Timestamp {
+    let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(time.as_millisecond().saturating_add(by)).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+#[path = "restart_tests.rs"]
+mod tests;

@@ -1,0 +1,136 @@
+//! The key-value engine, versions 1 and 2: what to ask, and what the answer
+//! holds (compatibility.md, "Static secrets"; Vault API docs, "KV v1", "KV v2").
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::api::{KvType, VaultStaticSecretSpec};
+use crate::key::Redacted;
+use crate::policy::Read;
+use crate::problem::{Problem, printable};
+use crate::render::Material;
+use crate::vault::Reply;
+
+/// The read that a spec asks for.
+///
+/// # Errors
+/// [`Problem::InvalidSpec`] for an unknown engine version.
+pub fn request(
+    spec: &VaultStaticSecretSpec,
+    vault_namespace: Option<String>,
+) -> Result<Read, Problem> {
+    let mount = spec.mount.trim_matches('/');
+    let path = spec.path.trim_matches('/');
+    let (path, query) = match &spec.type_ {
+        KvType::V1 => (format!("{mount}/{path}"), Vec::new()),
+        KvType::V2 => {
+            let version = spec.version.filter(|version| *version > 0);
+            let query = version.map(|version| ("version".to_owned(), version.to_string()));
+            (format!("{mount}/data/{path}"), query.into_iter().collect())
+        }
+        KvType::Unknown(other) => {
+            return Err(Problem::InvalidSpec {
+                field: "spec.type".to_owned(),
+                why: format!("{:?} is neither kv-v1 nor kv-v2", printable(other, 40)),
+            });
+        }
+    };
+    Ok(Read { vault_namespace, mount: mount.to_owned(), path, query })
+}
+
+/// KV v2's `data` object.
+#[derive(Deserialize)]
+struct Versioned {
+    data: Option<BTreeMap<String, Box<RawValue>>>,
+    metadata: Option<VersionMetadata>,
+}
+
+/// The part of KV v2's metadata that says which version this is.
+#[derive(Deserialize)]
+struct VersionMetadata {
+    #[serde(default)]
+    version: i64,
+    #[serde(default)]
+    deletion_time: String,
+    #[serde(default)]
+    destroyed: bool,
+}
+
+/// What the answer holds.
+///
+/// # Errors
+/// [`Problem::SourceMissing`], [`Problem::SourceDeleted`] or
+/// [`Problem::VaultAnswerUnusable`]; none of them quotes data.
+pub fn material(spec: &VaultStaticSecretSpec, read: &Read, reply: Reply) -> Result<Material, Problem> {
+    let path = read.path.clone();
+    let Some(data) = reply.data else {
+        return Err(missing(path, reply.status, &reply.errors, &reply.warnings));
+    };
+    if spec.type_ == KvType::V1 {
+        if reply.status == 404 {
+            return Err(missing(path, reply.status, &reply.errors, &reply.warnings));
+        }
+        let fields = parse(data.expose(), &path)?;
+        return Ok(Material { fields, raw: data, version: String::new() });
+    }
+    versioned(path, data)
+}
+
+fn versioned(path: String, data: Redacted<Box<RawValue>>) -> Result<Material, Problem> {
+    let answer: Versioned = parse(data.expose(), &path)?;
+    let Some(metadata) = answer.metadata else {
+        return Err(Problem::VaultAnswerUnusable {
+            path,
+            why: "it has no version metadata; is the mount of type kv-v2? otherwise set spec.type to kv-v1".to_owned(),
+        });
+    };
+    match answer.data {
+        Some(fields) => {
+            Ok(Material { fields, raw: data, version: metadata.version.to_string() })
+        }
+        None => Err(Problem::SourceDeleted { path, why: metadata.gone() }),
+    }
+}
+
+impl VersionMetadata {
+    fn gone(&self) -> String {
+        let version = self.version;
+        let how = if self.destroyed {
+            "was destroyed".to_owned()
+        } else if self.deletion_time.is_empty() {
+            "holds no data".to_owned()
+        } else {
+            format!("was deleted at {}", printable(&self.deletion_time, 40))
+        };
+        format!("version {version} {how} in Vault; what was synced before is kept: write a new version, or undelete this one")
+    }
+}
+
+fn missing(path: String, status: u16, errors: &[String], warnings: &[String]) -> Problem {
+    if status != 404 {
+        return Problem::VaultAnswerUnusable {
+            path,
+            why: format!("HTTP {status} without data"),
+        };
+    }
+    let said = errors.iter().chain(warnings).cloned().collect::<Vec<_>>().join("; ");
+    let why = if said.is_empty() {
+        "there is no such secret in Vault (or no such version): write it, or correct spec.mount, spec.path and spec.type".to_owned()
+    } else {
+        format!("Vault has nothing there ({said}): correct spec.mount, spec.path and spec.type")
+    };
+    Problem::SourceMissing { path, why }
+}
+
+fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue, path: &str) -> Result<T, Problem> {
+    serde_json::from_str(raw.get()).map_err(|error| Problem::VaultAnswerUnusable {
+        path: path.to_owned(),
+        why: format!("its data is not an object of the expected form (column {})", error.column()),
+    })
+}
+
+#[cfg(test)]
+#[path = "static_kv_tests.rs"]
+mod tests;

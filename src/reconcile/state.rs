@@ -1,0 +1,82 @@
+//! What the operator knows of its own past, as annotations carry it: the state
+//! of a destination (one annotation per resource, written in the same apply as
+//! the data), and the hashes on workloads. Read back, it is input: whatever
+//! does not parse counts as absent.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::render::{ContentHash, ResourceTag};
+
+/// Prefix of every annotation of ours.
+pub const PREFIX: &str = "vault-tenant-operator.io/";
+
+/// When the operator last restarted a workload, on the workload's own metadata.
+pub const RESTARTED_AT: &str = "vault-tenant-operator.io/restarted-at";
+
+/// Annotation of a destination Secret that holds a [`State`].
+#[must_use]
+pub fn state_annotation(tag: &ResourceTag) -> String {
+    format!("{PREFIX}state-{tag}")
+}
+
+/// Annotation of a pod template: the content that its pods run.
+#[must_use]
+pub fn template_annotation(tag: &ResourceTag) -> String {
+    format!("{PREFIX}c-{tag}")
+}
+
+/// Annotation of a workload's own metadata: the content that was current when
+/// the operator first saw the workload, or last restarted it.
+#[must_use]
+pub fn baseline_annotation(tag: &ResourceTag) -> String {
+    format!("{PREFIX}base-{tag}")
+}
+
+/// What a resource last wrote into its destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// Uid of the resource that wrote.
+    pub uid: String,
+    /// The resource's generation at that time.
+    pub generation: i64,
+    /// Hash of the data without `_raw`.
+    pub hash: ContentHash,
+    /// Hash of `_raw`, where it is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<ContentHash>,
+    /// Digest of the names of all fields that the write owns; another digest in
+    /// the Secret's managed fields means that somebody else changed one.
+    pub fields: String,
+    /// Number of data keys without `_raw`.
+    pub keys: usize,
+    /// Version of the source, such as a KV version.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// When the content (the hash) last changed.
+    pub changed_at: Timestamp,
+    /// Whether the content is still that of the resource's first write: what was
+    /// there before it, no pod can have started with.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub initial: bool,
+    /// Set by the apply that created the Secret, dropped by every later one: as
+    /// long as it stands, the answer of that apply may not have been seen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub first_write: bool,
+}
+
+impl State {
+    /// Parses the annotation; anything unreadable is no state.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    /// The annotation's text.
+    #[must_use]
+    pub fn to_annotation(&self) -> String {
+        // A struct of strings and numbers always serialises.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}

@@ -1,0 +1,276 @@
+//! The pipeline of a VaultStaticSecret: resolve, permit, observe, decide, and
+//! the step that was decided, until nothing is due; then the report.
+
+use std::rc::Rc;
+
+use super::decide::{Me, Situation, Slots, Step, Why, decide};
+use super::engine::{Engine, Next, later};
+use super::ports::{Clock, Cluster};
+use super::queue::{Urgency, WorkKey};
+use super::report::is_ready;
+use super::resolve;
+use super::sources::static_kv;
+use super::view::{Store, WorkloadKind, targets_of};
+use crate::api::VaultStaticSecret;
+use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::policy::{Permitted, permit};
+use crate::problem::Problem;
+use crate::render::{ContentHash, Filter, Rendered, ResourceTag, render};
+use crate::vault::Vault;
+
+/// Steps of one reconcile after which it starts afresh: more mean that the
+/// world changes faster than it can be looked at.
+const STEPS_LIMIT: usize = 8;
+
+/// Looking for changes when the spec says nothing, as existing manifests expect.
+const DEFAULT_REFRESH: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// One reconcile's knowledge of its resource.
+pub(super) struct Work {
+    pub key: ResourceKey,
+    pub resource: Rc<VaultStaticSecret>,
+    pub me: Me,
+    pub permitted: Permitted,
+    pub filter: Filter,
+    pub slots: Option<Slots>,
+    /// Why the source was read, if it was.
+    pub why: Option<Why>,
+}
+
+/// How a reconcile that ended well left the resource.
+pub(super) struct Synced {
+    pub again: Option<jiff::Timestamp>,
+    pub version: String,
+    pub hash: Option<ContentHash>,
+}
+
+/// Stores without which a static secret cannot be judged.
+const NEEDED: [Store; 4] = [
+    Store::Resource(Kind::VaultConnection),
+    Store::Resource(Kind::VaultAuth),
+    Store::Resource(Kind::VaultStaticSecret),
+    Store::Secrets,
+];
+
+impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    pub(super) async fn reconcile_static(&self, key: &ResourceKey) -> Next {
+        if !self.can_see(&NEEDED) {
+            return Next::Settled(None);
+        }
+        let Some(resource) = self.view.borrow().statics.get(&key.object).cloned() else {
+            self.forget(key);
+            return Next::Settled(None);
+        };
+        if let Err(problem) = self.drop_foreign_finalizers(key, &resource.metadata).await {
+            return Next::Failed(problem);
+        }
+        if resource.metadata.deletion_timestamp.is_some() {
+            return Next::Settled(None);
+        }
+        let outcome = self.sync(key, &resource).await;
+        let next = match &outcome {
+            Ok(synced) => Next::Settled(synced.again),
+            Err(problem) => Next::Failed(problem.clone()),
+        };
+        if matches!(&outcome, Err(Problem::Conflict { .. })) {
+            // No finding: the world moved, and it is looked at again at once.
+            return next;
+        }
+        match self.report_static(key, &resource, outcome.as_ref()).await {
+            Ok(()) => next,
+            Err(problem) => Next::Failed(problem),
+        }
+    }
+
+    async fn sync(&self, key: &ResourceKey, resource: &Rc<VaultStaticSecret>) -> Result<Synced, Problem> {
+        let mut work = self.prepare(key, resource)?;
+        let mut rendered: Option<Rendered> = None;
+        let mut live: Option<ContentHash> = None;
+        for _ in 0..STEPS_LIMIT {
+            match self.next_step(&work, rendered.as_ref(), live.as_ref()) {
+                Step::Wait(again) => return Ok(self.synced(&work, again)),
+                Step::Refuse(problem) => return Err(problem),
+                Step::Fetch(why) => {
+                    work.why = Some(why);
+                    rendered = Some(self.fetch(&work).await?);
+                }
+                Step::Rekey(state) => live = Some(self.rekey(&work, &state).await?),
+                Step::Write(plan) => {
+                    let Some(rendered) = &rendered else { break };
+                    self.write(&work, &plan, rendered).await?;
+                    live = None;
+                }
+            }
+        }
+        Err(Problem::Conflict {
+            what: format!("sync {key}"),
+            why: "the Secret kept changing".to_owned(),
+        })
+    }
+
+    /// Resolve and permit, and all that can be wrong before anything is sent.
+    fn prepare(&self, key: &ResourceKey, resource: &Rc<VaultStaticSecret>) -> Result<Work, Problem> {
+        let spec = &resource.spec;
+        let view = self.view.borrow();
+        not_served(resource)?;
+        if spec.destination.name.is_empty() {
+            return Err(Problem::InvalidSpec {
+                field: "spec.destination.name".to_owned(),
+                why: "is empty: name the Secret to write".to_owned(),
+            });
+        }
+        let resolved = resolve::static_secret(self.scope(&view), resource)?;
+        let permitted = permit(resolved, &self.config.policy, &self.own)?;
+        let transformation = spec.destination.transformation.clone().unwrap_or_default();
+        let filter = Filter::new(
+            &transformation.excludes.unwrap_or_default(),
+            &transformation.includes.unwrap_or_default(),
+        )?;
+        let uid = resource.metadata.uid.clone().unwrap_or_default();
+        let refresh = match spec.refresh_after.as_deref().filter(|text| !text.is_empty()) {
+            Some(text) => refresh_after(text)?,
+            None => spec.hmac_secret_data.then_some(DEFAULT_REFRESH),
+        };
+        Ok(Work {
+            key: key.clone(),
+            resource: Rc::clone(resource),
+            me: Me {
+                generation: resource.metadata.generation.unwrap_or_default(),
+                tag: ResourceTag::of(key),
+                manager: format!("vto-{uid}"),
+                secret: spec.destination.name.clone(),
+                create: spec.destination.create,
+                overwrite: spec.destination.overwrite,
+                uid: uid.clone(),
+            },
+            permitted,
+            filter,
+            slots: refresh.map(|after| Slots::new(after, &uid)),
+            why: None,
+        })
+    }
+
+    fn next_step(&self, work: &Work, rendered: Option<&Rendered>, live: Option<&ContentHash>) -> Step {
+        let view = self.view.borrow();
+        let memory = self.remembered(&work.key);
+        let conditions =
+            work.resource.status.as_ref().map(|status| status.conditions.as_slice());
+        decide(&Situation {
+            me: &work.me,
+            destination: view.secrets.get(&work.permitted.destination().secret),
+            rendered,
+            live,
+            reported_ready: is_ready(
+                conditions.unwrap_or_default(),
+                work.resource.metadata.generation,
+            ),
+            last_read: memory.last_read,
+            started: self.started,
+            slots: work.slots,
+            key: &self.key,
+            now: self.clock.now(),
+        })
+    }
+
+    async fn fetch(&self, work: &Work) -> Result<Rendered, Problem> {
+        let login = work.permitted.login().get().origin.clone();
+        let before = login.as_ref().and_then(|origin| self.sessions.last_login(origin));
+        let reply = self.sessions.read(&work.permitted, self.clock.now()).await;
+        if let Some(origin) = login
+            && self.sessions.last_login(&origin) != before
+        {
+            self.wake_resource(Kind::VaultAuth, &origin);
+        }
+        if let (Err(Problem::VaultUnreachable { .. } | Problem::VaultUnavailable { .. }), Some(origin)) =
+            (&reply, &work.permitted.login().connection().get().origin)
+        {
+            self.suspect(origin);
+        }
+        let material = static_kv::material(&work.resource.spec, work.permitted.read(), reply?)?;
+        let transformation = work.resource.spec.destination.transformation.as_ref();
+        let exclude_raw = transformation.and_then(|t| t.exclude_raw).unwrap_or(false);
+        let rendered = render(
+            &material,
+            &work.filter,
+            exclude_raw,
+            &work.me.secret,
+            &work.me.tag,
+            &self.key,
+        )?;
+        let mut memory = self.memory.borrow_mut();
+        let entry = memory.entry(work.key.clone()).or_default();
+        entry.last_read = Some(self.clock.now());
+        entry.version.clone_from(&rendered.version);
+        Ok(rendered)
+    }
+
+    fn synced(&self, work: &Work, again: Option<jiff::Timestamp>) -> Synced {
+        let view = self.view.borrow();
+        let state = view
+            .secrets
+            .get(&work.permitted.destination().secret)
+            .and_then(|meta| super::decide::state_of(&work.me, meta));
+        let read = self.remembered(&work.key).version;
+        let (version, hash) = state.map_or((String::new(), None), |s| (s.version, Some(s.hash)));
+        Synced { again, version: if read.is_empty() { version } else { read }, hash }
+    }
+
+    pub(super) fn wake_resource(&self, kind: Kind, object: &ObjectKey) {
+        let key = ResourceKey { kind, object: object.clone() };
+        self.queue.wake(WorkKey::Resource(key), Urgency::Now);
+    }
+
+    /// The stores of the workloads that a resource restarts.
+    pub(super) fn target_stores(&self, resource: &VaultStaticSecret) -> Vec<Store> {
+        let mut kinds: Vec<WorkloadKind> = targets_of(resource).map(|target| target.kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds.into_iter().filter(|kind| self.restarts(*kind)).map(Store::Workloads).collect()
+    }
+
+    /// Whether the configuration lets the operator restart workloads of a kind.
+    pub(super) fn restarts(&self, kind: WorkloadKind) -> bool {
+        self.config.rollout.enabled
+            && self.config.rollout.kinds.iter().any(|allowed| allowed == kind.as_str())
+    }
+
+    pub(super) fn debounced(&self, time: jiff::Timestamp) -> jiff::Timestamp {
+        later(time, self.config.rollout.debounce)
+    }
+}
+
+/// `0s` means what leaving it out means, for existing manifests.
+fn refresh_after(text: &str) -> Result<Option<std::time::Duration>, Problem> {
+    match crate::config::duration::parse(text) {
+        Ok(duration) if duration.is_zero() => Ok(Some(DEFAULT_REFRESH)),
+        _ => resolve::positive_duration("spec.refreshAfter", text).map(Some),
+    }
+}
+
+/// Fields that exist but are not served yet are answered, never ignored.
+fn not_served(resource: &VaultStaticSecret) -> Result<(), Problem> {
+    let spec = &resource.spec;
+    let transformation = spec.destination.transformation.as_ref();
+    let templates = transformation.and_then(|t| t.templates.as_ref()).is_some_and(|t| !t.is_empty());
+    let refs = transformation.and_then(|t| t.transformation_refs.as_ref()).is_some_and(|r| !r.is_empty());
+    let instant = spec.sync_config.as_ref().and_then(|sync| sync.instant_updates) == Some(true);
+    let target = spec.rollout_restart_targets.iter().flatten()
+        .find(|target| WorkloadKind::parse(target.kind.as_str()).is_none());
+    let what = if templates {
+        "spec.destination.transformation.templates".to_owned()
+    } else if refs {
+        "spec.destination.transformation.transformationRefs".to_owned()
+    } else if instant {
+        "spec.syncConfig.instantUpdates".to_owned()
+    } else if let Some(target) = target {
+        format!("spec.rolloutRestartTargets of kind {}", crate::problem::printable(target.kind.as_str(), 40))
+    } else {
+        return Ok(());
+    };
+    Err(Problem::NotServed { what })
+}
+
+/// Mount and path of the source, for messages.
+pub(super) fn source_name(resource: &VaultStaticSecret) -> String {
+    format!("{}/{}", resource.spec.mount.trim_matches('/'), resource.spec.path.trim_matches('/'))
+}

@@ -1,0 +1,278 @@
+//! What the watches have shown so far: plain data, trimmed on entry to what the
+//! decisions need. It may lag behind the API server, and every write is fenced
+//! so that acting on an old view does no harm.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+
+use crate::api::{
+    SecretTransformation, VaultAuth, VaultAuthGlobal, VaultConnection, VaultDynamicSecret,
+    VaultPKISecret, VaultStaticSecret,
+};
+use crate::key::{Kind, ObjectKey, ResourceKey};
+
+/// Kinds of workloads that a rollout can restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WorkloadKind {
+    /// `apps/v1 Deployment`
+    Deployment,
+    /// `apps/v1 StatefulSet`
+    StatefulSet,
+    /// `apps/v1 DaemonSet`
+    DaemonSet,
+}
+
+impl WorkloadKind {
+    /// All of them.
+    pub const ALL: [WorkloadKind; 3] =
+        [WorkloadKind::Deployment, WorkloadKind::StatefulSet, WorkloadKind::DaemonSet];
+
+    /// As manifests write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            WorkloadKind::Deployment => "Deployment",
+            WorkloadKind::StatefulSet => "StatefulSet",
+            WorkloadKind::DaemonSet => "DaemonSet",
+        }
+    }
+
+    /// The kind of that name, if it is one of these.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// A workload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkloadKey {
+    /// Its kind.
+    pub kind: WorkloadKind,
+    /// Where it is.
+    pub object: ObjectKey,
+}
+
+impl std::fmt::Display for WorkloadKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.kind.as_str(), self.object.name)
+    }
+}
+
+/// One entry of an object's managed fields, reduced to what ownership needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manager {
+    /// The field manager's name.
+    pub name: String,
+    /// Time of its last change.
+    pub time: Option<Timestamp>,
+    /// Digest of the names of what it owns (see [`super::fields`]).
+    pub fields: String,
+}
+
+/// What the operator keeps of a Secret: never its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretMeta {
+    /// Uid, the first half of the fence.
+    pub uid: String,
+    /// resourceVersion, the second half.
+    pub resource_version: String,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// Whether a deletion has begun.
+    pub deleting: bool,
+    /// Uids of its owners.
+    pub owners: Vec<String>,
+    /// Our `state-…` annotations by full name.
+    pub states: BTreeMap<String, String>,
+    /// Who owns its fields.
+    pub managers: Vec<Manager>,
+}
+
+impl SecretMeta {
+    /// Whether anything but the resourceVersion differs.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> bool {
+        let same_version =
+            |meta: &Self| Self { resource_version: String::new(), ..meta.clone() };
+        same_version(self) != same_version(other)
+    }
+}
+
+/// What the operator keeps of a workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkloadMeta {
+    /// Uid, the first half of the fence.
+    pub uid: String,
+    /// resourceVersion, the second half.
+    pub resource_version: String,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// Whether a deletion has begun.
+    pub deleting: bool,
+    /// `spec.paused` of a Deployment.
+    pub paused: bool,
+    /// Our annotations on the workload itself, by full name.
+    pub annotations: BTreeMap<String, String>,
+    /// Our annotations on the pod template, by full name.
+    pub template: BTreeMap<String, String>,
+}
+
+/// What a watch delivers into the view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Store {
+    /// One of our kinds.
+    Resource(Kind),
+    /// Secrets' metadata.
+    Secrets,
+    /// Workloads of a kind.
+    Workloads(WorkloadKind),
+}
+
+impl std::fmt::Display for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Store::Resource(kind) => f.write_str(kind.plural()),
+            Store::Secrets => f.write_str("secrets"),
+            Store::Workloads(kind) => write!(f, "{}s", kind.as_str().to_lowercase()),
+        }
+    }
+}
+
+/// Everything that the watches have shown.
+#[derive(Debug, Default)]
+pub struct View {
+    /// VaultConnections.
+    pub connections: BTreeMap<ObjectKey, Rc<VaultConnection>>,
+    /// VaultAuths.
+    pub auths: BTreeMap<ObjectKey, Rc<VaultAuth>>,
+    /// VaultAuthGlobals.
+    pub globals: BTreeMap<ObjectKey, Rc<VaultAuthGlobal>>,
+    /// SecretTransformations.
+    pub transformations: BTreeMap<ObjectKey, Rc<SecretTransformation>>,
+    /// VaultStaticSecrets; change through [`View::put_static`].
+    pub statics: BTreeMap<ObjectKey, Rc<VaultStaticSecret>>,
+    /// VaultDynamicSecrets.
+    pub dynamics: BTreeMap<ObjectKey, Rc<VaultDynamicSecret>>,
+    /// VaultPKISecrets.
+    pub pkis: BTreeMap<ObjectKey, Rc<VaultPKISecret>>,
+    /// Metadata of Secrets.
+    pub secrets: HashMap<ObjectKey, SecretMeta>,
+    /// Workloads.
+    pub workloads: HashMap<WorkloadKey, WorkloadMeta>,
+    /// Stores whose first list is complete.
+    pub complete: HashSet<Store>,
+    /// Stores that cannot be watched now, and why.
+    pub failing: HashMap<Store, String>,
+    by_destination: BTreeMap<ObjectKey, BTreeSet<ResourceKey>>,
+    by_workload: BTreeMap<WorkloadKey, BTreeSet<ResourceKey>>,
+}
+
+impl View {
+    /// Stores a VaultStaticSecret and keeps the indexes in step; `None` removes it.
+    pub fn put_static(&mut self, key: &ObjectKey, new: Option<Rc<VaultStaticSecret>>) {
+        let resource = ResourceKey { kind: Kind::VaultStaticSecret, object: key.clone() };
+        if let Some(old) = self.statics.remove(key) {
+            unlink(&mut self.by_destination, &destination_of(&old), &resource);
+            for workload in targets_of(&old) {
+                unlink(&mut self.by_workload, &workload, &resource);
+            }
+        }
+        if let Some(new) = new {
+            self.by_destination.entry(destination_of(&new)).or_default().insert(resource.clone());
+            for workload in targets_of(&new) {
+                self.by_workload.entry(workload).or_default().insert(resource.clone());
+            }
+            self.statics.insert(key.clone(), new);
+        }
+    }
+
+    /// Stores a Secret's metadata, unless what is there is newer.
+    pub fn put_secret(&mut self, key: &ObjectKey, meta: SecretMeta) {
+        let older = self.secrets.get(key).is_some_and(|known| {
+            known.uid == meta.uid && is_older(&meta.resource_version, &known.resource_version)
+        });
+        if !older {
+            self.secrets.insert(key.clone(), meta);
+        }
+    }
+
+    /// Stores a workload, unless what is there is newer.
+    pub fn put_workload(&mut self, key: &WorkloadKey, meta: WorkloadMeta) {
+        let older = self.workloads.get(key).is_some_and(|known| {
+            known.uid == meta.uid && is_older(&meta.resource_version, &known.resource_version)
+        });
+        if !older {
+            self.workloads.insert(key.clone(), meta);
+        }
+    }
+
+    /// The resources whose destination is this Secret.
+    pub fn resources_of_secret(&self, secret: &ObjectKey) -> impl Iterator<Item = &ResourceKey> {
+        self.by_destination.get(secret).into_iter().flatten()
+    }
+
+    /// The resources that name this workload as a restart target.
+    pub fn resources_of_workload(
+        &self,
+        workload: &WorkloadKey,
+    ) -> impl Iterator<Item = &ResourceKey> {
+        self.by_workload.get(workload).into_iter().flatten()
+    }
+
+    /// Whether the first list of every one of `stores` has arrived.
+    #[must_use]
+    pub fn has(&self, stores: &[Store]) -> bool {
+        stores.iter().all(|store| self.complete.contains(store))
+    }
+
+    /// Whether every one of `stores` is complete, or known not to come.
+    #[must_use]
+    pub fn settled(&self, stores: &[Store]) -> bool {
+        stores
+            .iter()
+            .all(|store| self.complete.contains(store) || self.failing.contains_key(store))
+    }
+}
+
+/// Whether one resourceVersion is older than another. Kubernetes compares those
+/// of one resource as numbers (API conventions, since 1.34); what is no number
+/// is taken as newer.
+#[must_use]
+pub fn is_older(one: &str, other: &str) -> bool {
+    match (one.parse::<u64>(), other.parse::<u64>()) {
+        (Ok(one), Ok(other)) => one < other,
+        _ => false,
+    }
+}
+
+fn unlink<K: Ord>(
+    index: &mut BTreeMap<K, BTreeSet<ResourceKey>>,
+    from: &K,
+    resource: &ResourceKey,
+) {
+    if let Some(resources) = index.get_mut(from) {
+        resources.remove(resource);
+        if resources.is_empty() {
+            index.remove(from);
+        }
+    }
+}
+
+/// The Secret that a VaultStaticSecret writes.
+#[must_use]
+pub fn destination_of(resource: &VaultStaticSecret) -> ObjectKey {
+    ObjectKey::new(resource.namespace().unwrap_or_default(), &resource.spec.destination.name)
+}
+
+/// The workloads that a VaultStaticSecret restarts, as far as their kinds are served.
+pub fn targets_of(resource: &VaultStaticSecret) -> impl Iterator<Item = WorkloadKey> {
+    let namespace = resource.namespace().unwrap_or_default();
+    resource.spec.rollout_restart_targets.iter().flatten().filter_map(move |target| {
+        let kind = WorkloadKind::parse(target.kind.as_str())?;
+        Some(WorkloadKey { kind, object: ObjectKey::new(namespace.clone(), &target.name) })
+    })
+}

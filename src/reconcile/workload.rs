@@ -1,0 +1,129 @@
+//! A workload's turn: reads the hashes of all resources that name it and, when
+//! a restart or a baseline is due, makes one merge patch.
+
+use super::decide::state_of_tag;
+use super::engine::{Engine, Next};
+use super::ports::{Clock, Cluster, Note};
+use super::queue::{Urgency, WorkKey};
+use super::restart::{self, Standing, Wanted};
+use super::view::{Store, View, WorkloadKey, destination_of};
+use crate::api::VaultStaticSecret;
+use crate::key::{Kind, ResourceKey};
+use crate::problem::Problem;
+use crate::render::ResourceTag;
+use crate::vault::Vault;
+
+/// How the rollout target of a resource stands, or why that isn't known.
+pub(super) enum TargetStanding {
+    Known(Standing),
+    Missing,
+    Off,
+    Unseen(String),
+}
+
+impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    pub(super) async fn reconcile_workload(&self, target: &WorkloadKey) -> Next {
+        let needed = [
+            Store::Resource(Kind::VaultStaticSecret),
+            Store::Secrets,
+            Store::Workloads(target.kind),
+        ];
+        if !self.can_see(&needed) || !self.restarts(target.kind) {
+            return Next::Settled(None);
+        }
+        let decided = {
+            let view = self.view.borrow();
+            let Some(workload) = view.workloads.get(target).filter(|w| !w.deleting) else {
+                return Next::Settled(None);
+            };
+            let wanted = wanted(&view, target);
+            let debounce = self.config.rollout.debounce;
+            restart::decide(workload, &wanted, &self.key, debounce, self.clock.now())
+        };
+        if let Some(patch) = &decided.patch {
+            let patched = self.cluster.patch_workload(target, patch).await;
+            match patched {
+                Ok(meta) => self.view.borrow_mut().put_workload(target, meta),
+                Err(problem) => return self.not_patched(target, &decided.restarts, problem).await,
+            }
+        }
+        for resource in &decided.restarts {
+            self.metrics.restarted();
+            self.tell_restart(resource, target, None).await;
+        }
+        self.wake_reports(target);
+        Next::Settled(decided.again)
+    }
+
+    async fn not_patched(&self, target: &WorkloadKey, restarts: &[ResourceKey], problem: Problem) -> Next {
+        if !matches!(problem, Problem::Conflict { .. }) {
+            for resource in restarts {
+                self.tell_restart(resource, target, Some(&problem)).await;
+            }
+        }
+        Next::Failed(problem)
+    }
+
+    async fn tell_restart(&self, resource: &ResourceKey, target: &WorkloadKey, problem: Option<&Problem>) {
+        let uid = {
+            let view = self.view.borrow();
+            view.statics.get(&resource.object).and_then(|found| found.metadata.uid.clone())
+        };
+        let Some(uid) = uid else { return };
+        let (reason, message) = match problem {
+            None => ("RolloutRestartTriggered", format!("{target} restarts with the new content")),
+            Some(problem) => ("RolloutRestartFailed", format!("{target} is still to be restarted: {problem}")),
+        };
+        let about = resource.clone();
+        let note = Note { about, uid, warning: problem.is_some(), reason, message, action: "Restart" };
+        self.publish(note).await;
+    }
+
+    /// The resources whose status speaks of this workload.
+    pub fn wake_reports(&self, target: &WorkloadKey) {
+        let view = self.view.borrow();
+        for resource in view.resources_of_workload(target) {
+            self.queue.wake(WorkKey::Resource(resource.clone()), Urgency::Routine);
+        }
+    }
+
+    /// How a target of a resource stands, from the view alone.
+    pub(super) fn target_standing(
+        &self,
+        key: &ResourceKey,
+        resource: &VaultStaticSecret,
+        target: &WorkloadKey,
+    ) -> TargetStanding {
+        if !self.restarts(target.kind) {
+            return TargetStanding::Off;
+        }
+        let view = self.view.borrow();
+        let store = Store::Workloads(target.kind);
+        if let Some(why) = view.failing.get(&store) {
+            return TargetStanding::Unseen(why.clone());
+        }
+        let Some(workload) = view.workloads.get(target) else { return TargetStanding::Missing };
+        let Some(wanted) = wanted_by(&view, key, resource) else {
+            return TargetStanding::Known(Standing::Current);
+        };
+        let debounce = self.config.rollout.debounce;
+        TargetStanding::Known(restart::standing(workload, &wanted, &self.key, debounce))
+    }
+}
+
+fn wanted(view: &View, target: &WorkloadKey) -> Vec<Wanted> {
+    view.resources_of_workload(target)
+        .filter_map(|key| wanted_by(view, key, view.statics.get(&key.object)?))
+        .collect()
+}
+
+/// What a resource wants its workloads to run; `None` until it wrote its Secret.
+fn wanted_by(view: &View, key: &ResourceKey, resource: &VaultStaticSecret) -> Option<Wanted> {
+    if resource.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let tag = ResourceTag::of(key);
+    let uid = resource.metadata.uid.as_deref()?;
+    let state = state_of_tag(&tag, uid, view.secrets.get(&destination_of(resource))?)?;
+    Some(Wanted { resource: key.clone(), tag, state })
+}
