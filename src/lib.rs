@@ -1,1 +1,3 @@
 //! The vault-tenant-operator.
+
+pub mod api;
