@@ -203,7 +203,7 @@ impl Cluster for KubeCluster {
         self.count("patch", || format!("patch {workload}"), request).await.map(meta::workload)
     }
 
-    async fn apply_status(&self, key: &ResourceKey, status: &Value) -> Result<(), Problem> {
+    async fn apply_status(&self, key: &ResourceKey, status: &Value) -> Result<String, Problem> {
         let api = self.resources(key.kind, &key.object.namespace);
         let resource = resource_of(key.kind);
         let body = json!({
@@ -215,7 +215,8 @@ impl Cluster for KubeCluster {
         let params = PatchParams::apply(CONTROLLER).force();
         let body = Patch::Apply(body);
         let request = api.patch_status(&key.object.name, &params, &body);
-        self.count("patch", || format!("write the status of {key}"), request).await.map(drop)
+        let written = self.count("patch", || format!("write the status of {key}"), request).await?;
+        Ok(written.metadata.resource_version.unwrap_or_default())
     }
 
     async fn publish(&self, note: &Note) -> Result<(), Problem> {

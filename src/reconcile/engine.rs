@@ -6,6 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -16,10 +17,10 @@ use tokio_util::sync::CancellationToken;
 use super::ports::{Clock, Cluster};
 use super::queue::{Queue, Urgency, WorkKey};
 use super::resolve::Scope;
-use super::view::{Store, View};
+use super::view::{Store, View, WorkloadKind};
 use crate::config::Config;
 use crate::key::{Kind, ObjectKey, ResourceKey};
-use crate::policy::OwnIdentity;
+use crate::policy::{OwnIdentity, Policy};
 use crate::problem::{Problem, Retry};
 use crate::render::HashKey;
 use crate::telemetry::Metrics;
@@ -54,9 +55,10 @@ pub enum Next {
 /// Everything that a reconcile works with.
 pub struct Engine<C, V, K> {
     pub(super) cluster: Rc<C>,
-    pub(super) sessions: Sessions<C, V>,
+    pub(super) sessions: Sessions<Rc<C>, V>,
     pub(super) clock: K,
     pub(super) config: Config,
+    pub(super) policy: Arc<Policy>,
     pub(super) own: OwnIdentity,
     pub(super) key: HashKey,
     pub(super) metrics: Rc<Metrics>,
@@ -78,11 +80,13 @@ pub struct Parts<C, V, K> {
     /// Kubernetes.
     pub cluster: Rc<C>,
     /// Vault, by sessions.
-    pub sessions: Sessions<C, V>,
+    pub sessions: Sessions<Rc<C>, V>,
     /// The time.
     pub clock: K,
     /// The operator's configuration.
     pub config: Config,
+    /// Its guardrails.
+    pub policy: Arc<Policy>,
     /// Who the operator is.
     pub own: OwnIdentity,
     /// Key of the content hashes.
@@ -100,6 +104,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             sessions: parts.sessions,
             clock: parts.clock,
             config: parts.config,
+            policy: parts.policy,
             own: parts.own,
             key: parts.key,
             metrics: parts.metrics,
@@ -123,7 +128,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     {
         let mut tasks = JoinSet::new();
         loop {
-            let room = tasks.len() < self.config.sync.max_concurrent_reconciles;
+            let room = tasks.len() < usize::from(self.config.sync.max_concurrent_reconciles);
             if let Some(key) = room.then(|| self.queue.take(self.clock.now())).flatten() {
                 let engine = Rc::clone(&self);
                 tasks.spawn_local(async move { engine.work(key).await });
@@ -226,7 +231,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Exponential, half of it jitter. The jitter comes from key and attempt, so
     /// that a simulated run repeats exactly while real resources stay apart.
     fn backoff(&self, key: &WorkKey, attempts: u32) -> Duration {
-        let policy = &self.config.backoff;
+        let policy = &self.config.sync.backoff;
         let factor = 1.5_f64.powi(i32::try_from(attempts.saturating_sub(1)).unwrap_or(0));
         let full = policy.initial_interval.mul_f64(factor).min(policy.max_interval);
         let seed = crate::render::fingerprint([format!("{key:?}/{attempts}").as_str()]);
@@ -237,6 +242,17 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Whether anything is in work: for tests that wait for quiet.
     pub fn is_idle(&self) -> bool {
         self.busy.get() == 0
+    }
+
+    /// The operator's own namespace.
+    pub fn own_namespace(&self) -> &str {
+        &self.own.namespace
+    }
+
+    /// Whether the configuration lets the operator restart workloads of a kind.
+    pub fn restarts(&self, kind: WorkloadKind) -> bool {
+        self.config.rollout.enabled
+            && self.config.rollout.kinds.iter().any(|allowed| allowed.as_str() == kind.as_str())
     }
 
     pub(super) fn scope<'a>(&'a self, view: &'a View) -> Scope<'a> {

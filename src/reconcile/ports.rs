@@ -133,7 +133,8 @@ pub trait Cluster: Credentials {
         patch: &WorkloadPatch,
     ) -> Result<WorkloadMeta, Problem>;
 
-    /// Replaces the status fields that the operator owns.
+    /// Replaces the status fields that the operator owns; answers with the
+    /// resource's resourceVersion afterwards.
     ///
     /// # Errors
     /// Rights and transport; a resource that is gone is a [`Problem::Conflict`].
@@ -141,7 +142,7 @@ pub trait Cluster: Credentials {
         &self,
         key: &ResourceKey,
         status: &serde_json::Value,
-    ) -> Result<(), Problem>;
+    ) -> Result<String, Problem>;
 
     /// Publishes an event.
     ///

@@ -63,7 +63,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     fn resolve_connection(&self, resource: &VaultConnection) -> Result<crate::policy::PermittedConnection, Problem> {
         let view = self.view.borrow();
         let connection = resolve::connection(self.scope(&view), resource)?;
-        permit_connection(connection, &self.config.policy, &self.own)
+        permit_connection(connection, &self.policy, &self.own)
     }
 
     async fn report_connection(&self, key: &ResourceKey, resource: &Rc<VaultConnection>, verdict: &Verdict) -> Result<(), Problem> {
@@ -80,9 +80,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return Ok(());
         }
         let value = report::status(&status.conditions, resource.metadata.generation, json!({ "valid": valid }));
-        self.write_status(key, &value).await?;
+        let version = self.cluster.apply_status(key, &value).await?;
         let mut new = VaultConnection::clone(resource);
         new.status = Some(status);
+        new.metadata.resource_version = Some(version);
         self.view.borrow_mut().connections.insert(key.object.clone(), Rc::new(new));
         Ok(())
     }
@@ -117,13 +118,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     fn judge_auth(&self, key: &ResourceKey, resource: &VaultAuth) -> Result<Verdict, Problem> {
         let view = self.view.borrow();
         let (connection, login) = resolve::auth(self.scope(&view), resource)?;
-        permit_login(connection, login, &self.config.policy, &self.own)?;
+        let connection = permit_connection(connection, &self.policy, &self.own)?;
+        permit_login(login, connection, &self.policy, &self.own)?;
         let unused = if resource.spec.storage_encryption.is_some() {
             "; spec.storageEncryption has no effect, since this operator stores no token"
         } else {
             ""
         };
-        match self.sessions.last_login(&key.object) {
+        match self.sessions.last_login(&key.object).map(|outcome| outcome.result) {
             Some(Ok(())) => {
                 Ok(Verdict::good("LoggedIn", format!("Vault accepted the login{unused}")))
             }
@@ -158,9 +160,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let turned = reason_of(&previous.conditions) != reason_of(&status.conditions);
         let further = json!({ "valid": status.valid, "error": status.error });
         let value = report::status(&status.conditions, resource.metadata.generation, further);
-        self.write_status(key, &value).await?;
+        let version = self.cluster.apply_status(key, &value).await?;
         let mut new = VaultAuth::clone(resource);
         new.status = Some(status);
+        new.metadata.resource_version = Some(version);
         self.view.borrow_mut().auths.insert(key.object.clone(), Rc::new(new));
         if let (Err(problem), true) = (judged, turned) {
             self.warn(key, resource.metadata.uid.as_deref(), problem).await;
@@ -228,15 +231,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return Ok(());
         }
         let value = report::status(&conditions, metadata.generation, required(key.kind, problem));
-        self.write_status(key, &value).await?;
+        self.cluster.apply_status(key, &value).await?;
         if reason_of(&previous) != reason_of(&conditions) {
             self.warn(key, metadata.uid.as_deref(), problem).await;
         }
         Ok(())
-    }
-
-    pub(super) async fn write_status(&self, key: &ResourceKey, status: &Value) -> Result<(), Problem> {
-        self.cluster.apply_status(key, status).await
     }
 
     fn conditions(&self, previous: &[Condition], findings: &[report::Finding], metadata: &ObjectMeta) -> Vec<Condition> {
@@ -244,7 +243,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// A request over this connection failed: its own status is to be looked at.
-    pub(super) fn suspect(&self, connection: &ObjectKey) {
+    pub fn suspect(&self, connection: &ObjectKey) {
         self.suspects.borrow_mut().insert(connection.clone());
         self.wake_resource(Kind::VaultConnection, connection);
     }

@@ -10,7 +10,7 @@ use kube::ResourceExt as _;
 use super::sources::static_kv;
 use super::view::{View, destination_of};
 use crate::api::{AuthMethod, KubernetesAuth, VaultAuth, VaultConnection, VaultStaticSecret};
-use crate::config::{Connection as ConnectionDefaults, duration};
+use crate::config::{ConnectionDefaults, duration};
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::policy::{CaSource, Connection, DestinationRequest, Login, LoginMethod, Resolved};
 use crate::problem::Problem;
@@ -160,7 +160,7 @@ fn connection_of(scope: Scope<'_>, auth: &VaultAuth) -> Result<Connection, Probl
 fn configured_connection(defaults: &ConnectionDefaults) -> Option<Connection> {
     Some(Connection {
         origin: None,
-        address: defaults.address.clone()?,
+        address: defaults.address.as_ref()?.to_string(),
         ca: default_ca(defaults),
         tls_server_name: defaults.tls_server_name.clone(),
         skip_tls_verify: defaults.skip_tls_verify,

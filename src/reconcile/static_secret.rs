@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use super::decide::{Me, Situation, Slots, Step, Why, decide};
-use super::engine::{Engine, Next, later};
+use super::engine::{Engine, Next};
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
 use super::report::is_ready;
@@ -120,7 +120,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             });
         }
         let resolved = resolve::static_secret(self.scope(&view), resource)?;
-        let permitted = permit(resolved, &self.config.policy, &self.own)?;
+        let permitted = permit(resolved, &self.policy, &self.own)?;
         let transformation = spec.destination.transformation.clone().unwrap_or_default();
         let filter = Filter::new(
             &transformation.excludes.unwrap_or_default(),
@@ -226,16 +226,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         kinds.sort_unstable();
         kinds.dedup();
         kinds.into_iter().filter(|kind| self.restarts(*kind)).map(Store::Workloads).collect()
-    }
-
-    /// Whether the configuration lets the operator restart workloads of a kind.
-    pub(super) fn restarts(&self, kind: WorkloadKind) -> bool {
-        self.config.rollout.enabled
-            && self.config.rollout.kinds.iter().any(|allowed| allowed == kind.as_str())
-    }
-
-    pub(super) fn debounced(&self, time: jiff::Timestamp) -> jiff::Timestamp {
-        later(time, self.config.rollout.debounce)
     }
 }
 

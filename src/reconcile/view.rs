@@ -121,6 +121,16 @@ pub struct WorkloadMeta {
     pub template: BTreeMap<String, String>,
 }
 
+impl WorkloadMeta {
+    /// Whether anything but the resourceVersion differs.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> bool {
+        let same_version =
+            |meta: &Self| Self { resource_version: String::new(), ..meta.clone() };
+        same_version(self) != same_version(other)
+    }
+}
+
 /// What a watch delivers into the view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Store {

@@ -1,0 +1,91 @@
+//! `/healthz`, `/readyz` and `/metrics`. The endpoints come up before anything
+//! else, so that a start that waits for something can be asked what for.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::BindAddress;
+use crate::telemetry::Metrics;
+
+/// What the operator still waits for, by topic; ready when there is nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Readiness(Arc<Mutex<BTreeMap<String, String>>>);
+
+impl Readiness {
+    /// The operator waits for `topic`, because of `why`. Tells whether that is news.
+    pub fn waits(&self, topic: &str, why: &str) -> bool {
+        let mut topics = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        topics.insert(topic.to_owned(), why.to_owned()).as_deref() != Some(why)
+    }
+
+    /// `topic` is there.
+    pub fn has(&self, topic: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(topic);
+    }
+
+    fn missing(&self) -> String {
+        let topics = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        topics.iter().map(|(topic, why)| format!("{topic}: {why}\n")).collect()
+    }
+}
+
+/// Listens where the configuration says; `None` where it says nowhere.
+///
+/// # Errors
+/// A sentence naming the address and the configuration key.
+pub async fn listen(address: BindAddress, key: &str) -> Result<Option<TcpListener>, String> {
+    let mut failed = None;
+    for candidate in address.candidates() {
+        match TcpListener::bind(candidate).await {
+            Ok(listener) => return Ok(Some(listener)),
+            Err(error) => failed = Some(format!("{candidate}: {error}")),
+        }
+    }
+    failed.map_or(Ok(None), |why| {
+        Err(format!("cannot listen on {why}; free the port, or set {key} to another"))
+    })
+}
+
+/// Serves the probes until `stop`.
+pub async fn probes(listener: TcpListener, readiness: Readiness, stop: CancellationToken) {
+    let router = Router::new()
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(readyz))
+        .with_state(readiness);
+    serve(listener, router, stop).await;
+}
+
+/// Serves the metrics until `stop`.
+pub async fn metrics(listener: TcpListener, metrics: Metrics, stop: CancellationToken) {
+    serve(listener, Router::new().route("/metrics", get(exposition)).with_state(metrics), stop).await;
+}
+
+async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!(%error, "an HTTP endpoint ended");
+    }
+}
+
+async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
+    let missing = readiness.missing();
+    if missing.is_empty() {
+        (StatusCode::OK, "ok".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, missing)
+    }
+}
+
+async fn exposition(State(metrics): State<Metrics>, headers: HeaderMap) -> impl IntoResponse {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let (content_type, text) = metrics.exposition(accept.unwrap_or_default());
+    ([(header::CONTENT_TYPE, content_type)], text)
+}

@@ -1,0 +1,274 @@
+//! The running operator: wiring only. It brings up the endpoints, waits for
+//! what it needs, starts the watches and the engine, and ends in order.
+
+mod cluster;
+mod hash_key;
+mod http;
+mod identity;
+mod kube_errors;
+mod meta;
+mod sinks;
+mod watches;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::core::DeserializeGuard;
+use kube::{Api, Client};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::task::{JoinSet, LocalSet};
+use tokio_util::sync::CancellationToken;
+
+use self::cluster::{KubeCluster, WallClock};
+use self::http::Readiness;
+use self::sinks::{Base, Kept, Resources, Secrets, Workloads};
+use self::watches::{Health, SecretMetadata, WorkloadObject};
+use crate::api;
+use crate::config::Config;
+use crate::config::address::Address;
+use crate::policy::{OwnIdentity, Policy, address_allowed, redirect_allowed};
+use crate::reconcile::view::{Store, WorkloadKind};
+use crate::reconcile::{Engine, Parts};
+use crate::render::HashKey;
+use crate::telemetry::{self, Metrics};
+use crate::vault::{HttpVault, Limits, Sessions, TravelRules};
+
+/// Between two tries for what a start needs.
+const START_RETRY: Duration = Duration::from_secs(2);
+
+/// What reconciles get to end after SIGTERM; less than the shipped
+/// `terminationGracePeriodSeconds`.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(25);
+
+/// Name of this process in events.
+const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
+
+type Operator = Engine<KubeCluster, HttpVault, WallClock>;
+
+/// Runs the operator until SIGTERM or SIGINT.
+///
+/// # Errors
+/// A sentence for what no waiting mends: an address in use, no way to an API
+/// server, signals that cannot be handled.
+pub fn run(config: Config) -> Result<(), String> {
+    telemetry::init_logs(config.telemetry.log_format, config.telemetry.log_level);
+    std::panic::set_hook(Box::new(|panic| {
+        // The place alone: a message could hold what must not be logged.
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a defect of the operator");
+    }));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))?;
+    runtime.block_on(LocalSet::new().run_until(start(config)))
+}
+
+async fn start(config: Config) -> Result<(), String> {
+    let stop = stop_token()?;
+    let metrics = Metrics::new();
+    let readiness = Readiness::default();
+    readiness.waits("start", "the operator is starting");
+    let mut background = JoinSet::new();
+    for server in endpoints(&config, &metrics, &readiness, &stop).await? {
+        background.spawn_local(server);
+    }
+    let kube_config = kube_config().await?;
+    let own = identity::read(&kube_config).await;
+    let client = Client::try_from(kube_config)
+        .map_err(|error| format!("the API server's address or certificates cannot be used: {error}"))?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        namespace = own.namespace,
+        service_account = own.service_account,
+        "started"
+    );
+    let Some(key) = wait_for_key(&client, &own, &readiness, &stop).await else {
+        return Ok(());
+    };
+    let namespace = config.watch_namespaces.first().unwrap_or(&own.namespace).clone();
+    let health = Health { readiness: readiness.clone(), metrics: Rc::new(metrics.clone()) };
+    let engine = engine(config, own, client.clone(), key.clone(), metrics);
+    let key_gone = Rc::new(Notify::new());
+    watch_all(&mut background, &engine, &client, &namespace, &health, &key_gone);
+    background.spawn_local(keep_key(client, engine.own_namespace().to_owned(), key, key_gone));
+    readiness.has("start");
+    let work = Rc::clone(&engine).run(stop.clone());
+    let ended = bounded(work, &stop).await;
+    background.abort_all();
+    tracing::info!(in_order = ended, "ended");
+    Ok(())
+}
+
+/// Runs the work to its end, but no longer than the limit after `stop`.
+async fn bounded(work: impl Future<Output = ()>, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = work => true,
+        () = async { stop.cancelled().await; tokio::time::sleep(SHUTDOWN_LIMIT).await } => false,
+    }
+}
+
+fn stop_token() -> Result<CancellationToken, String> {
+    let token = CancellationToken::new();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut stream = signal(kind).map_err(|error| format!("cannot handle signals: {error}"))?;
+        let token = token.clone();
+        tokio::task::spawn_local(async move {
+            stream.recv().await;
+            token.cancel();
+        });
+    }
+    Ok(token)
+}
+
+async fn endpoints(
+    config: &Config,
+    metrics: &Metrics,
+    readiness: &Readiness,
+    stop: &CancellationToken,
+) -> Result<Vec<futures::future::LocalBoxFuture<'static, ()>>, String> {
+    use futures::FutureExt as _;
+    let mut servers = Vec::new();
+    let telemetry = &config.telemetry;
+    if let Some(listener) = http::listen(telemetry.health_probe_bind_address, "telemetry.healthProbeBindAddress").await? {
+        servers.push(http::probes(listener, readiness.clone(), stop.clone()).boxed_local());
+    }
+    if let Some(listener) = http::listen(telemetry.metrics_bind_address, "telemetry.metricsBindAddress").await? {
+        servers.push(http::metrics(listener, metrics.clone(), stop.clone()).boxed_local());
+    }
+    Ok(servers)
+}
+
+async fn kube_config() -> Result<kube::Config, String> {
+    let mut config = kube::Config::infer().await.map_err(|error| {
+        format!("no way to an API server: {error}; run in a pod with a ServiceAccount token, or set KUBECONFIG")
+    })?;
+    // Our own backoff decides; the client's would hold a reconcile for minutes.
+    config.default_retry = false;
+    Ok(config)
+}
+
+async fn wait_for_key(
+    client: &Client,
+    own: &OwnIdentity,
+    readiness: &Readiness,
+    stop: &CancellationToken,
+) -> Option<HashKey> {
+    let topic = format!("Secret {}/{}", own.namespace, hash_key::SECRET_NAME);
+    loop {
+        match hash_key::obtain(client, &own.namespace, None).await {
+            Ok(key) => {
+                readiness.has(&topic);
+                return Some(key);
+            }
+            Err(problem) => {
+                if readiness.waits(&topic, &problem.to_string()) {
+                    tracing::warn!(%problem, "waiting for the operator's own key");
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(START_RETRY) => {}
+        }
+    }
+}
+
+/// Puts the key back when somebody deletes it under a running operator.
+async fn keep_key(client: Client, namespace: String, key: HashKey, gone: Rc<Notify>) {
+    loop {
+        gone.notified().await;
+        while let Err(problem) = hash_key::obtain(&client, &namespace, Some(&key)).await {
+            tracing::warn!(%problem, "the operator's own key was deleted and cannot be put back yet");
+            tokio::time::sleep(START_RETRY).await;
+        }
+    }
+}
+
+fn engine(config: Config, own: OwnIdentity, client: Client, key: HashKey, metrics: Metrics) -> Rc<Operator> {
+    let metrics = Rc::new(metrics);
+    let policy = Arc::new(Policy::new(&config));
+    let instance = std::fs::read_to_string(HOSTNAME_FILE).unwrap_or_default();
+    let instance = crate::problem::printable(&instance, 100);
+    let instance = if instance.is_empty() { cluster::CONTROLLER.to_owned() } else { instance };
+    let kubernetes = Rc::new(KubeCluster::new(client, Rc::clone(&metrics), instance));
+    let limits = Limits {
+        per_second: config.sync.vault_requests_per_second,
+        burst: config.sync.vault_requests_burst,
+    };
+    let observed = Rc::clone(&metrics);
+    let vault = HttpVault::new(
+        &own.namespace,
+        limits,
+        travel_rules(&policy, &own),
+        Rc::new(move |operation, outcome, seconds| {
+            observed.vault_request(operation, outcome, Duration::from_secs_f64(seconds));
+        }),
+    );
+    Rc::new(Engine::new(Parts {
+        sessions: Sessions::new(Rc::clone(&kubernetes), vault),
+        cluster: kubernetes,
+        clock: WallClock,
+        config,
+        policy,
+        own,
+        key,
+        metrics,
+    }))
+}
+
+fn travel_rules(policy: &Arc<Policy>, own: &OwnIdentity) -> TravelRules {
+    let (rules, own) = (Arc::clone(policy), own.clone());
+    let redirects = Arc::clone(policy);
+    TravelRules {
+        address: Arc::new(move |ip, connection| {
+            let listed = rules.lists(&connection.address);
+            address_allowed(ip, listed, &own).map_err(|problem| problem.to_string())
+        }),
+        redirect: Arc::new(move |to, connection| {
+            let (from, to) = (Address::parse(&connection.address)?, Address::parse(to)?);
+            redirect_allowed(&from, &to, &redirects).map_err(|problem| problem.to_string())
+        }),
+    }
+}
+
+fn watch_all(
+    tasks: &mut JoinSet<()>,
+    engine: &Rc<Operator>,
+    client: &Client,
+    namespace: &str,
+    health: &Health,
+    key_gone: &Rc<Notify>,
+) {
+    let own = |store| Base::new(Rc::clone(engine), store, namespace);
+    macro_rules! resources {
+        ($($type:ty),+) => {$({
+            let store = Store::Resource(<$type as Kept>::KIND);
+            let api: Api<DeserializeGuard<$type>> = Api::namespaced(client.clone(), namespace);
+            let (namespace, health, sink) = (namespace.to_owned(), health.clone(), Resources(own(store)));
+            tasks.spawn_local(async move { watches::run(api, store, &namespace, health, sink).await });
+        })+};
+    }
+    resources!(
+        api::VaultConnection,
+        api::VaultAuth,
+        api::VaultAuthGlobal,
+        api::SecretTransformation,
+        api::VaultStaticSecret,
+        api::VaultDynamicSecret,
+        api::VaultPKISecret
+    );
+    let secrets: Api<SecretMetadata> = Api::namespaced(client.clone(), namespace);
+    let sink = Secrets { base: own(Store::Secrets), key_gone: Rc::clone(key_gone) };
+    let (place, fares) = (namespace.to_owned(), health.clone());
+    tasks.spawn_local(async move { watches::run(secrets, Store::Secrets, &place, fares, sink).await });
+    for kind in WorkloadKind::ALL.into_iter().filter(|kind| engine.restarts(*kind)) {
+        let store = Store::Workloads(kind);
+        let resource = meta::workload_resource(kind);
+        let api: Api<WorkloadObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+        let (namespace, health, sink) = (namespace.to_owned(), health.clone(), Workloads(own(store), kind));
+        tasks.spawn_local(async move { watches::run(api, store, &namespace, health, sink).await });
+    }
+}

@@ -1,0 +1,362 @@
+//! From what a watch sees to the view and the queue: which changes make work,
+//! and for whom. Echoes of our own writes make none.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use kube::Resource;
+use kube::core::DeserializeGuard;
+use tokio::sync::Notify;
+
+use super::hash_key::SECRET_NAME;
+use super::meta;
+use super::watches::{SecretMetadata, Sink, WorkloadObject};
+use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::problem::printable;
+use crate::reconcile::ports::{Clock, Cluster};
+use crate::reconcile::view::{Store, View, WorkloadKey, WorkloadKind, is_older};
+use crate::reconcile::{Engine, Urgency, WorkKey};
+use crate::vault::Vault;
+
+/// What all sinks share: the namespace, the store, and the list in progress.
+pub struct Base<E> {
+    engine: Rc<E>,
+    store: Store,
+    namespace: String,
+    listing: RefCell<Option<HashSet<ObjectKey>>>,
+}
+
+impl<C: Cluster, V: Vault, K: Clock> Base<Engine<C, V, K>> {
+    /// A sink's base for one store in one namespace.
+    pub fn new(engine: Rc<Engine<C, V, K>>, store: Store, namespace: &str) -> Self {
+        Self { engine, store, namespace: namespace.to_owned(), listing: RefCell::default() }
+    }
+
+    fn note(&self, key: &ObjectKey) {
+        if let Some(seen) = self.listing.borrow_mut().as_mut() {
+            seen.insert(key.clone());
+        }
+    }
+
+    fn begin(&self) {
+        *self.listing.borrow_mut() = Some(HashSet::new());
+    }
+
+    /// Ends a list: what was known and not seen is gone.
+    fn end(&self, known: Vec<ObjectKey>) -> Vec<ObjectKey> {
+        let seen = self.listing.borrow_mut().take().unwrap_or_default();
+        let mut view = self.engine.view.borrow_mut();
+        view.complete.insert(self.store);
+        view.failing.remove(&self.store);
+        let missing = |key: &ObjectKey| key.namespace == self.namespace && !seen.contains(key);
+        known.into_iter().filter(missing).collect()
+    }
+
+    fn fail(&self, why: &str) {
+        let news = self.engine.view.borrow_mut().failing.insert(self.store, why.to_owned());
+        if news.as_deref() != Some(why) {
+            self.engine.wake_all();
+        }
+    }
+}
+
+/// How a kind of ours is kept in the view.
+pub trait Kept: Resource<DynamicType = ()> + Clone + PartialEq {
+    /// The kind.
+    const KIND: Kind;
+    /// The one of that name.
+    fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>>;
+    /// Stores or removes.
+    fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>);
+    /// All names.
+    fn keys(view: &View) -> Vec<ObjectKey>;
+}
+
+macro_rules! kept {
+    ($type:ty, $kind:expr, $store:ident) => {
+        impl Kept for $type {
+            const KIND: Kind = $kind;
+
+            fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>> {
+                view.$store.get(key).cloned()
+            }
+
+            fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>) {
+                match new {
+                    Some(new) => view.$store.insert(key.clone(), new),
+                    None => view.$store.remove(key),
+                };
+            }
+
+            fn keys(view: &View) -> Vec<ObjectKey> {
+                view.$store.keys().cloned().collect()
+            }
+        }
+    };
+}
+
+kept!(crate::api::VaultConnection, Kind::VaultConnection, connections);
+kept!(crate::api::VaultAuth, Kind::VaultAuth, auths);
+kept!(crate::api::VaultAuthGlobal, Kind::VaultAuthGlobal, globals);
+kept!(crate::api::SecretTransformation, Kind::SecretTransformation, transformations);
+kept!(crate::api::VaultDynamicSecret, Kind::VaultDynamicSecret, dynamics);
+kept!(crate::api::VaultPKISecret, Kind::VaultPkiSecret, pkis);
+
+impl Kept for crate::api::VaultStaticSecret {
+    const KIND: Kind = Kind::VaultStaticSecret;
+
+    fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>> {
+        view.statics.get(key).cloned()
+    }
+
+    fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>) {
+        view.put_static(key, new);
+    }
+
+    fn keys(view: &View) -> Vec<ObjectKey> {
+        view.statics.keys().cloned().collect()
+    }
+}
+
+/// The sink of one of our kinds.
+pub struct Resources<E>(pub Base<E>);
+
+impl<C: Cluster, V: Vault, K: Clock> Resources<Engine<C, V, K>> {
+    fn changed<T: Kept>(&self, key: &ObjectKey) {
+        let engine = &self.0.engine;
+        let resource = ResourceKey { kind: T::KIND, object: key.clone() };
+        let targets: Vec<WorkloadKey> = match T::KIND {
+            Kind::VaultConnection | Kind::VaultAuth => {
+                engine.wake_dependents(T::KIND, Urgency::Now);
+                Vec::new()
+            }
+            Kind::VaultStaticSecret => {
+                let view = engine.view.borrow();
+                let found = view.statics.get(key);
+                found.into_iter().flat_map(|found| crate::reconcile::view::targets_of(found)).collect()
+            }
+            _ => Vec::new(),
+        };
+        engine.queue.wake(WorkKey::Resource(resource), Urgency::Now);
+        for target in targets {
+            engine.queue.wake(WorkKey::Workload(target), Urgency::Routine);
+        }
+    }
+}
+
+impl<C, V, K, T> Sink<DeserializeGuard<T>> for Resources<Engine<C, V, K>>
+where
+    C: Cluster,
+    V: Vault,
+    K: Clock,
+    T: Kept,
+{
+    fn seen(&self, key: ObjectKey, object: DeserializeGuard<T>) {
+        self.0.note(&key);
+        let mut object = match object.0 {
+            Ok(object) => object,
+            Err(invalid) => {
+                let why = printable(&invalid.error.to_string(), 200);
+                tracing::warn!(kind = %T::KIND, resource = %key, why, "an object cannot be read: the definition in the cluster is not ours; apply kustomize/crds");
+                return;
+            }
+        };
+        meta::trim(object.meta_mut());
+        let mut view = self.0.engine.view.borrow_mut();
+        let old = T::get(&view, &key);
+        if old.as_deref().is_some_and(|old| older(&object, old)) {
+            return;
+        }
+        let news = old.is_none_or(|old| !alike(&old, &object));
+        T::put(&mut view, &key, Some(Rc::new(object)));
+        drop(view);
+        if news {
+            self.changed::<T>(&key);
+        }
+    }
+
+    fn gone(&self, key: &ObjectKey, uid: Option<&str>) {
+        let mut view = self.0.engine.view.borrow_mut();
+        let same = T::get(&view, key).is_some_and(|known| known.meta().uid.as_deref() == uid);
+        if !same {
+            return;
+        }
+        T::put(&mut view, key, None);
+        drop(view);
+        self.changed::<T>(key);
+    }
+
+    fn listing(&self) {
+        self.0.begin();
+    }
+
+    fn listed(&self) {
+        let known = T::keys(&self.0.engine.view.borrow());
+        for key in self.0.end(known) {
+            T::put(&mut self.0.engine.view.borrow_mut(), &key, None);
+            self.changed::<T>(&key);
+        }
+        self.0.engine.wake_all();
+    }
+
+    fn failing(&self, why: &str) {
+        self.0.fail(why);
+    }
+}
+
+fn older<T: Kept>(new: &T, old: &T) -> bool {
+    let version = |object: &T| object.meta().resource_version.clone().unwrap_or_default();
+    new.meta().uid == old.meta().uid && is_older(&version(new), &version(old))
+}
+
+/// Equal but for the resourceVersion.
+fn alike<T: Kept>(one: &T, other: &T) -> bool {
+    let bare = |object: &T| {
+        let mut object = object.clone();
+        object.meta_mut().resource_version = None;
+        object
+    };
+    bare(one) == bare(other)
+}
+
+/// The sink of Secrets' metadata.
+pub struct Secrets<E> {
+    /// What all sinks share.
+    pub base: Base<E>,
+    /// Told when the operator's own key was deleted.
+    pub key_gone: Rc<Notify>,
+}
+
+impl<C: Cluster, V: Vault, K: Clock> Secrets<Engine<C, V, K>> {
+    /// `moved`: something that decisions look at changed, not just a version.
+    fn changed(&self, key: &ObjectKey, moved: bool) {
+        let engine = &self.base.engine;
+        let view = engine.view.borrow();
+        if moved {
+            for resource in view.resources_of_secret(key) {
+                engine.queue.wake(WorkKey::Resource(resource.clone()), Urgency::Now);
+            }
+        }
+        let uses_ca = |c: &crate::api::VaultConnection| {
+            c.spec.ca_cert_secret_ref.as_deref() == Some(key.name.as_str())
+        };
+        let in_place = view.connections.iter().filter(|(at, _)| at.namespace == key.namespace);
+        let connections: Vec<ObjectKey> =
+            in_place.filter(|(_, c)| uses_ca(c)).map(|(at, _)| at.clone()).collect();
+        drop(view);
+        for connection in connections {
+            engine.suspect(&connection);
+        }
+    }
+}
+
+impl<C: Cluster, V: Vault, K: Clock> Sink<SecretMetadata> for Secrets<Engine<C, V, K>> {
+    fn seen(&self, key: ObjectKey, object: SecretMetadata) {
+        self.base.note(&key);
+        let new = meta::secret(object);
+        let mut view = self.base.engine.view.borrow_mut();
+        let old = view.secrets.get(&key).cloned();
+        let first_list = !view.has(&[Store::Secrets]);
+        let same_version = old.as_ref().is_some_and(|old| old.resource_version == new.resource_version);
+        let moved = old.is_none_or(|old| old.differs(&new));
+        view.put_secret(&key, new);
+        drop(view);
+        // The first list is news to nobody: all resources are looked at when it ends.
+        if !first_list && !same_version {
+            self.changed(&key, moved);
+        }
+    }
+
+    fn gone(&self, key: &ObjectKey, uid: Option<&str>) {
+        let mut view = self.base.engine.view.borrow_mut();
+        if view.secrets.get(key).is_some_and(|known| Some(known.uid.as_str()) == uid) {
+            view.secrets.remove(key);
+            drop(view);
+            self.changed(key, true);
+            if key.name == SECRET_NAME && key.namespace == self.base.engine.own_namespace() {
+                self.key_gone.notify_one();
+            }
+        }
+    }
+
+    fn listing(&self) {
+        self.base.begin();
+    }
+
+    fn listed(&self) {
+        let known = self.base.engine.view.borrow().secrets.keys().cloned().collect();
+        for key in self.base.end(known) {
+            self.base.engine.view.borrow_mut().secrets.remove(&key);
+            self.changed(&key, true);
+        }
+        self.base.engine.wake_all();
+    }
+
+    fn failing(&self, why: &str) {
+        self.base.fail(why);
+    }
+}
+
+/// The sink of one kind of workload.
+pub struct Workloads<E>(pub Base<E>, pub WorkloadKind);
+
+impl<C: Cluster, V: Vault, K: Clock> Workloads<Engine<C, V, K>> {
+    fn changed(&self, key: WorkloadKey) {
+        let engine = &self.0.engine;
+        engine.wake_reports(&key);
+        if engine.view.borrow().resources_of_workload(&key).next().is_some() {
+            engine.queue.wake(WorkKey::Workload(key), Urgency::Now);
+        }
+    }
+
+    fn key(&self, object: &ObjectKey) -> WorkloadKey {
+        WorkloadKey { kind: self.1, object: object.clone() }
+    }
+}
+
+impl<C: Cluster, V: Vault, K: Clock> Sink<WorkloadObject> for Workloads<Engine<C, V, K>> {
+    fn seen(&self, object: ObjectKey, workload: WorkloadObject) {
+        self.0.note(&object);
+        let key = self.key(&object);
+        let new = meta::workload(workload);
+        let mut view = self.0.engine.view.borrow_mut();
+        let moved = view.workloads.get(&key).is_none_or(|old| old.differs(&new));
+        view.put_workload(&key, new);
+        drop(view);
+        if moved {
+            self.changed(key);
+        }
+    }
+
+    fn gone(&self, object: &ObjectKey, uid: Option<&str>) {
+        let key = self.key(object);
+        let mut view = self.0.engine.view.borrow_mut();
+        if view.workloads.get(&key).is_some_and(|known| Some(known.uid.as_str()) == uid) {
+            view.workloads.remove(&key);
+            drop(view);
+            self.changed(key);
+        }
+    }
+
+    fn listing(&self) {
+        self.0.begin();
+    }
+
+    fn listed(&self) {
+        let known = self.0.engine.view.borrow().workloads.keys()
+            .filter(|key| key.kind == self.1)
+            .map(|key| key.object.clone())
+            .collect();
+        for object in self.0.end(known) {
+            let key = self.key(&object);
+            self.0.engine.view.borrow_mut().workloads.remove(&key);
+            self.changed(key);
+        }
+        self.0.engine.wake_all();
+    }
+
+    fn failing(&self, why: &str) {
+        self.0.fail(why);
+    }
+}

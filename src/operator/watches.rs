@@ -1,0 +1,110 @@
+//! Watches: one for each kind and namespace, trimmed on entry, each change
+//! turned into keys of the queue. A watch that fails is tried again with
+//! backoff for ever, says what is missing, and keeps nobody else waiting.
+
+use std::fmt::Debug;
+use std::rc::Rc;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, PartialObjectMeta};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+
+use super::http::Readiness;
+use super::kube_errors::classify;
+use super::meta;
+use crate::key::ObjectKey;
+use crate::problem::Problem;
+use crate::reconcile::view::Store;
+use crate::telemetry::Metrics;
+
+/// What a watch of one store does with what it sees.
+pub trait Sink<K> {
+    /// An object is there, or changed.
+    fn seen(&self, key: ObjectKey, object: K);
+    /// An object is gone; its uid, where known.
+    fn gone(&self, key: &ObjectKey, uid: Option<&str>);
+    /// A list begins: what is not seen until [`Sink::listed`] is gone.
+    fn listing(&self);
+    /// The list is complete.
+    fn listed(&self);
+    /// The store cannot be watched.
+    fn failing(&self, why: &str);
+}
+
+/// Where a watch reports how it fares.
+#[derive(Clone)]
+pub struct Health {
+    /// Shown by `/readyz`.
+    pub readiness: Readiness,
+    /// Counted.
+    pub metrics: Rc<Metrics>,
+}
+
+/// Runs one watch for ever.
+pub async fn run<K>(api: Api<K>, store: Store, namespace: &str, health: Health, sink: impl Sink<K>)
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let topic = format!("watch {store} in {namespace}");
+    health.readiness.waits(&topic, "the first list is not complete");
+    // Lists come from the API server's cache and in pages: cheap for both sides.
+    let config = watcher::Config::default().any_semantic().page_size(100);
+    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => sink.listing(),
+            Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                sink.seen(key_of(&object), object);
+            }
+            Ok(Event::Delete(object)) => {
+                let uid = object.uid();
+                sink.gone(&key_of(&object), uid.as_deref());
+            }
+            Ok(Event::InitDone) => {
+                sink.listed();
+                health.readiness.has(&topic);
+                health.metrics.watch(&store.to_string(), false);
+            }
+            Err(error) => {
+                let Some(problem) = lasting(&topic, &error) else { continue };
+                let why = problem.to_string();
+                sink.failing(&why);
+                health.metrics.watch(&store.to_string(), true);
+                if health.readiness.waits(&topic, &why) {
+                    tracing::warn!(%store, namespace, %problem, "cannot watch, trying again");
+                }
+            }
+        }
+    }
+}
+
+fn key_of<K: Resource>(object: &K) -> ObjectKey {
+    ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// What is worth telling of a watch's error: an expired or closed watch is the
+/// ordinary course of things.
+fn lasting(topic: &str, error: &watcher::Error) -> Option<Problem> {
+    match error {
+        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
+            Some(match classify(topic, error) {
+                Problem::Conflict { what, .. } => Problem::KubernetesRefused {
+                    what,
+                    why: "the API server does not know the kind; apply kustomize/crds".to_owned(),
+                },
+                other => other,
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Secrets by their metadata alone.
+pub type SecretMetadata = PartialObjectMeta<Secret>;
+
+/// Workloads, cut while they are read.
+pub type WorkloadObject = meta::Workload;

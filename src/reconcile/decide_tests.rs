@@ -1,0 +1,328 @@
+//! Every promise about reads, writes, drift and lost answers, as a row.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::reconcile::view::Manager;
+use crate::render::{KEY_LENGTH, SecretData};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// A case: a healthy, quiet resource, to be changed in one or two places.
+struct Case {
+    me: Me,
+    destination: Option<SecretMeta>,
+    rendered: Option<Rendered>,
+    live: Option<ContentHash>,
+    reported_ready: bool,
+    last_read: Option<Timestamp>,
+    slots: Option<Slots>,
+    key: HashKey,
+    now: Timestamp,
+}
+
+const FIELDS: &str = "fields";
+
+fn case() -> Case {
+    let key = HashKey::new(vec![1; KEY_LENGTH]).unwrap();
+    let me = Me {
+        uid: "uid-1".into(),
+        generation: 2,
+        tag: ResourceTag::of(&ResourceKey {
+            kind: Kind::VaultStaticSecret,
+            object: ObjectKey::new("team", "app"),
+        }),
+        manager: "vto-uid-1".into(),
+        secret: "app".into(),
+        create: true,
+        overwrite: false,
+    };
+    let mut case = Case {
+        destination: None,
+        rendered: None,
+        live: None,
+        reported_ready: true,
+        last_read: None,
+        slots: None,
+        key,
+        now: at(1000),
+        me,
+    };
+    case.destination = Some(SecretMeta {
+        uid: "s".into(),
+        resource_version: "7".into(),
+        created: Some(at(500)),
+        deleting: false,
+        owners: vec!["uid-1".into()],
+        states: [(state_annotation(&case.me.tag), case.state().to_annotation())].into(),
+        managers: vec![manager("vto-uid-1", 500, FIELDS)],
+    });
+    case
+}
+
+fn manager(name: &str, second: i64, fields: &str) -> Manager {
+    Manager { name: name.into(), time: Some(at(second)), fields: fields.into() }
+}
+
+impl Case {
+    fn hash(&self, text: &str) -> ContentHash {
+        let data: SecretData =
+            [("k".to_owned(), crate::key::Redacted::new(text.as_bytes().to_vec()))].into();
+        self.key.content(&self.me.tag, &data)
+    }
+
+    fn state(&self) -> State {
+        State {
+            uid: self.me.uid.clone(),
+            generation: self.me.generation,
+            hash: self.hash("old"),
+            raw: None,
+            fields: FIELDS.into(),
+            keys: 1,
+            version: "3".into(),
+            changed_at: at(500),
+            initial: true,
+            first_write: false,
+        }
+    }
+
+    fn with_state(mut self, change: impl FnOnce(&mut State)) -> Self {
+        let mut state = self.state();
+        change(&mut state);
+        let name = state_annotation(&self.me.tag);
+        let states = &mut self.destination.as_mut().unwrap().states;
+        states.insert(name, state.to_annotation());
+        self
+    }
+
+    fn with_meta(mut self, change: impl FnOnce(&mut SecretMeta)) -> Self {
+        change(self.destination.as_mut().unwrap());
+        self
+    }
+
+    fn read(mut self, text: &str) -> Self {
+        self.last_read = Some(self.now);
+        self.rendered = Some(Rendered {
+            data: SecretData::new(),
+            hash: self.hash(text),
+            raw_hash: None,
+            keys: usize::from(!text.is_empty()),
+            version: "4".into(),
+        });
+        self
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    fn step(&self) -> Step {
+        decide(&Situation {
+            me: &self.me,
+            destination: self.destination.as_ref(),
+            rendered: self.rendered.as_ref(),
+            live: self.live.as_ref(),
+            reported_ready: self.reported_ready,
+            last_read: self.last_read,
+            started: at(900),
+            slots: self.slots,
+            key: &self.key,
+            now: self.now,
+        })
+    }
+
+    fn writes(&self) -> (Fence, bool) {
+        match self.step() {
+            Step::Write(plan) => (plan.fence, plan.content_changed),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refused(&self) -> String {
+        match self.step() {
+            Step::Refuse(problem) => problem.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn update() -> Fence {
+    Fence::Update { uid: "s".into(), resource_version: "7".into() }
+}
+
+#[test]
+fn quiet_while_nothing_is_due() {
+    assert_eq!(case().step(), Step::Wait(None));
+    assert_eq!(case().read("old").step(), Step::Wait(None));
+}
+
+#[test]
+fn a_restart_reads_only_what_is_not_settled() {
+    assert_eq!(case().with(|c| c.reported_ready = false).step(), Step::Fetch(Why::Unsettled));
+    let read_since = |c: &mut Case| {
+        c.reported_ready = false;
+        c.last_read = Some(at(950));
+    };
+    assert_eq!(case().with(read_since).step(), Step::Wait(None));
+}
+
+#[test]
+fn slots_are_the_same_after_a_restart_and_come_once_each() {
+    let slots = Slots::new(std::time::Duration::from_secs(100), "uid-1");
+    let last = slots.last(at(1000));
+    assert_eq!(slots.next(at(1000)).as_second() - last.as_second(), 90);
+    assert_eq!(slots.last(slots.next(at(1000))), slots.next(at(1000)));
+    let due = |now: Timestamp, last_read: Option<Timestamp>| {
+        case().with(|c| (c.slots, c.now, c.last_read) = (Some(slots), now, last_read)).step()
+    };
+    let slot = slots.next(at(900));
+    let after = Timestamp::from_millisecond(slot.as_millisecond() + 1).unwrap();
+    assert_eq!(due(after, None), Step::Fetch(Why::Due));
+    assert_eq!(due(after, Some(after)), Step::Wait(Some(slots.next(after))));
+    // A slot before this process started is not made up for.
+    assert_eq!(due(at(901), None), Step::Wait(Some(slots.next(at(901)))));
+    assert_ne!(Slots::new(std::time::Duration::from_secs(100), "uid-2"), slots);
+}
+
+#[test]
+fn a_missing_secret_is_made_and_only_where_that_is_wanted() {
+    let missing = || case().with(|c| c.destination = None);
+    assert_eq!(missing().step(), Step::Fetch(Why::Missing));
+    assert_eq!(missing().read("new").writes(), (Fence::Create, false));
+    let text = missing().with(|c| c.me.create = false).refused();
+    assert!(text.contains("create is false"), "{text}");
+}
+
+#[test]
+fn new_content_is_written_and_marked_as_a_change() {
+    assert_eq!(case().read("new").writes(), (update(), true));
+}
+
+#[test]
+fn same_content_under_a_new_spec_is_written_without_a_change() {
+    let edited = || case().with(|c| c.me.generation = 3);
+    assert_eq!(edited().step(), Step::Fetch(Why::Changed));
+    assert_eq!(edited().read("old").writes(), (update(), false));
+}
+
+#[test]
+fn raw_alone_is_written_without_a_change() {
+    let mut raw = case().read("old");
+    let hash = raw.hash("raw");
+    raw.rendered.as_mut().unwrap().raw_hash = Some(hash);
+    assert_eq!(raw.writes(), (update(), false));
+}
+
+#[test]
+fn drift_is_seen_in_the_managed_fields_and_repaired_without_a_change() {
+    let edits: [fn(&mut SecretMeta); 3] = [
+        |meta| meta.managers = vec![manager("vto-uid-1", 500, "fewer"), manager("kubectl-edit", 600, "k")],
+        |meta| meta.managers = vec![manager("kubectl-replace", 600, FIELDS)],
+        |meta| meta.states.clear(),
+    ];
+    for edit in edits {
+        let drifted = || case().with_meta(edit);
+        assert_eq!(drifted().step(), Step::Fetch(Why::Drift));
+        assert_eq!(drifted().read("old").writes(), (update(), false));
+    }
+    let meta = case().with_meta(edits[0]).destination.unwrap();
+    assert_eq!(last_editor(&case().me, &meta), Some("kubectl-edit"));
+}
+
+#[test]
+fn keys_labels_and_annotations_of_others_are_none_of_our_business() {
+    let shared = case().with_meta(|meta| meta.managers.push(manager("argocd", 700, "other")));
+    assert_eq!(shared.step(), Step::Wait(None));
+}
+
+#[test]
+fn what_belongs_to_others_is_refused_with_the_opt_in() {
+    let foreign = || {
+        case().with_meta(|meta| {
+            meta.owners.clear();
+            meta.states.clear();
+            meta.managers = vec![manager("kubectl", 400, "x")];
+        })
+    };
+    let text = foreign().refused();
+    assert!(text.contains("\"kubectl\"") && text.contains("overwrite: true"), "{text}");
+    assert!(matches!(foreign().read("new").step(), Step::Refuse(_)));
+    for open in [|c: &mut Case| c.me.overwrite = true, |c: &mut Case| c.me.create = false] {
+        assert_eq!(foreign().with(open).step(), Step::Fetch(Why::Missing));
+        assert_eq!(foreign().with(open).read("new").writes(), (update(), false));
+    }
+}
+
+#[test]
+fn a_forged_state_makes_no_owner() {
+    let forged = case().with_meta(|meta| {
+        meta.owners.clear();
+        meta.managers = vec![manager("kubectl", 400, FIELDS)];
+    });
+    assert!(matches!(forged.step(), Step::Refuse(Problem::DestinationNotOwned { .. })));
+}
+
+#[test]
+fn the_secret_of_a_resource_of_the_same_name_that_is_gone_is_not_ours() {
+    let stale = case().with(|c| (c.me.uid, c.me.manager) = ("uid-2".into(), "vto-uid-2".into()));
+    assert!(matches!(stale.step(), Step::Refuse(Problem::DestinationNotOwned { .. })));
+}
+
+#[test]
+fn while_it_is_being_deleted_nothing_is_done() {
+    let leaving = || case().with_meta(|meta| meta.deleting = true);
+    assert_eq!(leaving().step(), Step::Wait(None));
+    assert_eq!(leaving().read("new").step(), Step::Wait(None));
+}
+
+#[test]
+fn nothing_is_wiped() {
+    let text = case().read("").refused();
+    assert!(text.contains("holds no data") && text.contains("keeps its 1 keys"), "{text}");
+    let empty_before = case().with_state(|state| state.keys = 0).read("");
+    assert!(matches!(empty_before.step(), Step::Write(_)));
+}
+
+#[test]
+fn an_old_view_of_the_resource_waits() {
+    let behind = || case().with_state(|state| state.generation = 9);
+    assert_eq!(behind().step(), Step::Wait(None));
+    assert_eq!(behind().read("new").step(), Step::Wait(None));
+}
+
+#[test]
+fn a_lost_key_reads_what_is_live_before_it_writes() {
+    let lost = || {
+        let mut case = case();
+        case.key = HashKey::new(vec![2; KEY_LENGTH]).unwrap();
+        let other = HashKey::new(vec![1; KEY_LENGTH]).unwrap();
+        let hash = other.content(&case.me.tag, &SecretData::new());
+        case.with_state(|state| state.hash = hash)
+    };
+    assert_eq!(lost().step(), Step::Fetch(Why::Changed));
+    assert!(matches!(lost().read("old").step(), Step::Rekey(_)));
+    let live = |text| lost().read("old").with(|c| c.live = Some(c.hash(text)));
+    assert_eq!(live("old").writes(), (update(), false));
+    assert_eq!(live("other").writes(), (update(), true));
+}
+
+#[test]
+fn a_creating_write_whose_answer_was_lost_is_ours_only_if_it_created() {
+    let first = |created, others: &[Manager]| {
+        let others = others.to_vec();
+        case().with_state(|state| state.first_write = true).with_meta(|meta| {
+            meta.created = Some(at(created));
+            meta.managers.extend(others);
+        })
+    };
+    assert_eq!(first(500, &[]).step(), Step::Wait(None));
+    assert_eq!(first(499, &[manager("argocd", 501, "x")]).step(), Step::Wait(None));
+    // It was there long before, or somebody else is as old as our entry.
+    assert!(first(400, &[]).refused().contains("before the operator's first write"));
+    assert!(matches!(first(500, &[manager("kubectl", 500, "x")]).step(), Step::Refuse(_)));
+    let taken = first(400, &[]).with(|c| c.me.overwrite = true);
+    assert_eq!(taken.step(), Step::Wait(None));
+}

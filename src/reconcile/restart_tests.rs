@@ -1,0 +1,194 @@
+//! The table "When a workload restarts", row by row.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::key::{Kind, ObjectKey};
+use crate::render::{KEY_LENGTH, SecretData};
+
+const DEBOUNCE: Duration = Duration::from_secs(5);
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn key(byte: u8) -> HashKey {
+    HashKey::new(vec![byte; KEY_LENGTH]).unwrap()
+}
+
+fn resource(name: &str) -> ResourceKey {
+    ResourceKey { kind: Kind::VaultStaticSecret, object: ObjectKey::new("team", name) }
+}
+
+fn hash_by(key: &HashKey, name: &str, text: &str) -> ContentHash {
+    let data: SecretData =
+        [("k".to_owned(), crate::key::Redacted::new(text.as_bytes().to_vec()))].into();
+    key.content(&ResourceTag::of(&resource(name)), &data)
+}
+
+fn hash(text: &str) -> ContentHash {
+    hash_by(&key(1), "app", text)
+}
+
+/// What `name` wants: `text`, since `changed_at`.
+fn wanted(name: &str, text: &str, changed_at: i64) -> Wanted {
+    let tag = ResourceTag::of(&resource(name));
+    let state = State {
+        uid: "u".into(),
+        generation: 1,
+        hash: hash_by(&key(1), name, text),
+        raw: None,
+        fields: String::new(),
+        keys: 1,
+        version: String::new(),
+        changed_at: at(changed_at),
+        initial: false,
+        first_write: false,
+    };
+    Wanted { resource: resource(name), tag, state }
+}
+
+/// A workload, created at 0, that runs `template` and has the baseline `base`.
+fn workload(template: Option<&ContentHash>, base: Option<&ContentHash>) -> WorkloadMeta {
+    let tag = ResourceTag::of(&resource("app"));
+    let one = |name: String, hash: Option<&ContentHash>| {
+        hash.map(|hash| (name, hash.as_str().to_owned())).into_iter().collect()
+    };
+    WorkloadMeta {
+        uid: "w".into(),
+        resource_version: "3".into(),
+        created: Some(at(0)),
+        annotations: one(baseline_annotation(&tag), base),
+        template: one(template_annotation(&tag), template),
+        ..WorkloadMeta::default()
+    }
+}
+
+fn decide_at(now: i64, workload: &WorkloadMeta, wanted: &[Wanted]) -> Verdict {
+    decide(workload, wanted, &key(1), DEBOUNCE, at(now))
+}
+
+/// How many restarts follow when the patches are applied until nothing is due.
+fn restarts(mut workload: WorkloadMeta, wanted: &[Wanted]) -> usize {
+    let mut count = 0;
+    for now in 1000..1100 {
+        let Some(patch) = decide_at(now, &workload, wanted).patch else { continue };
+        count += usize::from(!patch.template.is_empty());
+        workload.annotations.extend(patch.annotations);
+        workload.template.extend(patch.template);
+    }
+    count
+}
+
+#[test]
+fn first_sight_makes_a_baseline_and_no_restart() {
+    let verdict = decide_at(1000, &workload(None, None), &[wanted("app", "a", 500)]);
+    let patch = verdict.patch.unwrap();
+    assert_eq!(patch.annotations.len(), 1);
+    assert!(patch.template.is_empty() && verdict.restarts.is_empty());
+    assert_eq!((patch.uid.as_str(), patch.resource_version.as_str()), ("w", "3"));
+    assert_eq!(restarts(workload(None, None), &[wanted("app", "a", 500)]), 0);
+}
+
+#[test]
+fn the_same_content_never_restarts() {
+    for workload in [workload(Some(&hash("a")), None), workload(None, Some(&hash("a")))] {
+        assert_eq!(decide_at(1000, &workload, &[wanted("app", "a", 500)]), Verdict::default());
+    }
+}
+
+#[test]
+fn changed_content_restarts_once_after_the_debounce() {
+    let old = workload(None, Some(&hash("a")));
+    let new = [wanted("app", "b", 1000)];
+    let early = decide_at(1004, &old, &new);
+    assert_eq!((early.patch, early.again), (None, Some(at(1005))));
+    let patch = decide_at(1005, &old, &new).patch.unwrap();
+    assert_eq!((patch.template.len(), patch.annotations.len()), (1, 2));
+    assert!(patch.annotations.contains_key(RESTARTED_AT));
+    assert_eq!(restarts(old, &new), 1);
+}
+
+#[test]
+fn five_secrets_of_one_workload_make_one_restart() {
+    let names = ["app", "b", "c", "d", "e"];
+    let mut workload = workload(None, None);
+    for name in names {
+        let tag = ResourceTag::of(&resource(name));
+        let old = hash_by(&key(1), name, "old").as_str().to_owned();
+        workload.annotations.insert(baseline_annotation(&tag), old);
+    }
+    let mut wanted: Vec<Wanted> = names.iter().map(|name| wanted(name, "new", 1000)).collect();
+    for (late, one) in wanted.iter_mut().enumerate() {
+        one.state.changed_at = at(1000 + 2 * i64::try_from(late).unwrap());
+    }
+    let verdict = decide_at(1010, &workload, &wanted);
+    assert_eq!((verdict.patch, verdict.again), (None, Some(at(1013))));
+    assert_eq!(decide_at(1013, &workload, &wanted).restarts.len(), 5);
+    assert_eq!(restarts(workload, &wanted), 1);
+}
+
+#[test]
+fn a_workload_made_after_the_change_runs_it_already() {
+    let mut new = workload(None, None);
+    new.created = Some(at(1006));
+    assert_eq!(restarts(new.clone(), &[wanted("app", "b", 1000)]), 0);
+    // Closer to the change its pods may have started with what was before.
+    new.created = Some(at(1004));
+    assert_eq!(restarts(new.clone(), &[wanted("app", "b", 1000)]), 1);
+    let mut first = wanted("app", "b", 1000);
+    first.state.initial = true;
+    assert_eq!(restarts(new, &[first]), 0);
+}
+
+#[test]
+fn a_stripped_template_is_judged_by_its_baseline() {
+    assert_eq!(restarts(workload(None, Some(&hash("a"))), &[wanted("app", "a", 500)]), 0);
+}
+
+#[test]
+fn an_undone_rollout_restarts_at_most_once() {
+    let undone = workload(Some(&hash("old")), Some(&hash("b")));
+    assert_eq!(restarts(undone, &[wanted("app", "b", 500)]), 1);
+}
+
+#[test]
+fn a_paused_deployment_is_rolled_once_it_resumes() {
+    let mut paused = workload(None, Some(&hash("a")));
+    paused.paused = true;
+    let new = [wanted("app", "b", 500)];
+    assert_eq!(decide_at(1000, &paused, &new), Verdict::default());
+    assert_eq!(standing(&paused, &new[0], &key(1), DEBOUNCE), Standing::Paused);
+    paused.paused = false;
+    assert_eq!(restarts(paused, &new), 1);
+}
+
+#[test]
+fn hashes_of_a_lost_key_say_nothing_and_the_baseline_decides() {
+    let foreign = hash_by(&key(2), "app", "a");
+    let mut lost = workload(Some(&foreign), Some(&foreign));
+    let tag = ResourceTag::of(&resource("app"));
+    assert_eq!(rekeyed_baseline(&lost, &tag, &hash("else"), &hash("a")), None);
+    let patch = rekeyed_baseline(&lost, &tag, &foreign, &hash("a")).unwrap();
+    assert!(patch.template.is_empty());
+    lost.annotations.extend(patch.annotations);
+    assert_eq!(restarts(lost.clone(), &[wanted("app", "a", 500)]), 0);
+    assert_eq!(restarts(lost, &[wanted("app", "b", 500)]), 1);
+}
+
+#[test]
+fn the_baseline_comes_before_the_first_change() {
+    let tag = ResourceTag::of(&resource("app"));
+    let before = |w: &WorkloadMeta| baseline_before_change(w, &tag, &hash("a"), &key(1));
+    let patch = before(&workload(None, None)).unwrap();
+    assert_eq!(patch.annotations[&baseline_annotation(&tag)], hash("a").as_str());
+    assert_eq!(before(&workload(Some(&hash("a")), None)), None);
+    assert_eq!(before(&workload(None, Some(&hash("x")))), None);
+}
+
+#[test]
+fn standing_tells_what_a_person_asks() {
+    let new = wanted("app", "b", 500);
+    let of = |w: &WorkloadMeta| standing(w, &new, &key(1), DEBOUNCE);
+    assert_eq!(of(&workload(Some(&hash("b")), None)), Standing::Current);
+    assert_eq!(of(&workload(Some(&hash("a")), None)), Standing::Due(at(505)));
+}

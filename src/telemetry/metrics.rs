@@ -1,0 +1,172 @@
+//! Metric families, prefix `vto_`, and their exposition in both text formats.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::reconcile::Next;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Reconcile {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Request {
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Operation {
+    operation: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Resource {
+    resource: String,
+}
+
+type Durations = Family<Operation, Histogram, fn() -> Histogram>;
+
+/// All that is counted. Cheap to clone: clones share their counters.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Arc<Registry>,
+    reconciles: Family<Reconcile, Counter>,
+    reconcile_seconds: Durations,
+    vault_requests: Family<Request, Counter>,
+    vault_seconds: Durations,
+    kubernetes_requests: Family<Request, Counter>,
+    kubernetes_seconds: Durations,
+    secret_writes: Counter,
+    restarts: Counter,
+    watch_failing: Family<Resource, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// From 1 ms to about 16 s.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 4.0, 8))
+}
+
+impl Metrics {
+    /// Empty families, registered.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("vto");
+        let durations = || Durations::new_with_constructor(seconds as fn() -> Histogram);
+        let new = Self {
+            registry: Arc::default(),
+            reconciles: Family::default(),
+            reconcile_seconds: durations(),
+            vault_requests: Family::default(),
+            vault_seconds: durations(),
+            kubernetes_requests: Family::default(),
+            kubernetes_seconds: durations(),
+            secret_writes: Counter::default(),
+            restarts: Counter::default(),
+            watch_failing: Family::default(),
+        };
+        registry.register(
+            "build",
+            "Version of the operator",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register(
+            "reconciles",
+            "Reconciles by kind and outcome: ok, or the reason of the problem",
+            new.reconciles.clone(),
+        );
+        let unit = || Unit::Seconds;
+        registry.register_with_unit("reconcile_duration", "Time of a reconcile, by kind", unit(), new.reconcile_seconds.clone());
+        registry.register(
+            "vault_requests",
+            "Requests to Vault by operation and outcome",
+            new.vault_requests.clone(),
+        );
+        registry.register_with_unit("vault_request_duration", "Time of a request to Vault", unit(), new.vault_seconds.clone());
+        registry.register(
+            "kubernetes_requests",
+            "Requests to the API server, without watches, by verb and outcome",
+            new.kubernetes_requests.clone(),
+        );
+        registry.register_with_unit("kubernetes_request_duration", "Time of a request to the API server", unit(), new.kubernetes_seconds.clone());
+        registry.register("secret_writes", "Writes of destination Secrets", new.secret_writes.clone());
+        registry.register("rollout_restarts", "Restarts of workloads", new.restarts.clone());
+        registry.register(
+            "watch_failing",
+            "1 while a resource cannot be watched, 0 otherwise",
+            new.watch_failing.clone(),
+        );
+        Self { registry: Arc::new(registry), ..new }
+    }
+
+    /// A reconcile ended.
+    pub fn reconciled(&self, kind: &'static str, next: &Next, took: Duration) {
+        let outcome = match next {
+            Next::Settled(_) => "ok",
+            Next::Failed(problem) => problem.reason(),
+        };
+        self.reconciles.get_or_create(&Reconcile { kind, outcome }).inc();
+        self.reconcile_seconds
+            .get_or_create(&Operation { operation: kind })
+            .observe(took.as_secs_f64());
+    }
+
+    /// A request to Vault ended.
+    pub fn vault_request(&self, operation: &'static str, outcome: &'static str, took: Duration) {
+        self.vault_requests.get_or_create(&Request { operation, outcome }).inc();
+        self.vault_seconds.get_or_create(&Operation { operation }).observe(took.as_secs_f64());
+    }
+
+    /// A request to the API server ended.
+    pub fn kubernetes_request(&self, operation: &'static str, outcome: &'static str, took: Duration) {
+        self.kubernetes_requests.get_or_create(&Request { operation, outcome }).inc();
+        self.kubernetes_seconds.get_or_create(&Operation { operation }).observe(took.as_secs_f64());
+    }
+
+    /// A destination was written.
+    pub fn secret_written(&self) {
+        self.secret_writes.inc();
+    }
+
+    /// A workload was restarted.
+    pub fn restarted(&self) {
+        self.restarts.inc();
+    }
+
+    /// A resource can or cannot be watched.
+    pub fn watch(&self, resource: &str, failing: bool) {
+        let gauge = self.watch_failing.get_or_create_owned(&Resource { resource: resource.to_owned() });
+        gauge.set(i64::from(failing));
+    }
+
+    /// All families as text, in the format that the `Accept` header prefers,
+    /// with its content type.
+    #[must_use]
+    pub fn exposition(&self, accept: &str) -> (&'static str, String) {
+        use prometheus_client::encoding::{prometheus_text, text};
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        if accept.contains("application/openmetrics-text") {
+            let _ = text::encode(&mut out, &self.registry);
+            return ("application/openmetrics-text; version=1.0.0; charset=utf-8", out);
+        }
+        let _ = prometheus_text::encode(&mut out, &self.registry);
+        ("text/plain; version=0.0.4; charset=utf-8", out)
+    }
+}
