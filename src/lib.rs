@@ -2,7 +2,13 @@
 //! Kubernetes Secrets of one tenant, by a Role alone.
 
 pub mod api;
+pub mod cli;
+pub mod config;
 pub mod key;
+pub mod operator;
 pub mod policy;
 pub mod problem;
+pub mod reconcile;
+pub mod render;
+pub mod telemetry;
 pub mod vault;
