@@ -10,6 +10,7 @@ mod meta;
 mod sinks;
 mod watches;
 
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -195,8 +196,8 @@ fn engine(config: Config, own: OwnIdentity, client: Client, key: HashKey, metric
     let instance = if instance.is_empty() { cluster::CONTROLLER.to_owned() } else { instance };
     let kubernetes = Rc::new(KubeCluster::new(client, Rc::clone(&metrics), instance));
     let limits = Limits {
-        per_second: config.sync.vault_requests_per_second,
-        burst: config.sync.vault_requests_burst,
+        requests_per_second: at_least_one(config.sync.vault_requests_per_second),
+        burst: at_least_one(config.sync.vault_requests_burst),
     };
     let observed = Rc::clone(&metrics);
     let vault = HttpVault::new(
@@ -217,6 +218,11 @@ fn engine(config: Config, own: OwnIdentity, client: Client, key: HashKey, metric
         key,
         metrics,
     }))
+}
+
+/// The configuration refuses zero; the type says so.
+fn at_least_one(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
 }
 
 fn travel_rules(policy: &Arc<Policy>, own: &OwnIdentity) -> TravelRules {

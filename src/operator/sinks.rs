@@ -168,7 +168,7 @@ where
         if old.as_deref().is_some_and(|old| older(&object, old)) {
             return;
         }
-        let news = old.is_none_or(|old| !alike(&old, &object));
+        let news = old.is_none_or(|old| !alike(old.as_ref(), &object));
         T::put(&mut view, &key, Some(Rc::new(object)));
         drop(view);
         if news {

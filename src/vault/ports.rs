@@ -120,3 +120,18 @@ pub trait Credentials {
         key: &str,
     ) -> Result<Redacted<Vec<u8>>, Problem>;
 }
+
+impl<T: Credentials> Credentials for std::rc::Rc<T> {
+    async fn service_account_token(
+        &self,
+        account: &ObjectKey,
+        audiences: &[String],
+        expiration_seconds: i64,
+    ) -> Result<Redacted<String>, Problem> {
+        T::service_account_token(self, account, audiences, expiration_seconds).await
+    }
+
+    async fn secret_value(&self, secret: &ObjectKey, key: &str) -> Result<Redacted<Vec<u8>>, Problem> {
+        T::secret_value(self, secret, key).await
+    }
+}
