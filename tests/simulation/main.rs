@@ -8,12 +8,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod api_server;
+mod bites;
 mod defects;
 mod exhaustive;
+mod isolation;
 mod judge;
 mod objects;
 mod operator;
 mod ports;
+mod random;
 mod rng;
 mod runs;
 mod tenant;

@@ -4,7 +4,6 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use vault_tenant_operator::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use vault_tenant_operator::policy::{PermittedLogin, Read};
@@ -18,9 +17,6 @@ use crate::defects;
 use crate::objects::{Field, Fields};
 use crate::vault::ADDRESS;
 use crate::world::{Fault, World};
-
-/// The longest way of a request or an answer.
-const LATENCY: Duration = Duration::from_millis(10);
 
 /// One operator's line to the world; cut when that operator ends.
 #[derive(Clone)]
@@ -39,7 +35,7 @@ impl Line {
         let world = &self.world;
         self.still_there().await;
         let fault = world.count(&what);
-        world.pause(LATENCY).await;
+        world.pause(world.latency.get()).await;
         self.still_there().await;
         match fault {
             Some(Fault::CrashBefore) => self.end().await,
@@ -52,7 +48,7 @@ impl Line {
         if let Err(problem) = &answer {
             world.note(format!("     {what}: {problem}"));
         }
-        world.pause(LATENCY).await;
+        world.pause(world.latency.get()).await;
         self.still_there().await;
         match fault {
             Some(Fault::CrashAfter) => self.end().await,

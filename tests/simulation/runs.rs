@@ -21,6 +21,7 @@ pub struct Ended {
     pub breaches: Vec<(Invariant, String)>,
     pub restarts: usize,
     pub trace: String,
+    pub whole_trace: String,
 }
 
 impl Ended {
@@ -52,6 +53,7 @@ pub fn run(seed: u64, defect: Option<Defect>, scenario: impl AsyncFnOnce(Rc<Worl
             requests: world.requests.borrow().clone(),
             restarts: world.judge.borrow().pods.values().map(|pods| pods.restarts).sum(),
             trace: world.last_of_trace(),
+            whole_trace: world.whole_trace(),
             breaches,
         }
     })
@@ -73,10 +75,11 @@ pub async fn rest(world: &World) {
     world.faults.replace(Faults::default());
     world.flaky_watches.set(false);
     world.lag.set(Duration::from_millis(30));
+    world.latency.set(Duration::from_millis(10));
     tokio::time::sleep(REST).await;
 }
 
-async fn seconds(number: u64) {
+pub async fn seconds(number: u64) {
     tokio::time::sleep(Duration::from_secs(number)).await;
 }
 

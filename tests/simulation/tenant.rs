@@ -124,6 +124,26 @@ impl Tenant {
         }
     }
 
+    pub fn set_sealed(&self, sealed: bool) {
+        self.note(format!("Vault sealed: {sealed}"));
+        self.0.vault.borrow_mut().sealed = sealed;
+    }
+
+    /// Takes the right to read a source away, or gives it back; either way all
+    /// tokens end.
+    pub fn set_denied(&self, path: &str, denied: bool) {
+        self.note(format!("reading {path} denied: {denied}"));
+        let mut vault = self.0.vault.borrow_mut();
+        vault.revoke_all();
+        for path in [format!("kv/data/{path}"), format!("kv1/{path}")] {
+            if denied {
+                vault.denied.insert(path);
+            } else {
+                vault.denied.remove(&path);
+            }
+        }
+    }
+
     /// Sets or removes a field of a Secret by hand. What is not the operator's
     /// is remembered: it must stay.
     pub fn edit_secret(&self, name: &str, field: Field, value: Option<&str>) {

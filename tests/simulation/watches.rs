@@ -20,6 +20,9 @@ pub async fn run<T>(world: Rc<World>, store: Store, cut: impl Fn(&Object) -> Opt
                 return;
             }
             world.pause(world.lag.get()).await;
+            while world.stale.get() && matches!(store, Store::Resource(_)) {
+                world.pause(Duration::from_secs(1)).await;
+            }
             let until = world.api.borrow().log.len();
             let repeats = world.flaky_watches.get() && world.rng.borrow_mut().chance(1, 10);
             let from = if repeats { at.saturating_sub(3) } else { at };

@@ -63,6 +63,10 @@ pub struct World {
     /// The longest that a watch lags, and whether it drops and repeats.
     pub lag: Cell<Duration>,
     pub flaky_watches: Cell<bool>,
+    /// Whether the watch of our resources stands still.
+    pub stale: Cell<bool>,
+    /// The longest way of a request or of an answer.
+    pub latency: Cell<Duration>,
     /// Length of the API server's log.
     pub grown: watch::Sender<usize>,
     trace: RefCell<Vec<String>>,
@@ -94,6 +98,8 @@ impl World {
             hash_key: Cell::new(1),
             lag: Cell::new(Duration::from_millis(30)),
             flaky_watches: Cell::new(false),
+            stale: Cell::new(false),
+            latency: Cell::new(Duration::from_millis(10)),
             grown: watch::Sender::new(0),
             trace: RefCell::default(),
             began: Instant::now(),
@@ -119,6 +125,7 @@ impl World {
         trace[trace.len().saturating_sub(120)..].join("\n")
     }
 
+    /// All of it: what two runs of one seed must have in common.
     pub fn whole_trace(&self) -> String {
         self.trace.borrow().join("\n")
     }
@@ -127,7 +134,8 @@ impl World {
     pub fn at_api<T>(&self, change: impl FnOnce(&mut ApiServer) -> T) -> T {
         let mut api = self.api.borrow_mut();
         let answer = change(&mut api);
-        self.grown.send_replace(api.log.len());
+        let length = api.log.len();
+        self.grown.send_if_modified(|known| std::mem::replace(known, length) != length);
         answer
     }
 
