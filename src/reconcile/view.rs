@@ -170,9 +170,9 @@ pub struct View {
     /// VaultPKISecrets.
     pub pkis: BTreeMap<ObjectKey, Rc<VaultPKISecret>>,
     /// Metadata of Secrets.
-    pub secrets: HashMap<ObjectKey, SecretMeta>,
+    pub secrets: BTreeMap<ObjectKey, SecretMeta>,
     /// Workloads.
-    pub workloads: HashMap<WorkloadKey, WorkloadMeta>,
+    pub workloads: BTreeMap<WorkloadKey, WorkloadMeta>,
     /// Stores whose first list is complete.
     pub complete: HashSet<Store>,
     /// Stores that cannot be watched now, and why.
