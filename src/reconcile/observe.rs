@@ -278,7 +278,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, 
     fn gone(&self, key: &ObjectKey, uid: Option<&str>) {
         let mut view = self.base.engine.view.borrow_mut();
         if view.secrets.get(key).is_some_and(|known| Some(known.uid.as_str()) == uid) {
-            view.secrets.remove(key);
+            view.remove_secret(key);
             drop(view);
             self.changed(key, true);
             if *key == self.own_key {
@@ -294,7 +294,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, 
     fn listed(&self) {
         let known = self.base.engine.view.borrow().secrets.keys().cloned().collect();
         for key in self.base.end(known) {
-            self.base.engine.view.borrow_mut().secrets.remove(&key);
+            self.base.engine.view.borrow_mut().remove_secret(&key);
             self.changed(&key, true);
         }
         self.base.engine.wake_all();
@@ -340,7 +340,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
         let key = self.key(object);
         let mut view = self.0.engine.view.borrow_mut();
         if view.workloads.get(&key).is_some_and(|known| Some(known.uid.as_str()) == uid) {
-            view.workloads.remove(&key);
+            view.remove_workload(&key);
             drop(view);
             self.changed(key);
         }
@@ -357,7 +357,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
             .collect();
         for object in self.0.end(known) {
             let key = self.key(&object);
-            self.0.engine.view.borrow_mut().workloads.remove(&key);
+            self.0.engine.view.borrow_mut().remove_workload(&key);
             self.changed(key);
         }
         self.0.engine.wake_all();

@@ -151,7 +151,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             let due = self.view.borrow().workloads.get(&target).and_then(&patch);
             if let Some(due) = due {
                 let meta = self.cluster.patch_workload(&target, &due).await?;
-                self.view.borrow_mut().put_workload(&target, meta);
+                self.view.borrow_mut().put_workload_answer(&target, meta);
             }
         }
         Ok(())
@@ -173,7 +173,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let live = self.cluster.secret_meta(secret).await?;
         let mut view = self.view.borrow_mut();
         match live {
-            Some(meta) => view.put_secret(secret, meta),
+            Some(meta) => view.put_secret_answer(secret, meta),
             None => {
                 view.secrets.remove(secret);
             }
@@ -208,7 +208,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     fn remember(&self, work: &Work, meta: SecretMeta) {
         let secret = &work.permitted.destination().secret;
-        self.view.borrow_mut().put_secret(secret, meta);
+        self.view.borrow_mut().put_secret_answer(secret, meta);
         for target in targets_of(&work.resource) {
             self.queue.wake(WorkKey::Workload(target), Urgency::Now);
         }
