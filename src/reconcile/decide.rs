@@ -208,7 +208,8 @@ fn compare(
     let Some(state) = state else {
         return Step::Write(Plan { fence: fence(meta), content_changed: false, before: None });
     };
-    if state.generation > me.generation {
+    // Newer than the view of the resource; or just written there by somebody.
+    if state.generation > me.generation && !drifted(me, meta, &state) {
         return Step::Wait(None);
     }
     if rendered.keys == 0 && state.keys > 0 {
