@@ -84,7 +84,8 @@ impl ApiServer {
         }
     }
 
-    /// Server-side apply of `fields`, which are all that `manager` wants to own.
+    /// Server-side apply of `fields`, which are all that `manager` wants to own;
+    /// without a fence it is forced.
     pub fn apply_secret(
         &mut self,
         name: &str,
@@ -105,7 +106,7 @@ impl ApiServer {
                 Some(_) => {}
             }
         }
-        let force = matches!(fence, Some(Fence::Update { .. }));
+        let force = fence != Some(&Fence::Create);
         let Some(before) = existing else {
             let owned = Owned { time: seconds(now), fields: fields.keys().cloned().collect() };
             let new = Secret {

@@ -73,7 +73,7 @@ fn each_defect_is_caught_by_its_invariant() {
         let ended = run(0, Some(defect), life);
         assert!(ended.breaks(invariant), "{defect:?} is not caught by {invariant:?} but by {:?}\n{}", ended.breaches, ended.trace);
     };
-    caught(Defect::EmptyForDeleted, Invariant::NeverWiped);
+    caught(Defect::EmptyWrites, Invariant::NeverWiped);
     caught(Defect::NoHashes, Invariant::RestartForContent);
     caught(Defect::StaleReads, Invariant::EventuallyRight);
     caught(Defect::StatusStuck, Invariant::StatusTrue);

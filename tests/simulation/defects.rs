@@ -13,8 +13,8 @@ use crate::world::World;
 pub enum Defect {
     /// Applies carry neither uid nor resourceVersion, and are forced.
     NoFence,
-    /// A deleted version reads as an empty one.
-    EmptyForDeleted,
+    /// Every write to an existing Secret carries no data.
+    EmptyWrites,
     /// Patches of workloads lose the hashes, so each look finds a restart due.
     NoHashes,
     /// Baselines are not recorded.
@@ -32,14 +32,14 @@ pub enum Defect {
 pub fn in_write(world: &World, write: &mut SecretWrite) -> Option<Fence> {
     match world.defect {
         Some(Defect::NoState) => write.annotations.retain(|name, _| !name.contains("/state-")),
-        Some(Defect::NoFence) => return world_forced(),
+        Some(Defect::NoFence) => {
+            write.fence = Fence::Update { uid: String::new(), resource_version: String::new() };
+            return None;
+        }
+        Some(Defect::EmptyWrites) if write.fence != Fence::Create => write.data.clear(),
         _ => {}
     }
     Some(write.fence.clone())
-}
-
-fn world_forced() -> Option<Fence> {
-    None
 }
 
 pub fn in_patch(world: &World, patch: &WorkloadPatch) -> (WorkloadPatch, bool) {
@@ -81,11 +81,6 @@ pub fn in_reply(world: &World, reply: Reply) -> Reply {
     };
     let mut data = text(&reply);
     match world.defect {
-        Some(Defect::EmptyForDeleted) if reply.status == 404 && data["data"].is_null() => {
-            data["data"] = json!({});
-            let raw = RawValue::from_string(data.to_string()).unwrap();
-            Reply { status: 200, data: Some(Redacted::new(raw)), ..reply }
-        }
         Some(Defect::StaleReads) if data["metadata"]["version"].is_number() => {
             let vault = world.vault.borrow();
             let first = vault.versions.values().next().and_then(|versions| versions.first());

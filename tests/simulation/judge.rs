@@ -27,10 +27,9 @@ pub enum Invariant {
 pub struct Pods {
     /// What they run; none while they wait for a Secret.
     pub run: BTreeMap<String, Option<Content>>,
-    /// What counts as rolled out: as of the operator's last restart, or as first seen.
-    credited: BTreeMap<String, Option<Content>>,
-    /// Whether somebody else moved the template since the operator last did.
-    stirred: bool,
+    /// Restarts that the operator may still make: one for each change of content
+    /// after the first, and for each template that somebody else changed.
+    due: usize,
     /// A template that waits until the Deployment is resumed.
     held: bool,
     pub restarts: usize,
@@ -121,15 +120,14 @@ impl Judge {
 
     fn content_written(&mut self, now: Timestamp, name: &str, wrote: Content) {
         let history = self.written.entry(name.to_owned()).or_default();
-        if history.last().is_none_or(|(_, last)| *last != wrote) {
+        let (first, changed) = (history.is_empty(), history.last().is_none_or(|(_, last)| *last != wrote));
+        if changed {
             history.push((now, wrote.clone()));
         }
         for pods in self.pods.values_mut() {
-            for contents in [&mut pods.run, &mut pods.credited] {
-                if let Some(waiting @ None) = contents.get_mut(name) {
-                    *waiting = Some(wrote.clone());
-                }
-            }
+            let Some(run) = pods.run.get_mut(name) else { continue };
+            run.get_or_insert(wrote.clone());
+            pods.due += usize::from(changed && !first);
         }
     }
 
@@ -148,13 +146,11 @@ impl Judge {
         if before.template == after.template {
             return;
         }
-        let now = self.latest(name);
         let pods = self.pods.entry(name.to_owned()).or_default();
-        let needed = pods.credited != now;
-        let stirred = std::mem::take(&mut pods.stirred);
-        pods.credited = now;
+        let needed = pods.due > 0;
+        pods.due = pods.due.saturating_sub(1);
         pods.restarts += 1;
-        if !needed && !stirred {
+        if !needed {
             self.breach(Invariant::RestartForContent, format!("{name} was restarted for the content that it runs"));
         }
         self.roll(world, name, after.paused);
@@ -182,7 +178,7 @@ impl Judge {
 
     /// Somebody else changed the template.
     pub fn stirred(&mut self, world: &World, name: &str, paused: bool) {
-        self.pods.entry(name.to_owned()).or_default().stirred = true;
+        self.pods.entry(name.to_owned()).or_default().due += 1;
         self.roll(world, name, paused);
     }
 
@@ -205,10 +201,7 @@ impl Judge {
             last.is_some_and(|(at, _)| now - at.as_millisecond() <= 6000)
         };
         let in_doubt = uses.iter().find(recent).is_some();
-        let latest = self.latest(name);
-        let pods = self.pods.entry(name.to_owned()).or_default();
-        pods.credited = latest;
-        pods.stirred = in_doubt;
+        self.pods.entry(name.to_owned()).or_default().due = usize::from(in_doubt);
     }
 
     /// A resource was deleted.

@@ -12,12 +12,12 @@ use crate::world::World;
 
 /// Runs one watch for ever.
 pub async fn run<T>(world: Rc<World>, store: Store, cut: impl Fn(&Object) -> Option<T>, observer: impl Observer<T>) {
-    let mut grown = world.grown.subscribe();
     loop {
         let mut at = list(&world, store, &cut, &observer).await;
         loop {
-            if *grown.borrow_and_update() <= at && grown.changed().await.is_err() {
-                return;
+            let grown = world.grown.notified();
+            if world.api.borrow().log.len() <= at {
+                grown.await;
             }
             world.pause(world.lag.get()).await;
             while world.stale.get() && matches!(store, Store::Resource(_)) {

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use vault_tenant_operator::reconcile::ports::Clock;
 
@@ -67,8 +67,8 @@ pub struct World {
     pub stale: Cell<bool>,
     /// The longest way of a request or of an answer.
     pub latency: Cell<Duration>,
-    /// Length of the API server's log.
-    pub grown: watch::Sender<usize>,
+    /// Told when the API server's log has grown.
+    pub grown: Notify,
     trace: RefCell<Vec<String>>,
     began: Instant,
 }
@@ -100,7 +100,7 @@ impl World {
             flaky_watches: Cell::new(false),
             stale: Cell::new(false),
             latency: Cell::new(Duration::from_millis(10)),
-            grown: watch::Sender::new(0),
+            grown: Notify::new(),
             trace: RefCell::default(),
             began: Instant::now(),
         })
@@ -133,9 +133,11 @@ impl World {
     /// Changes the API server and lets the watches know.
     pub fn at_api<T>(&self, change: impl FnOnce(&mut ApiServer) -> T) -> T {
         let mut api = self.api.borrow_mut();
-        let answer = change(&mut api);
         let length = api.log.len();
-        self.grown.send_if_modified(|known| std::mem::replace(known, length) != length);
+        let answer = change(&mut api);
+        if api.log.len() > length {
+            self.grown.notify_waiters();
+        }
         answer
     }
 
