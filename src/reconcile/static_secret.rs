@@ -94,7 +94,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     work.why = Some(why);
                     rendered = Some(self.fetch(&work).await?);
                 }
-                Step::Rekey(state) => live = Some(self.rekey(&work, &state).await?),
+                Step::Rekey(state) => {
+                    let Some(rendered) = &rendered else { break };
+                    live = Some(self.rekey(&work, &state, rendered).await?);
+                }
                 Step::Write(plan) => {
                     let Some(rendered) = &rendered else { break };
                     self.write(&work, &plan, rendered).await?;
