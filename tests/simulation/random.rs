@@ -88,7 +88,12 @@ fn edit(tenant: &Tenant) {
             tenant.delete_resource(name);
             tenant.apply(&manifest(name));
         }
-        24 => tenant.restart_operator(value == "b"),
+        24 => {
+            if value == "b" {
+                tenant.0.judge.borrow_mut().key_lost();
+            }
+            tenant.restart_operator(value == "b");
+        }
         25 => tenant.set_sealed(value != "a"),
         _ => tenant.set_denied(name, value != "a"),
     }
