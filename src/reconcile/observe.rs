@@ -243,6 +243,10 @@ impl<C: Cluster, V: Vault, K: Clock> Secrets<Engine<C, V, K>> {
         if moved {
             for resource in view.resources_of_secret(key) {
                 engine.queue.wake(WorkKey::Resource(resource.clone()), Urgency::Now);
+                // Its hash may be news: of a write whose answer was lost, say.
+                for target in view.statics.get(&resource.object).into_iter().flat_map(|r| targets_of(r)) {
+                    engine.queue.wake(WorkKey::Workload(target), Urgency::Routine);
+                }
             }
         }
         let uses_ca = |c: &crate::api::VaultConnection| {
