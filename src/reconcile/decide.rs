@@ -102,6 +102,9 @@ pub struct Plan {
     pub content_changed: bool,
     /// The state before this write.
     pub before: Option<State>,
+    /// Whether nothing of the resource was in the Secret before: a state that
+    /// somebody stripped leaves that open, and then this is false.
+    pub first: bool,
 }
 
 /// Fixed times on the wall clock at which a resource is read again: the same
@@ -167,11 +170,11 @@ pub fn decide(situation: &Situation<'_>) -> Step {
         }
         (Standing::Missing, None) => Step::Fetch(Why::Missing),
         (Standing::Missing, Some(_)) => {
-            Step::Write(Plan { fence: Fence::Create, content_changed: false, before: None })
+            Step::Write(Plan { fence: Fence::Create, content_changed: false, before: None, first: true })
         }
         (Standing::Open(_), None) => Step::Fetch(Why::Missing),
         (Standing::Open(meta), Some(_)) => {
-            Step::Write(Plan { fence: fence(meta), content_changed: false, before: None })
+            Step::Write(Plan { fence: fence(meta), content_changed: false, before: None, first: true })
         }
         (Standing::Ours(meta, state), None) => look_again(situation, meta, state),
         (Standing::Ours(meta, state), Some(rendered)) => compare(situation, meta, state, rendered),
@@ -212,7 +215,7 @@ fn compare(
 ) -> Step {
     let me = situation.me;
     let Some(state) = state else {
-        return Step::Write(Plan { fence: fence(meta), content_changed: false, before: None });
+        return Step::Write(Plan { fence: fence(meta), content_changed: false, before: None, first: false });
     };
     // Newer than the view of the resource; or just written there by somebody.
     if state.generation > me.generation && !drifted(me, meta, &state) {
@@ -242,7 +245,7 @@ fn compare(
     if same {
         return Step::Wait(situation.slots.map(|slots| slots.next(situation.now)));
     }
-    Step::Write(Plan { fence: fence(meta), content_changed, before: Some(state) })
+    Step::Write(Plan { fence: fence(meta), content_changed, before: Some(state), first: false })
 }
 
 fn fence(meta: &SecretMeta) -> Fence {
