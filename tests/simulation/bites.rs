@@ -91,7 +91,8 @@ fn each_defect_is_caught_by_its_invariant() {
     caught(Defect::StaleReads, Invariant::EventuallyRight);
     let ended = run(0, Some(Defect::StatusStuck), deleted_source);
     assert!(ended.breaks(Invariant::StatusTrue), "StatusStuck: {:?}", ended.breaches);
-    caught(Defect::NoState, Invariant::Quiet);
+    caught(Defect::NoState, Invariant::StatusTrue);
+    caught(Defect::PrunedStatus, Invariant::Quiet);
     let ended = run(0, Some(Defect::NoBaseline), scripted);
     assert!(ended.breaks(Invariant::RestartForContent), "NoBaseline: {:?}", ended.breaches);
     let ended = run(0, Some(Defect::NoFence), stolen_name);

@@ -151,8 +151,9 @@ impl Judge {
         }
     }
 
-    /// A lost key together with another fault may cost a restart for each Secret.
-    pub fn key_lost(&mut self) {
+    /// What decides was taken away: a lost key or a stripped state, together with
+    /// another fault, may cost a restart for each Secret.
+    pub fn in_the_dark(&mut self) {
         for pods in self.pods.values_mut() {
             pods.due += pods.run.len();
         }
