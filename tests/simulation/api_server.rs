@@ -37,7 +37,10 @@ pub struct ApiServer {
 pub const DEPLOYMENTS: Store = Store::Workloads(WorkloadKind::Deployment);
 
 fn conflict(what: &str, why: impl Into<String>) -> Problem {
-    Problem::Conflict { what: what.to_owned(), why: why.into() }
+    Problem::Conflict {
+        what: what.to_owned(),
+        why: why.into(),
+    }
 }
 
 fn seconds(now: Timestamp) -> Timestamp {
@@ -61,7 +64,10 @@ impl ApiServer {
     /// What a list saw when the log was `length` long.
     pub fn listed(&self, store: Store, length: usize) -> BTreeMap<ObjectKey, Object> {
         let mut found = BTreeMap::new();
-        for change in self.log[..length].iter().filter(|change| change.store == store) {
+        for change in self.log[..length]
+            .iter()
+            .filter(|change| change.store == store)
+        {
             match &change.now {
                 Ok(object) => found.insert(change.key.clone(), object.clone()),
                 Err(_) => found.remove(&change.key),
@@ -74,7 +80,11 @@ impl ApiServer {
         secret.managers.retain(|_, owned| !owned.fields.is_empty());
         secret.version = self.next();
         self.secrets.insert(name.to_owned(), secret.clone());
-        self.logged(Store::Secrets, object(name), Ok(Object::Secret(secret.clone())));
+        self.logged(
+            Store::Secrets,
+            object(name),
+            Ok(Object::Secret(secret.clone())),
+        );
         secret
     }
 
@@ -96,10 +106,21 @@ impl ApiServer {
     ) -> Result<Secret, Problem> {
         let what = format!("apply Secret {name}");
         let existing = self.secrets.get(name).cloned();
-        if let Some(Fence::Update { uid, resource_version }) = fence {
+        if let Some(Fence::Update {
+            uid,
+            resource_version,
+        }) = fence
+        {
             match &existing {
-                None => return Err(conflict(&what, "Precondition failed: UID in precondition, but the object is gone")),
-                Some(found) if found.uid != *uid => return Err(conflict(&what, "Precondition failed: UID")),
+                None => {
+                    return Err(conflict(
+                        &what,
+                        "Precondition failed: UID in precondition, but the object is gone",
+                    ));
+                }
+                Some(found) if found.uid != *uid => {
+                    return Err(conflict(&what, "Precondition failed: UID"));
+                }
                 Some(found) if found.version.to_string() != *resource_version => {
                     return Err(conflict(&what, "the object has been modified"));
                 }
@@ -108,7 +129,10 @@ impl ApiServer {
         }
         let force = fence != Some(&Fence::Create);
         let Some(before) = existing else {
-            let owned = Owned { time: seconds(now), fields: fields.keys().cloned().collect() };
+            let owned = Owned {
+                time: seconds(now),
+                fields: fields.keys().cloned().collect(),
+            };
             let new = Secret {
                 uid: self.new_uid(),
                 version: 0,
@@ -119,21 +143,38 @@ impl ApiServer {
             };
             return Ok(self.put_secret(name, new));
         };
-        let after = merged(&before, manager, fields, force, now)
-            .map_err(|other| conflict(&what, format!("Apply failed with conflict with {other:?}")))?;
-        if after == before { Ok(before) } else { Ok(self.put_secret(name, after)) }
+        let after = merged(&before, manager, fields, force, now).map_err(|other| {
+            conflict(&what, format!("Apply failed with conflict with {other:?}"))
+        })?;
+        if after == before {
+            Ok(before)
+        } else {
+            Ok(self.put_secret(name, after))
+        }
     }
 
     /// An update by somebody: sets or removes one field and owns it.
-    pub fn edit_secret(&mut self, name: &str, editor: &str, field: Field, value: Option<&str>, now: Timestamp) {
-        let Some(mut secret) = self.secrets.get(name).cloned() else { return };
+    pub fn edit_secret(
+        &mut self,
+        name: &str,
+        editor: &str,
+        field: Field,
+        value: Option<&str>,
+        now: Timestamp,
+    ) {
+        let Some(mut secret) = self.secrets.get(name).cloned() else {
+            return;
+        };
         for owned in secret.managers.values_mut() {
             owned.fields.remove(&field);
         }
         match value {
             Some(value) => {
                 secret.fields.insert(field.clone(), value.into());
-                let none = Owned { time: now, fields: Default::default() };
+                let none = Owned {
+                    time: now,
+                    fields: Default::default(),
+                };
                 let owned = secret.managers.entry(editor.to_owned()).or_insert(none);
                 owned.time = seconds(now);
                 owned.fields.insert(field);
@@ -148,7 +189,11 @@ impl ApiServer {
     pub fn put_workload(&mut self, name: &str, mut workload: Workload) -> Workload {
         workload.version = self.next();
         self.workloads.insert(name.to_owned(), workload.clone());
-        self.logged(DEPLOYMENTS, object(name), Ok(Object::Workload(workload.clone())));
+        self.logged(
+            DEPLOYMENTS,
+            object(name),
+            Ok(Object::Workload(workload.clone())),
+        );
         workload
     }
 
@@ -159,21 +204,35 @@ impl ApiServer {
     }
 
     /// Merge patch: a stale resourceVersion is compared first, then the uid.
-    pub fn patch_workload(&mut self, name: &str, patch: &WorkloadPatch, fenced: bool) -> Result<Workload, Problem> {
+    pub fn patch_workload(
+        &mut self,
+        name: &str,
+        patch: &WorkloadPatch,
+        fenced: bool,
+    ) -> Result<Workload, Problem> {
         let what = format!("patch Deployment {name}");
-        let Some(found) = self.workloads.get(name) else { return Err(conflict(&what, "not found")) };
+        let Some(found) = self.workloads.get(name) else {
+            return Err(conflict(&what, "not found"));
+        };
         if fenced && found.version.to_string() != patch.resource_version {
             return Err(conflict(&what, "the object has been modified"));
         }
         if fenced && found.uid != patch.uid {
-            return Err(conflict(&what, "metadata.uid: Invalid value: field is immutable"));
+            return Err(conflict(
+                &what,
+                "metadata.uid: Invalid value: field is immutable",
+            ));
         }
         let mut after = found.clone();
         after.annotations.extend(patch.annotations.clone());
         let mut template = after.template.clone();
         template.extend(patch.template.clone());
         after.set_template(template);
-        if after == *found { Ok(after) } else { Ok(self.put_workload(name, after)) }
+        if after == *found {
+            Ok(after)
+        } else {
+            Ok(self.put_workload(name, after))
+        }
     }
 
     pub fn put_resource(&mut self, key: &ResourceKey, mut new: Object) {
@@ -190,12 +249,18 @@ impl ApiServer {
 
     pub fn delete_resource(&mut self, key: &ResourceKey) {
         if let Some(found) = self.resources.remove(key) {
-            self.logged(Store::Resource(key.kind), key.object.clone(), Err(found.uid()));
+            self.logged(
+                Store::Resource(key.kind),
+                key.object.clone(),
+                Err(found.uid()),
+            );
         }
     }
 
     pub fn lives(&self, uid: &str) -> bool {
-        self.resources.values().any(|resource| resource.uid() == uid)
+        self.resources
+            .values()
+            .any(|resource| resource.uid() == uid)
     }
 
     /// Replaces a status; answers with the resourceVersion.
@@ -205,7 +270,9 @@ impl ApiServer {
             what: what.clone(),
             why: error.to_string(),
         };
-        let Some(found) = self.resources.get(key) else { return Err(conflict(&what, "not found")) };
+        let Some(found) = self.resources.get(key) else {
+            return Err(conflict(&what, "not found"));
+        };
         macro_rules! with_status {
             ($variant:ident, $one:ident) => {{
                 let mut new = (**$one).clone();
@@ -231,14 +298,22 @@ impl ApiServer {
     /// Removes the Secrets whose only owners are gone; answers with their names.
     pub fn collect_garbage(&mut self) -> Vec<String> {
         let orphaned = |secret: &Secret| {
-            let mut owners = secret.fields.keys().filter_map(|field| match field {
-                Field::Owner(uid) => Some(uid),
-                _ => None,
-            }).peekable();
+            let mut owners = secret
+                .fields
+                .keys()
+                .filter_map(|field| match field {
+                    Field::Owner(uid) => Some(uid),
+                    _ => None,
+                })
+                .peekable();
             owners.peek().is_some() && !owners.any(|uid| self.lives(uid))
         };
-        let names: Vec<String> =
-            self.secrets.iter().filter(|(_, s)| orphaned(s)).map(|(name, _)| name.clone()).collect();
+        let names: Vec<String> = self
+            .secrets
+            .iter()
+            .filter(|(_, s)| orphaned(s))
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in &names {
             self.delete_secret(name);
         }
@@ -250,19 +325,30 @@ impl Workload {
     /// Sets the template and remembers the one before.
     pub fn set_template(&mut self, template: BTreeMap<String, String>) {
         if template != self.template {
-            self.revisions.push(std::mem::replace(&mut self.template, template));
+            self.revisions
+                .push(std::mem::replace(&mut self.template, template));
         }
     }
 }
 
 /// The Secret after an apply, or the manager that an unforced one conflicts with.
-fn merged(before: &Secret, manager: &str, fields: &Fields, force: bool, now: Timestamp) -> Result<Secret, String> {
+fn merged(
+    before: &Secret,
+    manager: &str,
+    fields: &Fields,
+    force: bool,
+    now: Timestamp,
+) -> Result<Secret, String> {
     let mut after = before.clone();
     for (field, value) in fields {
         if before.fields.get(field) == Some(value) {
             continue;
         }
-        for (name, owned) in after.managers.iter_mut().filter(|(name, _)| *name != manager) {
+        for (name, owned) in after
+            .managers
+            .iter_mut()
+            .filter(|(name, _)| *name != manager)
+        {
             if owned.fields.contains(field) && !force {
                 return Err(name.clone());
             }
@@ -272,20 +358,35 @@ fn merged(before: &Secret, manager: &str, fields: &Fields, force: bool, now: Tim
     }
     let earlier = after.managers.remove(manager);
     for field in earlier.iter().flat_map(|owned| &owned.fields) {
-        let others = after.managers.values().any(|owned| owned.fields.contains(field));
+        let others = after
+            .managers
+            .values()
+            .any(|owned| owned.fields.contains(field));
         if !fields.contains_key(field) && !others && *field != Field::Type {
             after.fields.remove(field);
         }
     }
-    let owned = Owned { time: seconds(now), fields: fields.keys().cloned().collect() };
+    let owned = Owned {
+        time: seconds(now),
+        fields: fields.keys().cloned().collect(),
+    };
     let same = after.fields == before.fields
-        && earlier.as_ref().is_some_and(|earlier| earlier.fields == owned.fields);
-    let owned = if same { earlier.unwrap_or(owned) } else { owned };
+        && earlier
+            .as_ref()
+            .is_some_and(|earlier| earlier.fields == owned.fields);
+    let owned = if same {
+        earlier.unwrap_or(owned)
+    } else {
+        owned
+    };
     after.managers.insert(manager.to_owned(), owned);
     Ok(after)
 }
 
 /// The key of a resource of ours.
 pub fn resource(kind: Kind, name: &str) -> ResourceKey {
-    ResourceKey { kind, object: object(name) }
+    ResourceKey {
+        kind,
+        object: object(name),
+    }
 }

@@ -84,19 +84,42 @@ fn each_defect_is_caught_by_its_invariant() {
     let scripted = async |world: Rc<World>| script(world, Faults::default()).await;
     let caught = |defect, invariant| {
         let ended = run(0, Some(defect), life);
-        assert!(ended.breaks(invariant), "{defect:?} is not caught by {invariant:?} but by {:?}\n{}", ended.breaches, ended.trace);
+        assert!(
+            ended.breaks(invariant),
+            "{defect:?} is not caught by {invariant:?} but by {:?}\n{}",
+            ended.breaches,
+            ended.trace
+        );
     };
     caught(Defect::EmptyWrites, Invariant::NeverWiped);
     caught(Defect::NoHashes, Invariant::RestartForContent);
     caught(Defect::StaleReads, Invariant::EventuallyRight);
     let ended = run(0, Some(Defect::StatusStuck), deleted_source);
-    assert!(ended.breaks(Invariant::StatusTrue), "StatusStuck: {:?}", ended.breaches);
+    assert!(
+        ended.breaks(Invariant::StatusTrue),
+        "StatusStuck: {:?}",
+        ended.breaches
+    );
     caught(Defect::NoState, Invariant::StatusTrue);
     caught(Defect::PrunedStatus, Invariant::Quiet);
     let ended = run(0, Some(Defect::NoBaseline), scripted);
-    assert!(ended.breaks(Invariant::RestartForContent), "NoBaseline: {:?}", ended.breaches);
+    assert!(
+        ended.breaks(Invariant::RestartForContent),
+        "NoBaseline: {:?}",
+        ended.breaches
+    );
     let ended = run(0, Some(Defect::NoFence), stolen_name);
-    assert!(ended.breaks(Invariant::NothingOfOthers), "NoFence: {:?}\n{}", ended.breaches, ended.trace);
+    assert!(
+        ended.breaks(Invariant::NothingOfOthers),
+        "NoFence: {:?}\n{}",
+        ended.breaches,
+        ended.trace
+    );
     let ended = run(0, Some(Defect::AlwaysAlive), unseen_deletion);
-    assert!(ended.breaks(Invariant::NoneRecreated), "AlwaysAlive: {:?}\n{}", ended.breaches, ended.trace);
+    assert!(
+        ended.breaks(Invariant::NoneRecreated),
+        "AlwaysAlive: {:?}\n{}",
+        ended.breaches,
+        ended.trace
+    );
 }

@@ -33,9 +33,14 @@ pub enum Defect {
 
 pub fn in_write(world: &World, write: &mut SecretWrite) -> Option<Fence> {
     match world.defect {
-        Some(Defect::NoState) => write.annotations.retain(|name, _| !name.contains("/state-")),
+        Some(Defect::NoState) => write
+            .annotations
+            .retain(|name, _| !name.contains("/state-")),
         Some(Defect::NoFence) => {
-            write.fence = Fence::Update { uid: String::new(), resource_version: String::new() };
+            write.fence = Fence::Update {
+                uid: String::new(),
+                resource_version: String::new(),
+            };
             return None;
         }
         Some(Defect::EmptyWrites) if write.fence != Fence::Create => write.data.clear(),
@@ -52,7 +57,9 @@ pub fn in_patch(world: &World, patch: &WorkloadPatch) -> (WorkloadPatch, bool) {
             patch.annotations.clear();
             patch.template.clear();
             if restart {
-                patch.template.insert("restarted-at".to_owned(), world.now().to_string());
+                patch
+                    .template
+                    .insert("restarted-at".to_owned(), world.now().to_string());
             }
         }
         Some(Defect::NoBaseline) if patch.template.is_empty() => patch.annotations.clear(),
@@ -81,17 +88,28 @@ pub fn in_status(world: &World, status: &Value) -> Value {
 
 pub fn in_reply(world: &World, reply: Reply) -> Reply {
     let text = |reply: &Reply| -> Value {
-        let data = reply.data.as_ref().map(|data| data.expose().get().to_owned());
+        let data = reply
+            .data
+            .as_ref()
+            .map(|data| data.expose().get().to_owned());
         serde_json::from_str(&data.unwrap_or_else(|| "null".to_owned())).unwrap()
     };
     let mut data = text(&reply);
     match world.defect {
         Some(Defect::StaleReads) if data["metadata"]["version"].is_number() => {
             let vault = world.vault.borrow();
-            let first = vault.versions.values().next().and_then(|versions| versions.first());
+            let first = vault
+                .versions
+                .values()
+                .next()
+                .and_then(|versions| versions.first());
             data["data"] = json!(first.map(|version| &version.fields));
             let raw = RawValue::from_string(data.to_string()).unwrap();
-            Reply { status: 200, data: Some(Redacted::new(raw)), ..reply }
+            Reply {
+                status: 200,
+                data: Some(Redacted::new(raw)),
+                ..reply
+            }
         }
         _ => reply,
     }

@@ -6,7 +6,9 @@ use crate::world::{Fault, Faults};
 
 #[test]
 fn one_secret_without_a_fault() {
-    let ended = run(0, None, async |world| script(world, Faults::default()).await);
+    let ended = run(0, None, async |world| {
+        script(world, Faults::default()).await
+    });
     println!("{}", ended.trace);
     let ended = ended.is_right("no fault");
     assert_eq!(ended.restarts, 1, "one change of content is one restart");
@@ -14,12 +16,28 @@ fn one_secret_without_a_fault() {
 
 #[test]
 fn each_fault_at_each_request() {
-    let requests = run(0, None, async |world| script(world, Faults::default()).await).requests;
+    let requests = run(0, None, async |world| {
+        script(world, Faults::default()).await
+    })
+    .requests;
     for (number, what) in (1..).zip(&requests) {
-        for fault in [Fault::CrashBefore, Fault::CrashAfter, Fault::LostAnswer, Fault::Unavailable, Fault::Conflict, Fault::Hang] {
-            let ended = run(0, None, async |world| script(world, at(number, fault)).await);
+        for fault in [
+            Fault::CrashBefore,
+            Fault::CrashAfter,
+            Fault::LostAnswer,
+            Fault::Unavailable,
+            Fault::Conflict,
+            Fault::Hang,
+        ] {
+            let ended = run(0, None, async |world| {
+                script(world, at(number, fault)).await
+            });
             let ended = ended.is_right(&format!("{fault:?} at request {number}, {what}"));
-            assert_eq!(ended.restarts, 1, "{fault:?} at request {number}, {what}:\n{}", ended.trace);
+            assert_eq!(
+                ended.restarts, 1,
+                "{fault:?} at request {number}, {what}:\n{}",
+                ended.trace
+            );
         }
     }
 }

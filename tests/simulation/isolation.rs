@@ -24,13 +24,32 @@ async fn two_resources(world: Rc<World>, fault: Fault) {
     seconds(80).await;
     let reason = |name: &str| {
         let api = world.api.borrow();
-        let Some(Object::Static(found)) = api.resources.get(&resource(Kind::VaultStaticSecret, name)) else { panic!("{name} is gone") };
+        let Some(Object::Static(found)) =
+            api.resources.get(&resource(Kind::VaultStaticSecret, name))
+        else {
+            panic!("{name} is gone")
+        };
         let status: Value = serde_json::to_value(&found.status).unwrap();
-        let ready = status["conditions"].as_array().into_iter().flatten().find(|one| one["type"] == "Ready");
-        ready.map(|one| one["reason"].as_str().unwrap_or_default().to_owned()).unwrap_or_default()
+        let ready = status["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|one| one["type"] == "Ready");
+        ready
+            .map(|one| one["reason"].as_str().unwrap_or_default().to_owned())
+            .unwrap_or_default()
     };
-    let expected = if fault == Fault::Panic { "InternalError" } else { "DeadlineExceeded" };
-    assert_eq!((reason("app").as_str(), reason("other").as_str()), (expected, "Synced"), "{}", world.last_of_trace());
+    let expected = if fault == Fault::Panic {
+        "InternalError"
+    } else {
+        "DeadlineExceeded"
+    };
+    assert_eq!(
+        (reason("app").as_str(), reason("other").as_str()),
+        (expected, "Synced"),
+        "{}",
+        world.last_of_trace()
+    );
     // A change is worked on again.
     world.faults.borrow_mut().of = None;
     let mut changed = static_secret("app");
@@ -46,8 +65,17 @@ fn after(fault: Fault) -> Ended {
 #[test]
 fn a_panic_is_one_resources_internal_error() {
     let ended = after(Fault::Panic);
-    let tries = ended.requests.iter().take_while(|what| !what.contains("InternalError")).filter(|what| what.contains("read kv/data/app"));
-    assert_eq!(tries.count(), 1, "set aside until it changes\n{}", ended.trace);
+    let tries = ended
+        .requests
+        .iter()
+        .take_while(|what| !what.contains("InternalError"))
+        .filter(|what| what.contains("read kv/data/app"));
+    assert_eq!(
+        tries.count(),
+        1,
+        "set aside until it changes\n{}",
+        ended.trace
+    );
 }
 
 #[test]

@@ -53,6 +53,8 @@ pub struct Judge {
     /// Uids of resources that have a Secret made already, as far as the operator
     /// can know: after a crash, only those with a status that says so.
     made: BTreeSet<String>,
+    /// Whether that was ever so, see [`Judge::in_the_dark`].
+    dark: bool,
     reported: BTreeSet<String>,
 }
 
@@ -62,7 +64,10 @@ pub fn content(source: &Source) -> Content {
         serde_json::Value::String(text) => text.clone().into_bytes(),
         other => other.to_string().into_bytes(),
     };
-    source.iter().map(|(key, value)| (key.clone(), bytes(value))).collect()
+    source
+        .iter()
+        .map(|(key, value)| (key.clone(), bytes(value)))
+        .collect()
 }
 
 impl Judge {
@@ -75,15 +80,33 @@ impl Judge {
         self.written.get(secret)?.last().map(|(_, content)| content)
     }
 
-    pub fn secret_applied(&mut self, world: &World, name: &str, manager: &str, before: Option<&Secret>, after: &Secret) {
+    pub fn secret_applied(
+        &mut self,
+        world: &World,
+        name: &str,
+        manager: &str,
+        before: Option<&Secret>,
+        after: &Secret,
+    ) {
         let mut wrote = after.data_of(manager);
         wrote.remove("_raw");
         let merged = before.is_some_and(|before| before.creator != manager);
-        let held = before.map(|before| before.data_of(manager)).unwrap_or_default();
+        let held = before
+            .map(|before| before.data_of(manager))
+            .unwrap_or_default();
         if !merged && wrote.is_empty() && !held.is_empty() {
-            self.breach(Invariant::NeverWiped, format!("the Secret {name} held data and holds none"));
+            self.breach(
+                Invariant::NeverWiped,
+                format!("the Secret {name} held data and holds none"),
+            );
         } else if !wrote.is_empty() && !self.sources.contains(&wrote) {
-            self.breach(Invariant::NeverWiped, format!("the Secret {name} holds what no source ever held: {:?}", wrote.keys()));
+            self.breach(
+                Invariant::NeverWiped,
+                format!(
+                    "the Secret {name} holds what no source ever held: {:?}",
+                    wrote.keys()
+                ),
+            );
         }
         if let Some(before) = before {
             self.others_untouched(name, manager, before, after);
@@ -100,12 +123,24 @@ impl Judge {
         for (field, value) in others {
             let was = before.fields.get(&field) == Some(&value);
             if was && after.fields.get(&field) != Some(&value) {
-                self.breach(Invariant::NothingOfOthers, format!("{manager} changed {field:?} of the Secret {name}, which is another's"));
+                self.breach(
+                    Invariant::NothingOfOthers,
+                    format!("{manager} changed {field:?} of the Secret {name}, which is another's"),
+                );
             }
         }
-        for (other, owned) in before.managers.iter().filter(|(other, _)| *other != manager && before.creator != manager && !other.starts_with("vto-")) {
-            if after.managers.get(other).is_none_or(|now| now.fields != owned.fields) {
-                self.breach(Invariant::NothingOfOthers, format!("{manager} took fields of {other} in the Secret {name}"));
+        for (other, owned) in before.managers.iter().filter(|(other, _)| {
+            *other != manager && before.creator != manager && !other.starts_with("vto-")
+        }) {
+            if after
+                .managers
+                .get(other)
+                .is_none_or(|now| now.fields != owned.fields)
+            {
+                self.breach(
+                    Invariant::NothingOfOthers,
+                    format!("{manager} took fields of {other} in the Secret {name}"),
+                );
             }
         }
     }
@@ -120,7 +155,10 @@ impl Judge {
         let since = |died: &Timestamp| world.now().as_millisecond() - died.as_millisecond();
         // As long as the look at the resource and the apply may take together.
         if again && self.died.get(&uid).is_some_and(|died| since(died) > 4000) {
-            self.breach(Invariant::NoneRecreated, format!("the Secret {name} was made again for {uid}, which was deleted"));
+            self.breach(
+                Invariant::NoneRecreated,
+                format!("the Secret {name} was made again for {uid}, which was deleted"),
+            );
         }
     }
 
@@ -143,7 +181,11 @@ impl Judge {
         for (workload, pods) in &mut self.pods {
             let found = api.workloads.get(workload);
             let known = found.is_some_and(|found| {
-                found.annotations.keys().chain(found.template.keys()).any(|key| key.ends_with(tag.as_str()))
+                found
+                    .annotations
+                    .keys()
+                    .chain(found.template.keys())
+                    .any(|key| key.ends_with(tag.as_str()))
             });
             if !known && let Some(run) = pods.run.get_mut(name) {
                 *run = None;
@@ -154,6 +196,7 @@ impl Judge {
     /// What decides was taken away: a lost key or a stripped state, together with
     /// another fault, may cost a restart for each Secret.
     pub fn in_the_dark(&mut self) {
+        self.dark = true;
         for pods in self.pods.values_mut() {
             pods.due += pods.run.len();
         }
@@ -161,27 +204,44 @@ impl Judge {
 
     fn content_written(&mut self, now: Timestamp, name: &str, wrote: Content) {
         let history = self.written.entry(name.to_owned()).or_default();
-        let (first, changed) = (history.is_empty(), history.last().is_none_or(|(_, last)| *last != wrote));
+        let (first, changed) = (
+            history.is_empty(),
+            history.last().is_none_or(|(_, last)| *last != wrote),
+        );
         if changed {
             history.push((now, wrote.clone()));
         }
         for pods in self.pods.values_mut() {
-            let Some(run) = pods.run.get_mut(name) else { continue };
+            let Some(run) = pods.run.get_mut(name) else {
+                continue;
+            };
             run.get_or_insert(wrote.clone());
             pods.due += usize::from(changed && !first);
         }
     }
 
-    pub fn workload_patched(&mut self, world: &World, name: &str, before: Option<&Workload>, after: &Workload) {
+    pub fn workload_patched(
+        &mut self,
+        world: &World,
+        name: &str,
+        before: Option<&Workload>,
+        after: &Workload,
+    ) {
         let Some(before) = before else { return };
-        for (was, is) in [(&before.annotations, &after.annotations), (&before.template, &after.template)] {
+        for (was, is) in [
+            (&before.annotations, &after.annotations),
+            (&before.template, &after.template),
+        ] {
             let theirs = |all: &BTreeMap<String, String>| {
                 let mut all = all.clone();
                 all.retain(|name, _| !name.starts_with(PREFIX));
                 all
             };
             if theirs(was) != theirs(is) && world.defect.is_none() {
-                self.breach(Invariant::NothingOfOthers, format!("annotations of others on {name} changed"));
+                self.breach(
+                    Invariant::NothingOfOthers,
+                    format!("annotations of others on {name} changed"),
+                );
             }
         }
         if before.template == after.template {
@@ -192,15 +252,23 @@ impl Judge {
         pods.due = pods.due.saturating_sub(1);
         pods.restarts += 1;
         if !needed {
-            self.breach(Invariant::RestartForContent, format!("{name} was restarted for the content that it runs"));
+            self.breach(
+                Invariant::RestartForContent,
+                format!("{name} was restarted for the content that it runs"),
+            );
         }
         self.roll(world, name, after.paused);
     }
 
     /// The contents that the operator last wrote for a workload.
     fn latest(&self, workload: &str) -> BTreeMap<String, Option<Content>> {
-        let used = self.pods.get(workload).into_iter().flat_map(|pods| pods.run.keys());
-        used.map(|secret| (secret.clone(), self.last_written(secret).cloned())).collect()
+        let used = self
+            .pods
+            .get(workload)
+            .into_iter()
+            .flat_map(|pods| pods.run.keys());
+        used.map(|secret| (secret.clone(), self.last_written(secret).cloned()))
+            .collect()
     }
 
     /// Pods start anew with what the Secrets hold, or wait for those that aren't there.
@@ -233,16 +301,34 @@ impl Judge {
     /// A workload came into being that uses these Secrets.
     pub fn workload_created(&mut self, world: &World, name: &str, uses: &[&str]) {
         let restarts = self.pods.get(name).map_or(0, |pods| pods.restarts);
-        let run = uses.iter().map(|secret| ((*secret).to_owned(), None)).collect();
-        self.pods.insert(name.to_owned(), Pods { run, restarts, ..Pods::default() });
+        let run = uses
+            .iter()
+            .map(|secret| ((*secret).to_owned(), None))
+            .collect();
+        self.pods.insert(
+            name.to_owned(),
+            Pods {
+                run,
+                restarts,
+                ..Pods::default()
+            },
+        );
         self.roll(world, name, false);
         let now = world.now().as_millisecond();
         let recent = |secret: &&&str| {
-            let last = self.written.get(**secret).and_then(|history| history.last());
+            let last = self
+                .written
+                .get(**secret)
+                .and_then(|history| history.last());
             last.is_some_and(|(at, _)| now - at.as_millisecond() <= 6000)
         };
         let in_doubt = uses.iter().find(recent).is_some();
-        self.pods.entry(name.to_owned()).or_default().due = usize::from(in_doubt);
+        let due = if self.dark {
+            uses.len()
+        } else {
+            usize::from(in_doubt)
+        };
+        self.pods.entry(name.to_owned()).or_default().due = due;
     }
 
     /// A resource was deleted.

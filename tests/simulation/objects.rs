@@ -123,7 +123,8 @@ impl Workload {
     pub fn meta(&self) -> WorkloadMeta {
         let ours = |all: &BTreeMap<String, String>| {
             let ours = all.iter().filter(|(name, _)| name.starts_with(PREFIX));
-            ours.map(|(name, value)| (name.clone(), value.clone())).collect()
+            ours.map(|(name, value)| (name.clone(), value.clone()))
+                .collect()
         };
         WorkloadMeta {
             uid: self.uid.clone(),
@@ -158,7 +159,10 @@ impl Object {
 
     fn names(&self) -> (String, String) {
         let of = |meta: &ObjectMeta| {
-            (meta.uid.clone().unwrap_or_default(), meta.resource_version.clone().unwrap_or_default())
+            (
+                meta.uid.clone().unwrap_or_default(),
+                meta.resource_version.clone().unwrap_or_default(),
+            )
         };
         match self {
             Object::Connection(found) => of(&found.metadata),

@@ -37,7 +37,10 @@ pub fn config() -> Config {
 }
 
 fn engine(world: &Rc<World>, alive: &Rc<Cell<bool>>) -> Rc<SimEngine> {
-    let line = Line { world: Rc::clone(world), alive: Rc::clone(alive) };
+    let line = Line {
+        world: Rc::clone(world),
+        alive: Rc::clone(alive),
+    };
     let cluster = Rc::new(SimCluster(line.clone()));
     let config = config();
     Rc::new(Engine::new(Parts {
@@ -76,11 +79,23 @@ fn start(world: &Rc<World>, alive: &Rc<Cell<bool>>) -> JoinSet<()> {
         };
     }
     let store = Store::Resource(Kind::VaultConnection);
-    watch!(store, cut!(Connection, found => (**found).clone()), Resources(base(store)));
+    watch!(
+        store,
+        cut!(Connection, found => (**found).clone()),
+        Resources(base(store))
+    );
     let store = Store::Resource(Kind::VaultAuth);
-    watch!(store, cut!(Auth, found => (**found).clone()), Resources(base(store)));
+    watch!(
+        store,
+        cut!(Auth, found => (**found).clone()),
+        Resources(base(store))
+    );
     let store = Store::Resource(Kind::VaultStaticSecret);
-    watch!(store, cut!(Static, found => (**found).clone()), Resources(base(store)));
+    watch!(
+        store,
+        cut!(Static, found => (**found).clone()),
+        Resources(base(store))
+    );
     let secrets = Secrets {
         base: base(Store::Secrets),
         own_key: ObjectKey::new("operators", "key"),
@@ -88,7 +103,11 @@ fn start(world: &Rc<World>, alive: &Rc<Cell<bool>>) -> JoinSet<()> {
     };
     watch!(Store::Secrets, cut!(Secret, found => found.meta()), secrets);
     let workloads = Workloads(base(DEPLOYMENTS), WorkloadKind::Deployment);
-    watch!(DEPLOYMENTS, cut!(Workload, found => found.meta()), workloads);
+    watch!(
+        DEPLOYMENTS,
+        cut!(Workload, found => found.meta()),
+        workloads
+    );
     tasks.spawn_local(engine.run(CancellationToken::new()));
     tasks
 }

@@ -69,16 +69,30 @@ impl Line {
         std::future::pending().await
     }
 
-    async fn kubernetes<T>(&self, what: String, effect: impl FnOnce(&World) -> Result<T, Problem>) -> Result<T, Problem> {
+    async fn kubernetes<T>(
+        &self,
+        what: String,
+        effect: impl FnOnce(&World) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
         let named = what.clone();
         let broken = move |fault| match fault {
-            Fault::Conflict => Problem::Conflict { what: named.clone(), why: "409 by chance".to_owned() },
-            _ => Problem::KubernetesUnavailable { what: named.clone(), why: format!("{fault:?}") },
+            Fault::Conflict => Problem::Conflict {
+                what: named.clone(),
+                why: "409 by chance".to_owned(),
+            },
+            _ => Problem::KubernetesUnavailable {
+                what: named.clone(),
+                why: format!("{fault:?}"),
+            },
         };
         self.request(what, broken, effect).await
     }
 
-    async fn vault<T>(&self, what: String, effect: impl FnOnce(&World) -> Result<T, Problem>) -> Result<T, Problem> {
+    async fn vault<T>(
+        &self,
+        what: String,
+        effect: impl FnOnce(&World) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
         let broken = |fault| {
             let (address, why) = (ADDRESS.to_owned(), format!("{fault:?}"));
             match fault {
@@ -94,18 +108,39 @@ impl Line {
 pub struct SimCluster(pub Line);
 
 impl Credentials for SimCluster {
-    async fn service_account_token(&self, account: &ObjectKey, _: &[String], _: i64) -> Result<Redacted<String>, Problem> {
+    async fn service_account_token(
+        &self,
+        account: &ObjectKey,
+        _: &[String],
+        _: i64,
+    ) -> Result<Redacted<String>, Problem> {
         let token = format!("token of {account}");
-        self.0.kubernetes(format!("token request {account}"), |_| Ok(Redacted::new(token))).await
+        self.0
+            .kubernetes(format!("token request {account}"), |_| {
+                Ok(Redacted::new(token))
+            })
+            .await
     }
 
-    async fn secret_value(&self, secret: &ObjectKey, key: &str) -> Result<Redacted<Vec<u8>>, Problem> {
+    async fn secret_value(
+        &self,
+        secret: &ObjectKey,
+        key: &str,
+    ) -> Result<Redacted<Vec<u8>>, Problem> {
         let field = Field::Data(key.to_owned());
         self.0
             .kubernetes(format!("get Secret {secret}"), |world| {
                 let api = world.api.borrow();
-                let value = api.secrets.get(&secret.name).and_then(|found| found.fields.get(&field));
-                value.cloned().map(Redacted::new).ok_or_else(|| Problem::CredentialUnusable { why: "no such Secret or key".to_owned() })
+                let value = api
+                    .secrets
+                    .get(&secret.name)
+                    .and_then(|found| found.fields.get(&field));
+                value
+                    .cloned()
+                    .map(Redacted::new)
+                    .ok_or_else(|| Problem::CredentialUnusable {
+                        why: "no such Secret or key".to_owned(),
+                    })
             })
             .await
     }
@@ -123,7 +158,10 @@ fn fields_of(write: &SecretWrite) -> Fields {
         fields.insert(Field::Annotation(key.clone()), value.clone().into_bytes());
     }
     if let Some(owner) = &write.owner {
-        fields.insert(Field::Owner(owner.uid.clone()), owner.name.clone().into_bytes());
+        fields.insert(
+            Field::Owner(owner.uid.clone()),
+            owner.name.clone().into_bytes(),
+        );
     }
     if let Some(type_) = &write.type_ {
         fields.insert(Field::Type, type_.clone().into_bytes());
@@ -134,7 +172,11 @@ fn fields_of(write: &SecretWrite) -> Fields {
 impl Cluster for SimCluster {
     async fn apply_secret(&self, write: &SecretWrite) -> Result<SecretMeta, Problem> {
         let mut write = write.clone();
-        let how = if write.fence == Fence::Create { "create" } else { "update" };
+        let how = if write.fence == Fence::Create {
+            "create"
+        } else {
+            "update"
+        };
         let what = format!("apply Secret {} ({how})", write.secret.name);
         self.0
             .kubernetes(what, |world| {
@@ -142,8 +184,16 @@ impl Cluster for SimCluster {
                 let now = world.now();
                 let (name, manager) = (&write.secret.name, &write.manager);
                 let before = world.api.borrow().secrets.get(name).cloned();
-                let after = world.at_api(|api| api.apply_secret(name, manager, fence.as_ref(), &fields_of(&write), now))?;
-                world.judge.borrow_mut().secret_applied(world, name, manager, before.as_ref(), &after);
+                let after = world.at_api(|api| {
+                    api.apply_secret(name, manager, fence.as_ref(), &fields_of(&write), now)
+                })?;
+                world.judge.borrow_mut().secret_applied(
+                    world,
+                    name,
+                    manager,
+                    before.as_ref(),
+                    &after,
+                );
                 Ok(after.meta())
             })
             .await
@@ -152,7 +202,12 @@ impl Cluster for SimCluster {
     async fn secret_meta(&self, secret: &ObjectKey) -> Result<Option<SecretMeta>, Problem> {
         self.0
             .kubernetes(format!("get metadata of Secret {}", secret.name), |world| {
-                Ok(world.api.borrow().secrets.get(&secret.name).map(|found| found.meta()))
+                Ok(world
+                    .api
+                    .borrow()
+                    .secrets
+                    .get(&secret.name)
+                    .map(|found| found.meta()))
             })
             .await
     }
@@ -162,10 +217,13 @@ impl Cluster for SimCluster {
             .kubernetes(format!("get Secret {}", secret.name), |world| {
                 let api = world.api.borrow();
                 Ok(api.secrets.get(&secret.name).map(|found| {
-                    let data = found.fields.iter().filter_map(|(field, value)| match field {
-                        Field::Data(key) => Some((key.clone(), Redacted::new(value.clone()))),
-                        _ => None,
-                    });
+                    let data = found
+                        .fields
+                        .iter()
+                        .filter_map(|(field, value)| match field {
+                            Field::Data(key) => Some((key.clone(), Redacted::new(value.clone()))),
+                            _ => None,
+                        });
                     data.collect()
                 }))
             })
@@ -178,28 +236,52 @@ impl Cluster for SimCluster {
             .await
     }
 
-    async fn patch_workload(&self, workload: &WorkloadKey, patch: &WorkloadPatch) -> Result<WorkloadMeta, Problem> {
+    async fn patch_workload(
+        &self,
+        workload: &WorkloadKey,
+        patch: &WorkloadPatch,
+    ) -> Result<WorkloadMeta, Problem> {
         let name = &workload.object.name;
-        let how = if patch.template.is_empty() { "baseline" } else { "restart" };
+        let how = if patch.template.is_empty() {
+            "baseline"
+        } else {
+            "restart"
+        };
         self.0
             .kubernetes(format!("patch {workload} ({how})"), |world| {
                 let (patch, fenced) = defects::in_patch(world, patch);
                 let before = world.api.borrow().workloads.get(name).cloned();
                 let after = world.at_api(|api| api.patch_workload(name, &patch, fenced))?;
-                world.judge.borrow_mut().workload_patched(world, name, before.as_ref(), &after);
+                world
+                    .judge
+                    .borrow_mut()
+                    .workload_patched(world, name, before.as_ref(), &after);
                 Ok(after.meta())
             })
             .await
     }
 
-    async fn apply_status(&self, key: &ResourceKey, status: &serde_json::Value) -> Result<String, Problem> {
-        let ready = status["conditions"].as_array().into_iter().flatten().find(|one| one["type"] == "Ready");
-        let ready = ready.map(|one| format!("{} {}", one["status"], one["reason"])).unwrap_or_default();
+    async fn apply_status(
+        &self,
+        key: &ResourceKey,
+        status: &serde_json::Value,
+    ) -> Result<String, Problem> {
+        let ready = status["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|one| one["type"] == "Ready");
+        let ready = ready
+            .map(|one| format!("{} {}", one["status"], one["reason"]))
+            .unwrap_or_default();
         self.0
             .kubernetes(format!("write the status of {key}: {ready}"), |world| {
                 let status = defects::in_status(world, status);
                 let version = world.at_api(|api| api.apply_status(key, &status))?;
-                if let (true, Some(found)) = (status["secretMAC"].is_string(), world.api.borrow().resources.get(key)) {
+                if let (true, Some(found)) = (
+                    status["secretMAC"].is_string(),
+                    world.api.borrow().resources.get(key),
+                ) {
                     world.judge.borrow_mut().reported(found.uid());
                 }
                 Ok(version)
@@ -209,19 +291,35 @@ impl Cluster for SimCluster {
 
     async fn publish(&self, note: &Note) -> Result<(), Problem> {
         self.0
-            .kubernetes(format!("event about {}: {}", note.about, note.reason), |world| {
-                world.api.borrow_mut().events.push((note.reason, note.message.clone()));
-                Ok(())
-            })
+            .kubernetes(
+                format!("event about {}: {}", note.about, note.reason),
+                |world| {
+                    world
+                        .api
+                        .borrow_mut()
+                        .events
+                        .push((note.reason, note.message.clone()));
+                    Ok(())
+                },
+            )
             .await
     }
 
     async fn may_patch(&self, kind: Kind, _: &str) -> Result<bool, Problem> {
-        self.0.kubernetes(format!("may {kind} be patched"), |_| Ok(false)).await
+        self.0
+            .kubernetes(format!("may {kind} be patched"), |_| Ok(false))
+            .await
     }
 
-    async fn set_finalizers(&self, key: &ResourceKey, _: &str, _: &[String]) -> Result<(), Problem> {
-        self.0.kubernetes(format!("set finalizers of {key}"), |_| Ok(())).await
+    async fn set_finalizers(
+        &self,
+        key: &ResourceKey,
+        _: &str,
+        _: &[String],
+    ) -> Result<(), Problem> {
+        self.0
+            .kubernetes(format!("set finalizers of {key}"), |_| Ok(()))
+            .await
     }
 }
 
@@ -229,12 +327,30 @@ impl Cluster for SimCluster {
 pub struct SimVault(pub Line);
 
 impl Vault for SimVault {
-    async fn login(&self, _: &Endpoint, _: &PermittedLogin, jwt: &Redacted<String>) -> Result<Token, Problem> {
-        self.0.vault("login".to_owned(), |world| world.vault.borrow_mut().login(jwt.expose(), world.now())).await
+    async fn login(
+        &self,
+        _: &Endpoint,
+        _: &PermittedLogin,
+        jwt: &Redacted<String>,
+    ) -> Result<Token, Problem> {
+        self.0
+            .vault("login".to_owned(), |world| {
+                world.vault.borrow_mut().login(jwt.expose(), world.now())
+            })
+            .await
     }
 
-    async fn renew_self(&self, _: &Endpoint, _: &PermittedLogin, token: &Token) -> Result<Token, Problem> {
-        self.0.vault("renew".to_owned(), |world| world.vault.borrow_mut().renew(token, world.now())).await
+    async fn renew_self(
+        &self,
+        _: &Endpoint,
+        _: &PermittedLogin,
+        token: &Token,
+    ) -> Result<Token, Problem> {
+        self.0
+            .vault("renew".to_owned(), |world| {
+                world.vault.borrow_mut().renew(token, world.now())
+            })
+            .await
     }
 
     async fn read(&self, _: &Endpoint, token: &Token, read: &Read) -> Result<Reply, Problem> {
@@ -247,6 +363,8 @@ impl Vault for SimVault {
     }
 
     async fn health(&self, _: &Endpoint) -> Result<(), Problem> {
-        self.0.vault("health".to_owned(), |world| world.vault.borrow().health()).await
+        self.0
+            .vault("health".to_owned(), |world| world.vault.borrow().health())
+            .await
     }
 }

@@ -24,14 +24,24 @@ fn plain_secret() -> Value {
 }
 
 fn manifest(name: &str) -> Value {
-    if name == "db" { plain_secret() } else { static_secret(name) }
+    if name == "db" {
+        plain_secret()
+    } else {
+        static_secret(name)
+    }
 }
 
 async fn scenario(world: Rc<World>) {
     let tenant = Tenant(Rc::clone(&world));
     tenant.basics();
     tenant.create_workload("web", &["app", "db"]);
-    tenant.create_foreign("taken", &[(Field::Data("their".to_owned()), "own"), (Field::Label("foreign".to_owned()), "yes")]);
+    tenant.create_foreign(
+        "taken",
+        &[
+            (Field::Data("their".to_owned()), "own"),
+            (Field::Label("foreign".to_owned()), "yes"),
+        ],
+    );
     for name in ["app", "db", "taken"] {
         tenant.write_vault(name, &source(&[("password", "a"), ("user", name)]));
         tenant.apply(&manifest(name));
@@ -42,8 +52,12 @@ async fn scenario(world: Rc<World>) {
     }
     world.faults.borrow_mut().one_in = world.rng.borrow_mut().pick(&[0, 6, 12, 30]);
     world.flaky_watches.set(world.rng.borrow_mut().chance(1, 2));
-    world.lag.set(Duration::from_millis(world.rng.borrow_mut().pick(&[30, 300, 3000])));
-    world.latency.set(Duration::from_millis(world.rng.borrow_mut().pick(&[10, 100, 1000])));
+    world.lag.set(Duration::from_millis(
+        world.rng.borrow_mut().pick(&[30, 300, 3000]),
+    ));
+    world.latency.set(Duration::from_millis(
+        world.rng.borrow_mut().pick(&[10, 100, 1000]),
+    ));
     let edits = 4 + world.rng.borrow_mut().below(16);
     for _ in 0..edits {
         let most = world.rng.borrow_mut().pick(&[50, 500, 5000, 30_000]);
@@ -58,7 +72,11 @@ async fn scenario(world: Rc<World>) {
 fn edit(tenant: &Tenant) {
     let (what, name, value) = {
         let mut rng = tenant.0.rng.borrow_mut();
-        (rng.below(28), rng.pick(&["app", "db"]), rng.pick(&["a", "b", "c"]))
+        (
+            rng.below(28),
+            rng.pick(&["app", "db"]),
+            rng.pick(&["a", "b", "c"]),
+        )
     };
     let data = |key: &str| Field::Data(key.to_owned());
     match what {
@@ -83,7 +101,8 @@ fn edit(tenant: &Tenant) {
         21 => {
             let mut manifest = manifest(name);
             manifest["spec"]["destination"]["labels"] = json!({ "app": value });
-            manifest["spec"]["destination"]["transformation"] = json!({ "excludeRaw": value == "b" });
+            manifest["spec"]["destination"]["transformation"] =
+                json!({ "excludeRaw": value == "b" });
             tenant.apply(&manifest);
         }
         22 => tenant.delete_resource(name),
@@ -121,7 +140,10 @@ fn put_right(tenant: &Tenant) {
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is {text:?}: give a number")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is {text:?}: give a number")),
+    )
 }
 
 #[test]
@@ -134,21 +156,35 @@ fn everything_at_random() {
     for seed in seeds.clone() {
         let ended = run(seed, None, scenario);
         if !ended.breaches.is_empty() {
-            let breaches: String = ended.breaches.iter().map(|(invariant, what)| format!("\n  {invariant:?}: {what}")).collect();
+            let breaches: String = ended
+                .breaches
+                .iter()
+                .map(|(invariant, what)| format!("\n  {invariant:?}: {what}"))
+                .collect();
             if failed.is_empty() {
                 shown = ended.trace;
             }
             failed.push(format!("VTO_SIM_SEED={seed}:{breaches}"));
         }
     }
-    assert!(failed.is_empty(), "{shown}\n{} of {} seeds failed; the trace is that of the first\n{}", failed.len(), seeds.count(), failed.join("\n"));
+    assert!(
+        failed.is_empty(),
+        "{shown}\n{} of {} seeds failed; the trace is that of the first\n{}",
+        failed.len(),
+        seeds.count(),
+        failed.join("\n")
+    );
 }
 
 #[test]
 fn a_seed_replays_exactly() {
     for seed in [3, 4, 5] {
         let (one, other) = (run(seed, None, scenario), run(seed, None, scenario));
-        let differs = one.whole_trace.lines().zip(other.whole_trace.lines()).find(|(one, other)| one != other);
+        let differs = one
+            .whole_trace
+            .lines()
+            .zip(other.whole_trace.lines())
+            .find(|(one, other)| one != other);
         assert_eq!(differs, None, "seed {seed}");
     }
 }

@@ -27,7 +27,11 @@ pub struct Ended {
 impl Ended {
     /// Panics with all that helps to find out why, if anything is wrong.
     pub fn is_right(self, run: &str) -> Self {
-        let shown: String = self.breaches.iter().map(|(invariant, what)| format!("\n  {invariant:?}: {what}")).collect();
+        let shown: String = self
+            .breaches
+            .iter()
+            .map(|(invariant, what)| format!("\n  {invariant:?}: {what}"))
+            .collect();
         assert!(self.breaches.is_empty(), "{run}{shown}\n{}", self.trace);
         self
     }
@@ -39,7 +43,11 @@ impl Ended {
 
 /// Runs a scenario in a world of its own, on virtual time.
 pub fn run(seed: u64, defect: Option<Defect>, scenario: impl AsyncFnOnce(Rc<World>)) -> Ended {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
     LocalSet::new().block_on(&runtime, async {
         let world = World::new(seed, defect);
         tokio::task::spawn_local(operator::supervise(Rc::clone(&world)));
@@ -51,7 +59,13 @@ pub fn run(seed: u64, defect: Option<Defect>, scenario: impl AsyncFnOnce(Rc<Worl
         }
         Ended {
             requests: world.requests.borrow().clone(),
-            restarts: world.judge.borrow().pods.values().map(|pods| pods.restarts).sum(),
+            restarts: world
+                .judge
+                .borrow()
+                .pods
+                .values()
+                .map(|pods| pods.restarts)
+                .sum(),
             trace: world.last_of_trace(),
             whole_trace: world.whole_trace(),
             breaches,
@@ -106,5 +120,8 @@ pub async fn script(world: Rc<World>, faults: Faults) {
 
 /// One fault at one request.
 pub fn at(number: usize, fault: Fault) -> Faults {
-    Faults { at: [(number, fault)].into(), ..Faults::default() }
+    Faults {
+        at: [(number, fault)].into(),
+        ..Faults::default()
+    }
 }

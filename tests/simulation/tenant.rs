@@ -21,7 +21,10 @@ pub struct Tenant(pub Rc<World>);
 
 /// `a=b` pairs as a source's fields.
 pub fn source(pairs: &[(&str, &str)]) -> Source {
-    pairs.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), json!(value)))
+        .collect()
 }
 
 /// A VaultStaticSecret of KV v2 with the Deployment `web` as its target.
@@ -65,7 +68,10 @@ impl Tenant {
     /// Applies a manifest: creates, or raises the generation when the spec differs.
     pub fn apply(&self, manifest: &Value) {
         let name = manifest["metadata"]["name"].as_str().unwrap();
-        let kind = Kind::ALL.into_iter().find(|kind| kind.as_str() == manifest["kind"]).unwrap();
+        let kind = Kind::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == manifest["kind"])
+            .unwrap();
         let key = resource(kind, name);
         self.note(format!("apply {key}"));
         let found = self.0.api.borrow().resources.get(&key).cloned();
@@ -110,8 +116,15 @@ impl Tenant {
         self.note(format!("write {path} at Vault: {fields:?}"));
         self.0.judge.borrow_mut().sources.push(content(fields));
         let mut vault = self.0.vault.borrow_mut();
-        let version = Version { fields: fields.clone(), deleted: false };
-        vault.versions.entry(path.to_owned()).or_default().push(version);
+        let version = Version {
+            fields: fields.clone(),
+            deleted: false,
+        };
+        vault
+            .versions
+            .entry(path.to_owned())
+            .or_default()
+            .push(version);
         vault.plain.insert(path.to_owned(), fields.clone());
     }
 
@@ -155,7 +168,8 @@ impl Tenant {
             };
             !found.managers.iter().any(ours)
         });
-        self.0.at_api(|api| api.edit_secret(name, "kubectl-edit", field.clone(), value, now));
+        self.0
+            .at_api(|api| api.edit_secret(name, "kubectl-edit", field.clone(), value, now));
         let exists = self.0.api.borrow().secrets.contains_key(name);
         if theirs && exists && field_is_foreign(&field) {
             let mut judge = self.0.judge.borrow_mut();
@@ -171,7 +185,9 @@ impl Tenant {
     pub fn strip_state(&self, name: &str) {
         let found = self.0.api.borrow().secrets.get(name).cloned();
         let names = found.into_iter().flat_map(|found| found.fields.into_keys());
-        for field in names.filter(|f| matches!(f, Field::Annotation(name) if name.starts_with(PREFIX))) {
+        for field in
+            names.filter(|f| matches!(f, Field::Annotation(name) if name.starts_with(PREFIX)))
+        {
             self.edit_secret(name, field, None);
         }
     }
@@ -198,12 +214,22 @@ impl Tenant {
     /// Somebody else makes a Secret of that name.
     pub fn create_foreign(&self, name: &str, fields: &[(Field, &str)]) {
         self.note(format!("create a foreign Secret {name}"));
-        let fields = fields.iter().map(|(field, value)| (field.clone(), value.as_bytes().to_vec()));
+        let fields = fields
+            .iter()
+            .map(|(field, value)| (field.clone(), value.as_bytes().to_vec()));
         let fields: BTreeMap<_, _> = fields.collect();
         let now = self.0.now();
-        let made = self.0.at_api(|api| api.apply_secret(name, "helm", None, &fields, now));
+        let made = self
+            .0
+            .at_api(|api| api.apply_secret(name, "helm", None, &fields, now));
         if made.is_ok() {
-            self.0.judge.borrow_mut().others.entry(name.to_owned()).or_default().extend(fields);
+            self.0
+                .judge
+                .borrow_mut()
+                .others
+                .entry(name.to_owned())
+                .or_default()
+                .extend(fields);
         }
     }
 
@@ -224,11 +250,16 @@ impl Tenant {
             };
             api.put_workload(name, new);
         });
-        self.0.judge.borrow_mut().workload_created(&self.0, name, uses);
+        self.0
+            .judge
+            .borrow_mut()
+            .workload_created(&self.0, name, uses);
     }
 
     fn edit_workload(&self, name: &str, change: impl FnOnce(&mut Workload)) {
-        let Some(before) = self.0.api.borrow().workloads.get(name).cloned() else { return };
+        let Some(before) = self.0.api.borrow().workloads.get(name).cloned() else {
+            return;
+        };
         let mut after = before.clone();
         change(&mut after);
         if after == before {
@@ -292,7 +323,9 @@ impl Tenant {
 /// Fields of names that the operator never uses by itself.
 fn field_is_foreign(field: &Field) -> bool {
     match field {
-        Field::Data(name) | Field::Label(name) | Field::Annotation(name) => name.starts_with("foreign"),
+        Field::Data(name) | Field::Label(name) | Field::Annotation(name) => {
+            name.starts_with("foreign")
+        }
         Field::Owner(_) | Field::Type => false,
     }
 }

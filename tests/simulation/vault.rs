@@ -66,7 +66,10 @@ impl VaultModel {
     pub fn login(&mut self, jwt: &str, now: Timestamp) -> Result<Token, Problem> {
         self.health()?;
         if jwt != "token of team/app" {
-            return Err(Problem::LoginFailed { what: "auth/kubernetes/login".to_owned(), why: "permission denied".to_owned() });
+            return Err(Problem::LoginFailed {
+                what: "auth/kubernetes/login".to_owned(),
+                why: "permission denied".to_owned(),
+            });
         }
         self.issued += 1;
         let secret = format!("hvs.{}", self.issued);
@@ -81,11 +84,17 @@ impl VaultModel {
 
     fn check(&self, token: &Token, path: &str, now: Timestamp) -> Result<(), Problem> {
         self.health()?;
-        let alive = self.tokens.get(token.secret.expose()).is_some_and(|ends| *ends > now);
+        let alive = self
+            .tokens
+            .get(token.secret.expose())
+            .is_some_and(|ends| *ends > now);
         if alive && !self.denied.contains(path) {
             return Ok(());
         }
-        Err(Problem::VaultDenied { path: path.to_owned(), why: "permission denied".to_owned() })
+        Err(Problem::VaultDenied {
+            path: path.to_owned(),
+            why: "permission denied".to_owned(),
+        })
     }
 
     pub fn renew(&mut self, token: &Token, now: Timestamp) -> Result<Token, Problem> {
@@ -101,12 +110,24 @@ impl VaultModel {
 
     pub fn read(&self, token: &Token, read: &Read, now: Timestamp) -> Result<Reply, Problem> {
         self.check(token, &read.path, now)?;
-        let missing = Reply { status: 404, data: None, errors: Vec::new(), warnings: Vec::new() };
+        let missing = Reply {
+            status: 404,
+            data: None,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        };
         if let Some(path) = read.path.strip_prefix("kv1/") {
-            return Ok(self.plain.get(path).map_or(missing, |source| reply(200, &json!(source))));
+            return Ok(self
+                .plain
+                .get(path)
+                .map_or(missing, |source| reply(200, &json!(source))));
         }
         let path = read.path.strip_prefix("kv/data/").unwrap_or_default();
-        let versions = self.versions.get(path).map(Vec::as_slice).unwrap_or_default();
+        let versions = self
+            .versions
+            .get(path)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let wanted = read.query.iter().find(|(name, _)| name == "version");
         let number = wanted.map_or(versions.len(), |(_, text)| text.parse().unwrap());
         let Some(found) = number.checked_sub(1).and_then(|index| versions.get(index)) else {
@@ -123,10 +144,18 @@ impl VaultModel {
 }
 
 fn sealed() -> Problem {
-    Problem::VaultUnavailable { address: ADDRESS.to_owned(), why: "503: Vault is sealed".to_owned() }
+    Problem::VaultUnavailable {
+        address: ADDRESS.to_owned(),
+        why: "503: Vault is sealed".to_owned(),
+    }
 }
 
 fn reply(status: u16, data: &Value) -> Reply {
     let raw = RawValue::from_string(data.to_string()).unwrap();
-    Reply { status, data: Some(Redacted::new(raw)), errors: Vec::new(), warnings: Vec::new() }
+    Reply {
+        status,
+        data: Some(Redacted::new(raw)),
+        errors: Vec::new(),
+        warnings: Vec::new(),
+    }
 }

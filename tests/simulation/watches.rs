@@ -11,7 +11,12 @@ use crate::objects::Object;
 use crate::world::World;
 
 /// Runs one watch for ever.
-pub async fn run<T>(world: Rc<World>, store: Store, cut: impl Fn(&Object) -> Option<T>, observer: impl Observer<T>) {
+pub async fn run<T>(
+    world: Rc<World>,
+    store: Store,
+    cut: impl Fn(&Object) -> Option<T>,
+    observer: impl Observer<T>,
+) {
     loop {
         let mut at = list(&world, store, &cut, &observer).await;
         loop {
@@ -40,7 +45,12 @@ pub async fn run<T>(world: Rc<World>, store: Store, cut: impl Fn(&Object) -> Opt
 }
 
 /// Lists, in bad times from a server that is behind; answers with how far.
-async fn list<T>(world: &World, store: Store, cut: &impl Fn(&Object) -> Option<T>, observer: &impl Observer<T>) -> usize {
+async fn list<T>(
+    world: &World,
+    store: Store,
+    cut: &impl Fn(&Object) -> Option<T>,
+    observer: &impl Observer<T>,
+) -> usize {
     world.pause(world.lag.get()).await;
     let mut at = world.api.borrow().log.len();
     if world.flaky_watches.get() && world.rng.borrow_mut().chance(1, 3) {
@@ -56,7 +66,13 @@ async fn list<T>(world: &World, store: Store, cut: &impl Fn(&Object) -> Option<T
     at
 }
 
-fn deliver<T>(world: &World, store: Store, index: usize, cut: &impl Fn(&Object) -> Option<T>, observer: &impl Observer<T>) {
+fn deliver<T>(
+    world: &World,
+    store: Store,
+    index: usize,
+    cut: &impl Fn(&Object) -> Option<T>,
+    observer: &impl Observer<T>,
+) {
     let change = world.api.borrow().log[index].clone();
     if change.store != store {
         return;

@@ -116,7 +116,9 @@ impl World {
 
     pub fn note(&self, what: impl Into<String>) {
         let seconds = self.began.elapsed().as_secs_f64();
-        self.trace.borrow_mut().push(format!("{seconds:9.3}  {}", what.into()));
+        self.trace
+            .borrow_mut()
+            .push(format!("{seconds:9.3}  {}", what.into()));
     }
 
     /// The end of the trace, for a failure.
@@ -160,7 +162,10 @@ impl World {
         };
         let faults = self.faults.borrow();
         let chosen = faults.at.get(&number).copied();
-        let of = faults.of.filter(|(text, _)| what.contains(text)).map(|(_, fault)| fault);
+        let of = faults
+            .of
+            .filter(|(text, _)| what.contains(text))
+            .map(|(_, fault)| fault);
         let by_chance = || {
             let mut rng = self.rng.borrow_mut();
             (faults.one_in > 0 && rng.chance(1, faults.one_in)).then(|| {
@@ -177,7 +182,9 @@ impl World {
             })
         };
         let fault = chosen.or(of).or_else(by_chance);
-        let told = fault.map(|fault| format!("   <- {fault:?}")).unwrap_or_default();
+        let told = fault
+            .map(|fault| format!("   <- {fault:?}"))
+            .unwrap_or_default();
         self.note(format!("{number:4} {what}{told}"));
         fault
     }
