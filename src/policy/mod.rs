@@ -1,9 +1,154 @@
 //! The guardrails: what a custom resource may make the operator do. One
 //! function decides, before any packet, and only it can make a [`Permitted`].
+//!
+//! [`permit`] is [`permit_connection`], [`permit_login`] and the checks of what
+//! is read and written. The HTTP client asks [`address_allowed`] for each
+//! address that a name resolves to, so that DNS leads nowhere else, and
+//! [`redirect_allowed`] before it follows a redirect.
 
+mod connection;
+mod destination;
+mod login;
+mod network;
 mod permitted;
+mod read;
+pub mod rule;
 
+pub use network::{address_allowed, redirect_allowed};
 pub use permitted::{
     CaSource, Connection, DestinationRequest, Login, LoginMethod, Permitted, PermittedConnection,
     PermittedLogin, Read, Resolved,
 };
+
+use crate::config::address::{Address, AddressPattern};
+use crate::config::{Config, PolicyRules};
+use crate::problem::Problem;
+
+/// The guardrails as the configuration sets them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    rules: PolicyRules,
+    /// `policy.vaultAddresses` and `connection.address`.
+    listed: Vec<AddressPattern>,
+    /// `connection.caCertPath`: the platform's own choice of a file.
+    own_ca_file: Option<String>,
+}
+
+impl Policy {
+    /// The guardrails of a configuration.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let own = config.connection.address.clone();
+        let mut listed = config.policy.vault_addresses.clone();
+        listed.extend(own.map(AddressPattern::exactly));
+        Self {
+            rules: config.policy.clone(),
+            listed,
+            own_ca_file: config.connection.ca_cert_path.clone(),
+        }
+    }
+
+    /// Whether the configuration names this address, which lifts the checks
+    /// that stand for the platform's word.
+    #[must_use]
+    pub fn lists(&self, address: &str) -> bool {
+        Address::parse(address).is_ok_and(|address| self.lists_address(&address))
+    }
+
+    fn lists_address(&self, address: &Address) -> bool {
+        self.listed.iter().any(|pattern| pattern.matches(address))
+    }
+}
+
+/// What the operator is, as far as the guardrails protect it from the
+/// resources that it serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnIdentity {
+    /// Namespace that it runs in.
+    pub namespace: String,
+    /// ServiceAccount that it runs as.
+    pub service_account: String,
+    /// Names and IP addresses of the API server, each with or without a port:
+    /// `10.96.0.1:443`, `[fd00::1]:443`, `api.cluster.example`.
+    pub api_server: Vec<String>,
+    /// Audiences that the API server accepts, as the operator's own token has
+    /// them; unknown (empty) lets no token go to an address that isn't listed.
+    pub api_audiences: Vec<String>,
+    /// Names of its own Secrets in its namespace (HMAC key, ledger).
+    pub secret_names: Vec<String>,
+}
+
+/// Whether all that a secret resource asks for is allowed.
+///
+/// # Errors
+/// [`Problem::PolicyDenied`] with rule and config key; [`Problem::InvalidSpec`]
+/// for what no configuration could allow; [`Problem::NotServed`] for an allowed
+/// login method that this version lacks; [`Problem::CredentialUnusable`] for a
+/// CA file that cannot be found.
+pub fn permit(
+    resolved: Resolved,
+    policy: &Policy,
+    own: &OwnIdentity,
+) -> Result<Permitted, Problem> {
+    let Resolved {
+        resource,
+        connection,
+        login,
+        read,
+        destination,
+    } = resolved;
+    login::account_is_of(&login, &resource.object.namespace)?;
+    let connection = permit_connection(connection, policy, own)?;
+    let login = permit_login(login, connection, policy, own)?;
+    read::check(&read, login.get(), policy)?;
+    destination::check(&destination, &resource, policy, own)?;
+    Ok(Permitted {
+        resource,
+        login,
+        read,
+        destination,
+    })
+}
+
+/// Whether a connection is allowed. The address comes back in its canonical
+/// form, a CA file as the path that it really has.
+///
+/// # Errors
+/// As [`permit`].
+pub fn permit_connection(
+    connection: Connection,
+    policy: &Policy,
+    own: &OwnIdentity,
+) -> Result<PermittedConnection, Problem> {
+    connection::check(connection, policy, own, |path| std::fs::canonicalize(path)).map(PermittedConnection)
+}
+
+/// Whether a login over a connection is allowed.
+///
+/// # Errors
+/// As [`permit`].
+pub fn permit_login(
+    login: Login,
+    connection: PermittedConnection,
+    policy: &Policy,
+    own: &OwnIdentity,
+) -> Result<PermittedLogin, Problem> {
+    login::check(&login, connection.get(), policy, own)?;
+    Ok(PermittedLogin { connection, login })
+}
+
+/// A refusal by a guardrail.
+fn denied(rule: &'static str, why: impl Into<String>) -> Problem {
+    Problem::PolicyDenied {
+        rule,
+        why: why.into(),
+    }
+}
+
+/// A refusal of what is wrong under any configuration.
+fn invalid(field: &str, why: impl Into<String>) -> Problem {
+    Problem::InvalidSpec {
+        field: field.to_owned(),
+        why: why.into(),
+    }
+}

@@ -1,0 +1,158 @@
+//! Who may log in where: method, ServiceAccount, audience, mount, role, Vault
+//! namespace.
+
+use super::connection::headers;
+use super::read::vault_namespace;
+use super::{Connection, Login, LoginMethod, OwnIdentity, Policy, denied, invalid, rule};
+use crate::config::{AuthMethod, NamePattern, canonical_path};
+use crate::problem::Problem;
+
+/// Audiences that API servers accept by default, for clusters whose operator
+/// token was made for another one.
+const USUAL_API_AUDIENCES: [&str; 4] = [
+    "https://kubernetes.default.svc.cluster.local",
+    "https://kubernetes.default.svc",
+    "kubernetes.default.svc",
+    "https://kubernetes.default",
+];
+
+/// Whether the ServiceAccount is one of the namespace that the secret
+/// resource is in.
+pub(super) fn account_is_of(login: &Login, namespace: &str) -> Result<(), Problem> {
+    match &login.method {
+        LoginMethod::Kubernetes {
+            service_account, ..
+        } if service_account.namespace != namespace => Err(denied(
+            rule::FOREIGN_ACCOUNT,
+            format!("the ServiceAccount {service_account} is not in the namespace {namespace}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the login may be tried over the connection.
+pub(super) fn check(
+    login: &Login,
+    connection: &Connection,
+    policy: &Policy,
+    own: &OwnIdentity,
+) -> Result<(), Problem> {
+    method(&login.method, policy)?;
+    let mount = login.mount.trim_matches('/');
+    canonical_path(mount).map_err(|why| invalid("spec.mount", format!("{mount:?} {why}")))?;
+    narrowed(
+        rule::AUTH_MOUNTS,
+        "the auth mount",
+        mount,
+        &policy.rules.auth_mounts,
+    )?;
+    vault_namespace(login.vault_namespace.as_deref(), policy)?;
+    headers("spec.headers", &login.headers)?;
+    match &login.method {
+        LoginMethod::NotServed(name) => Err(Problem::NotServed {
+            what: format!("the auth method {name}"),
+        }),
+        LoginMethod::Kubernetes {
+            role,
+            service_account,
+            audiences,
+            ..
+        } => {
+            narrowed(
+                rule::VAULT_ROLES,
+                "the Vault role",
+                role,
+                &policy.rules.vault_roles,
+            )?;
+            if service_account.namespace == own.namespace
+                && service_account.name == own.service_account
+            {
+                return Err(denied(
+                    rule::OWN_ACCOUNT,
+                    format!("the ServiceAccount {service_account} is the operator's own"),
+                ));
+            }
+            narrowed(
+                rule::SERVICE_ACCOUNTS,
+                "the ServiceAccount",
+                &service_account.name,
+                &policy.rules.service_accounts,
+            )?;
+            token_audiences(audiences, connection, policy, own)
+        }
+    }
+}
+
+/// Whether the configuration allows the method, be it served or not.
+fn method(method: &LoginMethod, policy: &Policy) -> Result<(), Problem> {
+    let known: AuthMethod = method
+        .name()
+        .parse()
+        .map_err(|why: String| invalid("spec.method", why))?;
+    if policy.rules.allowed_auth_methods.contains(&known) {
+        return Ok(());
+    }
+    let allowed: Vec<&str> = policy
+        .rules
+        .allowed_auth_methods
+        .iter()
+        .map(|method| method.as_str())
+        .collect();
+    Err(denied(
+        rule::ALLOWED_AUTH_METHODS,
+        format!(
+            "the auth method {known} is not one of those allowed ({})",
+            allowed.join(", ")
+        ),
+    ))
+}
+
+/// A token for an address that the platform did not name must be of no use at
+/// the API server: whoever receives it could act as the ServiceAccount.
+fn token_audiences(
+    audiences: &[String],
+    connection: &Connection,
+    policy: &Policy,
+    own: &OwnIdentity,
+) -> Result<(), Problem> {
+    if policy.lists(&connection.address) {
+        return Ok(());
+    }
+    let refused = |why: String| Err(denied(rule::VAULT_ADDRESSES, why));
+    let address = &connection.address;
+    if audiences.is_empty() || audiences.iter().any(|audience| audience.trim().is_empty()) {
+        return refused(format!(
+            "{address} is not listed, so a ServiceAccount token for it needs audiences of its own: set spec.kubernetes.audiences"
+        ));
+    }
+    if own.api_audiences.is_empty() {
+        return refused(format!(
+            "{address} is not listed, and the API server's own audiences could not be read from the operator's token"
+        ));
+    }
+    let of_api_server = audiences.iter().find(|audience| {
+        own.api_audiences.contains(audience) || USUAL_API_AUDIENCES.contains(&audience.as_str())
+    });
+    match of_api_server {
+        None => Ok(()),
+        Some(audience) => refused(format!(
+            "{address} is not listed, and the audience {audience} would make the token good for the Kubernetes API server"
+        )),
+    }
+}
+
+/// Whether a name is in a list that narrows; an empty one does not.
+pub(super) fn narrowed(
+    rule: &'static str,
+    what: &str,
+    name: &str,
+    list: &[NamePattern],
+) -> Result<(), Problem> {
+    if list.is_empty() || list.iter().any(|pattern| pattern.matches(name)) {
+        return Ok(());
+    }
+    Err(denied(
+        rule,
+        format!("{what} {name} is not one of those allowed"),
+    ))
+}
