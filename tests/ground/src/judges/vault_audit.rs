@@ -1,0 +1,301 @@
+//! The requests that Vault saw, from the log of its file audit device.
+//!
+//! One entry a request: its `request` and `response` lines are joined. Values in the log are HMACs, so nothing here can
+//! show a secret. The log lacks `sys/health`, `sys/seal-status` and `sys/leader`, and all that a sealed Vault was asked:
+//! see [`super::vault_access`] for those.
+//!
+//! # When is the log complete?
+//! Vault answers only after its audit device took the `response` line. So whoever has the answer finds the request here;
+//! only for requests of *others* that may still be under way, [`VaultAudit::settle`] or wait for the last one.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use super::follow::{Followed, Ledger, Mark};
+
+/// One request to Vault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VaultRequest {
+    /// Vault's id of the request.
+    pub id: String,
+    /// When Vault logged it.
+    pub at: Timestamp,
+    /// `read`, `list`, `create`, `update`, `patch`, `delete`, `help` and so on.
+    pub operation: String,
+    /// The path without `/v1/`, such as `auth/kubernetes/login`.
+    pub path: String,
+    /// The Vault namespace's path; empty for the root namespace.
+    pub namespace: String,
+    /// The token's display name, such as `kubernetes-NAMESPACE-NAME`; for a login, that of the token it gave.
+    pub display_name: String,
+    /// The token's entity, or empty.
+    pub entity: String,
+    /// What went wrong, such as `permission denied`; empty if nothing.
+    pub error: String,
+    /// The client's port, which tells its connections apart.
+    pub remote_port: u16,
+    /// Whether its answer was logged.
+    pub answered: bool,
+}
+
+/// Which requests to look at; all conditions that are given must hold.
+#[derive(Clone, Debug, Default)]
+pub struct VaultFilter {
+    path: Option<String>,
+    prefix: Option<String>,
+    operation: Option<String>,
+    namespace: Option<String>,
+    client: Option<String>,
+    failed: Option<bool>,
+    since: Mark,
+}
+
+impl VaultFilter {
+    /// Every request in the log.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// For exactly this path (without `/v1/`).
+    #[must_use]
+    pub fn path(mut self, path: &str) -> Self {
+        self.path = Some(path.to_owned());
+        self
+    }
+
+    /// For paths that begin so.
+    #[must_use]
+    pub fn path_prefix(mut self, prefix: &str) -> Self {
+        self.prefix = Some(prefix.to_owned());
+        self
+    }
+
+    /// With this operation.
+    #[must_use]
+    pub fn operation(mut self, operation: &str) -> Self {
+        self.operation = Some(operation.to_owned());
+        self
+    }
+
+    /// In this Vault namespace; empty for the root namespace.
+    #[must_use]
+    pub fn namespace(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.trim_matches('/').to_owned());
+        self
+    }
+
+    /// Whose display name contains this.
+    #[must_use]
+    pub fn client_contains(mut self, part: &str) -> Self {
+        self.client = Some(part.to_owned());
+        self
+    }
+
+    /// Only those with an error (`true`) or only those without.
+    #[must_use]
+    pub fn failed(mut self, failed: bool) -> Self {
+        self.failed = Some(failed);
+        self
+    }
+
+    /// Whose first line was read after this mark.
+    #[must_use]
+    pub fn since(mut self, mark: Mark) -> Self {
+        self.since = mark;
+        self
+    }
+
+    /// Whether a request meets all conditions but the mark.
+    pub fn meets(&self, request: &VaultRequest) -> bool {
+        let is = |wanted: &Option<String>, value: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == value)
+        };
+        is(&self.path, &request.path)
+            && self
+                .prefix
+                .as_ref()
+                .is_none_or(|prefix| request.path.starts_with(prefix))
+            && is(&self.operation, &request.operation)
+            && is(&self.namespace, &request.namespace)
+            && self
+                .client
+                .as_ref()
+                .is_none_or(|part| request.display_name.contains(part))
+            && self
+                .failed
+                .is_none_or(|failed| failed != request.error.is_empty())
+    }
+}
+
+/// The audit log of one Vault, followed as it grows.
+pub struct VaultAudit(Followed<Requests>);
+
+impl VaultAudit {
+    /// Follows the log at `path`, which need not exist yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(Followed::new(path))
+    }
+
+    /// The log's path.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The present end of the log; see [`VaultFilter::since`].
+    ///
+    /// # Errors
+    /// As for [`VaultAudit::requests`].
+    pub fn mark(&self) -> Result<Mark> {
+        self.0.mark()
+    }
+
+    /// All matching requests in the order of their first line.
+    ///
+    /// # Errors
+    /// When the log is missing, was rotated, or holds a line that isn't an audit entry.
+    pub fn requests(&self, filter: &VaultFilter) -> Result<Vec<VaultRequest>> {
+        self.0.find(filter.since, |request| filter.meets(request))
+    }
+
+    /// How many match.
+    ///
+    /// # Errors
+    /// As for [`VaultAudit::requests`].
+    pub fn count(&self, filter: &VaultFilter) -> Result<usize> {
+        Ok(self.requests(filter)?.len())
+    }
+
+    /// Waits until at least `n` match.
+    ///
+    /// # Errors
+    /// After `deadline`, with the count and the last of them; else as for [`VaultAudit::requests`].
+    pub async fn wait_for(
+        &self,
+        filter: &VaultFilter,
+        n: usize,
+        deadline: Duration,
+    ) -> Result<Vec<VaultRequest>> {
+        self.0
+            .wait(filter.since, n, deadline, |request| filter.meets(request))
+            .await
+    }
+
+    /// Waits until no match has been added for `quiet`, and returns all of them.
+    ///
+    /// # Errors
+    /// When they still grow at `deadline`; else as for [`VaultAudit::requests`].
+    pub async fn settle(
+        &self,
+        filter: &VaultFilter,
+        quiet: Duration,
+        deadline: Duration,
+    ) -> Result<Vec<VaultRequest>> {
+        self.0
+            .settle(filter.since, quiet, deadline, |request| {
+                filter.meets(request)
+            })
+            .await
+    }
+}
+
+#[derive(Default)]
+struct Requests {
+    entries: Vec<VaultRequest>,
+    by_id: HashMap<String, usize>,
+}
+
+impl Ledger for Requests {
+    type Entry = VaultRequest;
+
+    fn take(&mut self, line: &[u8]) -> Result<()> {
+        let line: Line = serde_json::from_slice(line).context("no audit entry of Vault's")?;
+        let answered = line.kind == "response";
+        let auth = line.response.auth.or(line.auth).unwrap_or_default();
+        let known = self
+            .by_id
+            .get(&line.request.id)
+            .and_then(|&place| self.entries.get_mut(place));
+        if let Some(known) = known {
+            known.answered |= answered;
+            if !auth.display_name.is_empty() {
+                known.display_name = auth.display_name;
+                known.entity = auth.entity_id;
+            }
+            if !line.error.is_empty() {
+                known.error = line.error;
+            }
+            return Ok(());
+        }
+        self.by_id
+            .insert(line.request.id.clone(), self.entries.len());
+        self.entries.push(VaultRequest {
+            id: line.request.id,
+            at: line.time.parse()?,
+            operation: line.request.operation,
+            path: line.request.path,
+            namespace: line.request.namespace.path.trim_matches('/').to_owned(),
+            display_name: auth.display_name,
+            entity: auth.entity_id,
+            error: line.error,
+            remote_port: line.request.remote_port,
+            answered,
+        });
+        Ok(())
+    }
+
+    fn entries(&self) -> &[VaultRequest] {
+        &self.entries
+    }
+}
+
+/// The parts of an audit line that count.
+#[derive(Deserialize)]
+struct Line {
+    #[serde(rename = "type")]
+    kind: String,
+    time: String,
+    auth: Option<Auth>,
+    request: Request,
+    #[serde(default)]
+    response: Response,
+    #[serde(default)]
+    error: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Auth {
+    display_name: String,
+    entity_id: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Request {
+    id: String,
+    operation: String,
+    path: String,
+    namespace: Namespace,
+    remote_port: u16,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Namespace {
+    path: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Response {
+    auth: Option<Auth>,
+}
+
+#[cfg(test)]
+#[path = "vault_audit_tests.rs"]
+mod tests;
