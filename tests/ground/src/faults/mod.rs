@@ -8,6 +8,8 @@ pub mod http;
 pub mod killer;
 pub mod sink;
 pub mod tcp;
+#[cfg(test)]
+mod test_pki;
 mod tls;
 
 pub use http::{Answer, HttpProxy, Match, Record, RuleHandle};

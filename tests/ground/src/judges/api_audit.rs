@@ -4,20 +4,18 @@
 //!
 //! # When is the log complete?
 //! The log backend (mode `blocking`, the default) writes the line of a request at the end of its handler, which can be a
-//! moment after the client has the last byte of the answer. Before counting, either [`ApiAudit::wait_for`] the request
-//! known to be the last, or [`ApiAudit::settle`]: it returns once nothing that matches was added for a while. For "no
+//! moment after the client has the last byte of the answer. Before counting, either [`Log::wait_for`] the request
+//! known to be the last, or [`Log::settle`]: it returns once nothing that matches was added for a while. For "no
 //! request at all", settle too: the first look is never enough. The policy must not omit stages other than
 //! `RequestReceived`, nor users or resources that a test asks about.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::follow::{Followed, Ledger, Mark};
+use super::follow::{Ledger, Log, Mark};
 
 /// One request to the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -204,48 +202,14 @@ impl ApiFilter {
     }
 }
 
-/// The audit log of one API server, followed as it grows. Share it: each line is read once.
-pub struct ApiAudit(Followed<Requests>);
+/// The audit log of one API server.
+pub type ApiAudit = Log<ApiRequests>;
 
 impl ApiAudit {
-    /// Follows the log at `path`, which need not exist yet.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(Followed::new(path))
-    }
-
-    /// The log's path.
-    pub fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// The present end of the log; see [`ApiFilter::since`].
-    ///
-    /// # Errors
-    /// As for [`ApiAudit::requests`].
-    pub fn mark(&self) -> Result<Mark> {
-        self.0.mark()
-    }
-
-    /// All matching requests in the order of their first line.
-    ///
-    /// # Errors
-    /// When the log is missing, was rotated, or holds a line that isn't an audit event.
-    pub fn requests(&self, filter: &ApiFilter) -> Result<Vec<ApiRequest>> {
-        self.0.find(filter.since, |request| filter.meets(request))
-    }
-
-    /// How many match.
-    ///
-    /// # Errors
-    /// As for [`ApiAudit::requests`].
-    pub fn count(&self, filter: &ApiFilter) -> Result<usize> {
-        Ok(self.requests(filter)?.len())
-    }
-
     /// How many match, for each verb and resource: `"patch secrets" -> 100`. Made for assertions and for printing.
     ///
     /// # Errors
-    /// As for [`ApiAudit::requests`].
+    /// As for [`Log::requests`].
     pub fn counts(&self, filter: &ApiFilter) -> Result<BTreeMap<String, usize>> {
         let mut counts = BTreeMap::new();
         for request in self.requests(filter)? {
@@ -265,53 +229,22 @@ impl ApiAudit {
     /// refusal by admission, such as a quota (`allow`).
     ///
     /// # Errors
-    /// As for [`ApiAudit::requests`].
+    /// As for [`Log::requests`].
     pub fn forbidden(&self, filter: &ApiFilter) -> Result<Vec<ApiRequest>> {
         self.requests(&filter.clone().code(403))
     }
-
-    /// Waits until at least `n` match.
-    ///
-    /// # Errors
-    /// After `deadline`, with the count and the last of them; else as for [`ApiAudit::requests`].
-    pub async fn wait_for(
-        &self,
-        filter: &ApiFilter,
-        n: usize,
-        deadline: Duration,
-    ) -> Result<Vec<ApiRequest>> {
-        self.0
-            .wait(filter.since, n, deadline, |request| filter.meets(request))
-            .await
-    }
-
-    /// Waits until no match has been added for `quiet`, and returns all of them.
-    ///
-    /// # Errors
-    /// When they still grow at `deadline`; else as for [`ApiAudit::requests`].
-    pub async fn settle(
-        &self,
-        filter: &ApiFilter,
-        quiet: Duration,
-        deadline: Duration,
-    ) -> Result<Vec<ApiRequest>> {
-        self.0
-            .settle(filter.since, quiet, deadline, |request| {
-                filter.meets(request)
-            })
-            .await
-    }
 }
 
-/// What was read so far, and where each audit id stands in it.
+/// What was read of such a log.
 #[derive(Default)]
-struct Requests {
+pub struct ApiRequests {
     entries: Vec<ApiRequest>,
     by_id: HashMap<String, usize>,
 }
 
-impl Ledger for Requests {
+impl Ledger for ApiRequests {
     type Entry = ApiRequest;
+    type Filter = ApiFilter;
 
     fn take(&mut self, line: &[u8]) -> Result<()> {
         let request = serde_json::from_slice::<Event>(line)
@@ -329,6 +262,14 @@ impl Ledger for Requests {
             }
         }
         Ok(())
+    }
+
+    fn meets(filter: &ApiFilter, entry: &ApiRequest) -> bool {
+        filter.meets(entry)
+    }
+
+    fn since(filter: &ApiFilter) -> Mark {
+        filter.since
     }
 
     fn entries(&self) -> &[ApiRequest] {

@@ -3,6 +3,7 @@
 //! A half last line is left for the next look. A log that was rotated, cut or is missing is an error: counts over a part
 //! of the requests would be worse than none.
 
+use std::fmt::Debug;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -19,19 +20,31 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(pub(super) usize);
 
-/// What a log's lines are gathered into, one entry a request.
-pub(super) trait Ledger: Default {
-    type Entry: Clone + std::fmt::Debug;
+/// What a kind of log holds: how its lines become entries, one a request, and how they are filtered.
+pub trait Ledger: Default {
+    /// One request.
+    type Entry: Clone + Debug;
+    /// Conditions on requests.
+    type Filter;
 
     /// Takes one line (without its end).
+    ///
+    /// # Errors
+    /// When the line isn't of this kind of log.
     fn take(&mut self, line: &[u8]) -> Result<()>;
 
     /// All entries in the order of their first line.
     fn entries(&self) -> &[Self::Entry];
+
+    /// Whether an entry meets all conditions of a filter but its mark.
+    fn meets(filter: &Self::Filter, entry: &Self::Entry) -> bool;
+
+    /// The mark from which on a filter looks.
+    fn since(filter: &Self::Filter) -> Mark;
 }
 
-/// A log and what was read of it so far.
-pub(super) struct Followed<L> {
+/// A log, followed as it grows. Share it: each line is read once.
+pub struct Log<L> {
     path: PathBuf,
     read: Mutex<Read<L>>,
 }
@@ -44,51 +57,62 @@ struct Read<L> {
     ledger: L,
 }
 
-impl<L: Ledger> Followed<L> {
-    pub(super) fn new(path: impl Into<PathBuf>) -> Self {
+impl<L: Ledger> Log<L> {
+    /// Follows the log at `path`, which need not exist before the first look.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
             read: Mutex::default(),
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// The log's path.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads what is new and returns the place behind it.
-    pub(super) fn mark(&self) -> Result<Mark> {
+    /// The present end of the log; a filter's `since` looks at what comes later.
+    ///
+    /// # Errors
+    /// As for [`Log::requests`].
+    pub fn mark(&self) -> Result<Mark> {
         Ok(Mark(self.catch_up()?.ledger.entries().len()))
     }
 
-    /// Reads what is new and returns all entries since a mark that are wanted.
-    pub(super) fn find(
-        &self,
-        since: Mark,
-        wanted: impl Fn(&L::Entry) -> bool,
-    ) -> Result<Vec<L::Entry>> {
+    /// All matching requests in the order of their first line.
+    ///
+    /// # Errors
+    /// When the log is missing, was rotated, or holds a line that isn't of its kind.
+    pub fn requests(&self, filter: &L::Filter) -> Result<Vec<L::Entry>> {
         let read = self.catch_up()?;
-        Ok(read
-            .ledger
-            .entries()
-            .iter()
-            .skip(since.0)
-            .filter(|entry| wanted(entry))
+        let entries = read.ledger.entries().iter().skip(L::since(filter).0);
+        Ok(entries
+            .filter(|entry| L::meets(filter, entry))
             .cloned()
             .collect())
     }
 
-    /// Waits until at least `n` wanted entries are there.
-    pub(super) async fn wait(
+    /// How many match.
+    ///
+    /// # Errors
+    /// As for [`Log::requests`].
+    pub fn count(&self, filter: &L::Filter) -> Result<usize> {
+        Ok(self.requests(filter)?.len())
+    }
+
+    /// Waits until at least `n` match, and returns them.
+    ///
+    /// # Errors
+    /// After `deadline`, with the count and the last of them; else as for [`Log::requests`].
+    pub async fn wait_for(
         &self,
-        since: Mark,
+        filter: &L::Filter,
         n: usize,
         deadline: Duration,
-        wanted: impl Fn(&L::Entry) -> bool,
     ) -> Result<Vec<L::Entry>> {
         let start = Instant::now();
         loop {
-            let found = self.find(since, &wanted)?;
+            let found = self.requests(filter)?;
             if found.len() >= n {
                 return Ok(found);
             }
@@ -104,16 +128,18 @@ impl<L: Ledger> Followed<L> {
         }
     }
 
-    /// Waits until no wanted entry has been added for `quiet`, and returns them all.
-    pub(super) async fn settle(
+    /// Waits until no match has been added for `quiet`, and returns all of them.
+    ///
+    /// # Errors
+    /// When they still grow at `deadline`; else as for [`Log::requests`].
+    pub async fn settle(
         &self,
-        since: Mark,
+        filter: &L::Filter,
         quiet: Duration,
         deadline: Duration,
-        wanted: impl Fn(&L::Entry) -> bool,
     ) -> Result<Vec<L::Entry>> {
         let start = Instant::now();
-        let mut seen = self.find(since, &wanted)?;
+        let mut seen = self.requests(filter)?;
         let mut grew = Instant::now();
         while grew.elapsed() < quiet {
             if start.elapsed() >= deadline {
@@ -125,7 +151,7 @@ impl<L: Ledger> Followed<L> {
                 );
             }
             tokio::time::sleep(PAUSE).await;
-            let now = self.find(since, &wanted)?;
+            let now = self.requests(filter)?;
             if now.len() != seen.len() {
                 grew = Instant::now();
             }
@@ -164,14 +190,15 @@ impl<L: Ledger> Read<L> {
             if line.last() != Some(&b'\n') {
                 return Ok(());
             }
-            self.offset += length as u64;
-            self.lines += 1;
             let text = line.trim_ascii();
             if !text.is_empty() {
                 self.ledger
                     .take(text)
-                    .with_context(|| format!("line {} can't be read", self.lines))?;
+                    .with_context(|| format!("line {} can't be read", self.lines + 1))?;
             }
+            // Only now: a bad line stays an error at every later look.
+            self.offset += length as u64;
+            self.lines += 1;
         }
     }
 }

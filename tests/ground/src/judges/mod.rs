@@ -14,7 +14,7 @@ pub mod workloads;
 
 pub use api_audit::{ApiAudit, ApiFilter, ApiRequest};
 pub use canary::Canary;
-pub use follow::Mark;
+pub use follow::{Log, Mark};
 pub use memory::Memory;
 pub use role_use::RoleUse;
 pub use vault_access::{AccessFilter, AccessLog};

@@ -4,14 +4,11 @@
 //! It also holds what the audit device leaves out (`sys/health`, `sys/seal-status`, `sys/leader`, a sealed Vault's
 //! refusals). Each line is written before its answer leaves: a client that has the answer finds the line.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::follow::{Followed, Ledger, Mark};
+use super::follow::{Ledger, Log, Mark};
 
 /// One HTTP request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,80 +95,16 @@ impl AccessFilter {
     }
 }
 
-/// The access log of one Vault, followed as it grows.
-pub struct AccessLog(Followed<Accesses>);
+/// The access log of one Vault.
+pub type AccessLog = Log<Accesses>;
 
-impl AccessLog {
-    /// Follows the log at `path`, which need not exist yet.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(Followed::new(path))
-    }
-
-    /// The log's path.
-    pub fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// The present end of the log; see [`AccessFilter::since`].
-    ///
-    /// # Errors
-    /// As for [`AccessLog::requests`].
-    pub fn mark(&self) -> Result<Mark> {
-        self.0.mark()
-    }
-
-    /// All matching requests in the order in which they were answered.
-    ///
-    /// # Errors
-    /// When the log is missing, was rotated, or holds a line of another form.
-    pub fn requests(&self, filter: &AccessFilter) -> Result<Vec<Access>> {
-        self.0.find(filter.since, |access| filter.meets(access))
-    }
-
-    /// How many match.
-    ///
-    /// # Errors
-    /// As for [`AccessLog::requests`].
-    pub fn count(&self, filter: &AccessFilter) -> Result<usize> {
-        Ok(self.requests(filter)?.len())
-    }
-
-    /// Waits until at least `n` match.
-    ///
-    /// # Errors
-    /// After `deadline`, with the count and the last of them; else as for [`AccessLog::requests`].
-    pub async fn wait_for(
-        &self,
-        filter: &AccessFilter,
-        n: usize,
-        deadline: Duration,
-    ) -> Result<Vec<Access>> {
-        self.0
-            .wait(filter.since, n, deadline, |access| filter.meets(access))
-            .await
-    }
-
-    /// Waits until no match has been added for `quiet`, and returns all of them.
-    ///
-    /// # Errors
-    /// When they still grow at `deadline`; else as for [`AccessLog::requests`].
-    pub async fn settle(
-        &self,
-        filter: &AccessFilter,
-        quiet: Duration,
-        deadline: Duration,
-    ) -> Result<Vec<Access>> {
-        self.0
-            .settle(filter.since, quiet, deadline, |access| filter.meets(access))
-            .await
-    }
-}
-
+/// What was read of such a log.
 #[derive(Default)]
-struct Accesses(Vec<Access>);
+pub struct Accesses(Vec<Access>);
 
 impl Ledger for Accesses {
     type Entry = Access;
+    type Filter = AccessFilter;
 
     fn take(&mut self, line: &[u8]) -> Result<()> {
         let line: Line = serde_json::from_slice(line).context("no line of Vault's access log")?;
@@ -184,6 +117,14 @@ impl Ledger for Accesses {
             user_agent: line.user_agent,
         });
         Ok(())
+    }
+
+    fn meets(filter: &AccessFilter, entry: &Access) -> bool {
+        filter.meets(entry)
+    }
+
+    fn since(filter: &AccessFilter) -> Mark {
+        filter.since
     }
 
     fn entries(&self) -> &[Access] {

@@ -6,17 +6,15 @@
 //!
 //! # When is the log complete?
 //! Vault answers only after its audit device took the `response` line. So whoever has the answer finds the request here;
-//! only for requests of *others* that may still be under way, [`VaultAudit::settle`] or wait for the last one.
+//! only for requests of *others* that may still be under way, [`Log::settle`] or wait for the last one.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::follow::{Followed, Ledger, Mark};
+use super::follow::{Ledger, Log, Mark};
 
 /// One request to Vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,85 +130,19 @@ impl VaultFilter {
     }
 }
 
-/// The audit log of one Vault, followed as it grows.
-pub struct VaultAudit(Followed<Requests>);
+/// The audit log of one Vault.
+pub type VaultAudit = Log<VaultRequests>;
 
-impl VaultAudit {
-    /// Follows the log at `path`, which need not exist yet.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(Followed::new(path))
-    }
-
-    /// The log's path.
-    pub fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// The present end of the log; see [`VaultFilter::since`].
-    ///
-    /// # Errors
-    /// As for [`VaultAudit::requests`].
-    pub fn mark(&self) -> Result<Mark> {
-        self.0.mark()
-    }
-
-    /// All matching requests in the order of their first line.
-    ///
-    /// # Errors
-    /// When the log is missing, was rotated, or holds a line that isn't an audit entry.
-    pub fn requests(&self, filter: &VaultFilter) -> Result<Vec<VaultRequest>> {
-        self.0.find(filter.since, |request| filter.meets(request))
-    }
-
-    /// How many match.
-    ///
-    /// # Errors
-    /// As for [`VaultAudit::requests`].
-    pub fn count(&self, filter: &VaultFilter) -> Result<usize> {
-        Ok(self.requests(filter)?.len())
-    }
-
-    /// Waits until at least `n` match.
-    ///
-    /// # Errors
-    /// After `deadline`, with the count and the last of them; else as for [`VaultAudit::requests`].
-    pub async fn wait_for(
-        &self,
-        filter: &VaultFilter,
-        n: usize,
-        deadline: Duration,
-    ) -> Result<Vec<VaultRequest>> {
-        self.0
-            .wait(filter.since, n, deadline, |request| filter.meets(request))
-            .await
-    }
-
-    /// Waits until no match has been added for `quiet`, and returns all of them.
-    ///
-    /// # Errors
-    /// When they still grow at `deadline`; else as for [`VaultAudit::requests`].
-    pub async fn settle(
-        &self,
-        filter: &VaultFilter,
-        quiet: Duration,
-        deadline: Duration,
-    ) -> Result<Vec<VaultRequest>> {
-        self.0
-            .settle(filter.since, quiet, deadline, |request| {
-                filter.meets(request)
-            })
-            .await
-    }
-}
-
+/// What was read of such a log.
 #[derive(Default)]
-struct Requests {
+pub struct VaultRequests {
     entries: Vec<VaultRequest>,
     by_id: HashMap<String, usize>,
 }
 
-impl Ledger for Requests {
+impl Ledger for VaultRequests {
     type Entry = VaultRequest;
+    type Filter = VaultFilter;
 
     fn take(&mut self, line: &[u8]) -> Result<()> {
         let line: Line = serde_json::from_slice(line).context("no audit entry of Vault's")?;
@@ -246,6 +178,14 @@ impl Ledger for Requests {
             answered,
         });
         Ok(())
+    }
+
+    fn meets(filter: &VaultFilter, entry: &VaultRequest) -> bool {
+        filter.meets(entry)
+    }
+
+    fn since(filter: &VaultFilter) -> Mark {
+        filter.since
     }
 
     fn entries(&self) -> &[VaultRequest] {
