@@ -128,10 +128,9 @@ async fn counts_marks_and_keeps_connections() {
     assert_eq!(setting.proxy.requests(&Match::any().nth(2))[0].index, 1);
     assert_eq!(setting.proxy.connections(), 1);
     assert_eq!(setting.upstream.connections(), 1);
-    let error = setting
-        .proxy
-        .wait_for(&Match::method("PUT"), 1, Duration::from_millis(20));
-    let error = error.await.unwrap_err().to_string();
+    let (put, brief) = (Match::method("PUT"), Duration::from_millis(20));
+    let error = setting.proxy.wait_for(&put, 1, brief).await.unwrap_err();
+    let error = error.to_string();
     assert!(
         error.contains("GET /b -> 200"),
         "the last requests are shown: {error}"
