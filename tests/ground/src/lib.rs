@@ -1,3 +1,4 @@
 //! The ground.
 pub mod faults;
 pub mod judges;
+#[cfg(test)]

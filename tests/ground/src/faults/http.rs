@@ -254,3 +254,7 @@ impl Drop for HttpProxy {
 #[cfg(test)]
 #[path = "http_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "http_watch_tests.rs"]
+mod watch_tests;

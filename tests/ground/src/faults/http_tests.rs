@@ -3,10 +3,6 @@
 use std::time::Instant;
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::Notify;
-
-use http::StatusCode;
 
 use super::*;
 use crate::faults::test_pki::TestPki;
@@ -135,61 +131,6 @@ async fn counts_marks_and_keeps_connections() {
         error.contains("GET /b -> 200"),
         "the last requests are shown: {error}"
     );
-}
-
-#[tokio::test]
-async fn streams_a_watch_event_by_event() {
-    let next = Arc::new(Notify::new());
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let upstream = listener.local_addr().unwrap();
-    let (on_next, requests) = (next.clone(), Arc::new(AtomicU64::new(0)));
-    let _server = tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            requests.fetch_add(1, Ordering::Relaxed);
-            let mut head = vec![0; 4096];
-            assert_ne!(stream.read(&mut head).await.unwrap(), 0);
-            stream
-                .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nfirst\n\r\n")
-                .await
-                .unwrap();
-            on_next.notified().await;
-            stream
-                .write_all(b"7\r\nsecond\n\r\n0\r\n\r\n")
-                .await
-                .unwrap();
-        }
-    });
-    let proxy = HttpProxy::builder()
-        .upstream_plain(upstream)
-        .start()
-        .await
-        .unwrap();
-    let client = TestPki::new().client();
-    let watch = Match::any().query_contains("watch=true");
-
-    let url = proxy.url() + "/pods?watch=true";
-    let mut events = client.get(&url).send().await.unwrap();
-    assert_eq!(events.chunk().await.unwrap().unwrap(), "first\n");
-    let record = proxy.requests(&watch).remove(0);
-    assert_eq!(
-        (record.outcome, record.received, record.status.unwrap()),
-        (Outcome::Running, 6, StatusCode::OK)
-    );
-    next.notify_one();
-    assert_eq!(events.chunk().await.unwrap().unwrap(), "second\n");
-    assert!(events.chunk().await.unwrap().is_none());
-    let ended = proxy.wait_for_end(&watch, 1, SOON).await.unwrap();
-    assert_eq!(ended[0].outcome, Outcome::Answered);
-    assert!(
-        ended[0].response_body.is_empty(),
-        "bodies are kept only where asked for"
-    );
-
-    let mut left = client.get(&url).send().await.unwrap();
-    left.chunk().await.unwrap();
-    drop(left);
-    let ended = proxy.wait_for_end(&watch, 2, SOON).await.unwrap();
-    assert_eq!(ended[1].outcome, Outcome::Broken);
 }
 
 #[tokio::test]
@@ -344,35 +285,6 @@ async fn answers_that_a_client_can_make_nothing_of() {
     assert_eq!(setting.status("/slow").await, 200);
     assert!(start.elapsed() >= Duration::from_millis(100));
     assert_eq!(setting.forwarded(), 1, "only the slow one was forwarded");
-}
-
-#[tokio::test]
-async fn an_upstream_that_is_gone_is_a_broken_connection_and_one_that_comes_back_is_used() {
-    let upstream = HttpProxy::builder().start().await.unwrap();
-    upstream.on(Match::any()).answer(Answer::status(204));
-    let front = crate::faults::TcpProxy::start(upstream.address())
-        .await
-        .unwrap();
-    let proxy = HttpProxy::builder()
-        .upstream_plain(front.address())
-        .start()
-        .await
-        .unwrap();
-    let client = TestPki::new().client();
-    let get = || client.get(proxy.url()).send();
-    assert_eq!(get().await.unwrap().status(), 204);
-    front.refuse();
-    get().await.unwrap_err();
-    front.back_to_normal();
-    let start = Instant::now();
-    while let Err(error) = get().await {
-        assert!(start.elapsed() < SOON, "{error:?}");
-    }
-    let broken = proxy
-        .requests(&Match::any())
-        .into_iter()
-        .find(|record| record.outcome == Outcome::Broken);
-    assert!(broken.is_some_and(|record| !record.reached_upstream()));
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //!
 //! One entry a request: its `request` and `response` lines are joined. Values in the log are HMACs, so nothing here can
 //! show a secret. The log lacks `sys/health`, `sys/seal-status` and `sys/leader`, and all that a sealed Vault was asked:
-//! see [`super::vault_access`] for those.
+//! see [`super::vault_access`] for those. The line by which Vault tries out a new device (`sys/audit/test`) is left out.
 //!
 //! # When is the log complete?
 //! Vault answers only after its audit device took the `response` line. So whoever has the answer finds the request here;
@@ -15,6 +15,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::follow::{Ledger, Log, Mark};
+
+/// What Vault writes to a new device by itself.
+const DEVICE_TEST: &str = "sys/audit/test";
 
 /// One request to Vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +36,11 @@ pub struct VaultRequest {
     pub display_name: String,
     /// The token's entity, or empty.
     pub entity: String,
-    /// What went wrong, such as `permission denied`; empty if nothing.
+    /// What went wrong before the path's engine was asked, such as `permission denied`, several lines perhaps; else empty.
+    /// What an engine itself refuses (a wrong login, a missing secret) isn't told apart in the log.
     pub error: String,
+    /// The User-Agent.
+    pub user_agent: String,
     /// The client's port, which tells its connections apart.
     pub remote_port: u16,
     /// Whether its answer was logged.
@@ -49,6 +55,7 @@ pub struct VaultFilter {
     operation: Option<String>,
     namespace: Option<String>,
     client: Option<String>,
+    user_agent: Option<String>,
     failed: Option<bool>,
     since: Mark,
 }
@@ -94,6 +101,13 @@ impl VaultFilter {
         self
     }
 
+    /// Whose User-Agent contains this; that of an operator names its namespace.
+    #[must_use]
+    pub fn user_agent_contains(mut self, part: &str) -> Self {
+        self.user_agent = Some(part.to_owned());
+        self
+    }
+
     /// Only those with an error (`true`) or only those without.
     #[must_use]
     pub fn failed(mut self, failed: bool) -> Self {
@@ -125,6 +139,10 @@ impl VaultFilter {
                 .as_ref()
                 .is_none_or(|part| request.display_name.contains(part))
             && self
+                .user_agent
+                .as_ref()
+                .is_none_or(|part| request.user_agent.contains(part))
+            && self
                 .failed
                 .is_none_or(|failed| failed != request.error.is_empty())
     }
@@ -147,7 +165,14 @@ impl Ledger for VaultRequests {
     fn take(&mut self, line: &[u8]) -> Result<()> {
         let line: Line = serde_json::from_slice(line).context("no audit entry of Vault's")?;
         let answered = line.kind == "response";
-        let auth = line.response.auth.or(line.auth).unwrap_or_default();
+        if line.request.path == DEVICE_TEST && line.request.remote_port == 0 {
+            return Ok(());
+        }
+        // A login has no token of its own yet: its answer has the one that it gave.
+        let mut auths = [line.auth, line.response.auth].into_iter().flatten();
+        let auth = auths
+            .find(|auth| !auth.display_name.is_empty())
+            .unwrap_or_default();
         let known = self
             .by_id
             .get(&line.request.id)
@@ -174,6 +199,7 @@ impl Ledger for VaultRequests {
             display_name: auth.display_name,
             entity: auth.entity_id,
             error: line.error,
+            user_agent: line.request.headers.user_agent.concat(),
             remote_port: line.request.remote_port,
             answered,
         });
@@ -222,6 +248,15 @@ struct Request {
     path: String,
     namespace: Namespace,
     remote_port: u16,
+    headers: Headers,
+}
+
+/// The one header that Vault logs by default, and as it is.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Headers {
+    #[serde(rename = "user-agent")]
+    user_agent: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]

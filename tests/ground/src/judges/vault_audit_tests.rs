@@ -13,18 +13,21 @@ fn line(kind: &str, id: &str, operation: &str, path: &str, display_name: &str) -
         "auth": {"accessor": "hmac-sha256:1", "client_token": "hmac-sha256:2", "display_name": display_name,
             "entity_id": "e-1", "policies": ["default"], "token_type": "service"},
         "request": {"id": id, "client_id": "e-1", "operation": operation, "mount_point": "kv/", "mount_type": "kv",
-            "namespace": {"id": "root"}, "path": path, "remote_address": "127.0.0.1", "remote_port": 41000}
+            "namespace": {"id": "root"}, "path": path, "remote_address": "127.0.0.1", "remote_port": 41000, "headers": {"user-agent": ["vto (t)"]}}
     })
 }
 
-/// The four lines of a login and a read by its token.
+/// The first line of every log, and the four lines of a login and a read by its token.
 fn login_and_read() -> Vec<Value> {
     let mut asked = line("request", "1", "update", "auth/kubernetes/login", "");
     asked.as_object_mut().unwrap().remove("auth");
     let mut granted = asked.clone();
     granted["type"] = json!("response");
     granted["response"] = json!({"auth": {"display_name": "kubernetes-t-app", "entity_id": "e-1"}});
+    let device_test = json!({"time": "2026-01-02T03:04:05Z", "type": "request",
+        "request": {"id": "0", "namespace": {"id": "root"}, "operation": "update", "path": "sys/audit/test"}});
     vec![
+        device_test,
         asked,
         granted,
         line("request", "2", "read", "kv/data/app", "kubernetes-t-app"),
@@ -81,6 +84,8 @@ fn filters_by_every_condition_and_finds_nothing_that_is_not_there() {
     assert_eq!(count(VaultFilter::new().operation("delete")), 0);
     assert_eq!(count(VaultFilter::new().client_contains("-t-")), 2);
     assert_eq!(count(VaultFilter::new().client_contains("-u-")), 0);
+    assert_eq!(count(VaultFilter::new().user_agent_contains("(t)")), 2);
+    assert_eq!(count(VaultFilter::new().user_agent_contains("(u)")), 0);
     assert_eq!(count(VaultFilter::new().namespace("")), 2);
     assert_eq!(count(VaultFilter::new().namespace("team")), 0);
     assert_eq!(count(VaultFilter::new().failed(true)), 0);
@@ -108,6 +113,17 @@ fn sees_a_planted_refusal_another_namespace_and_what_is_still_running() {
             .count(&VaultFilter::new().namespace("team/a"))
             .unwrap(),
         1
+    );
+}
+
+#[test]
+fn a_token_that_makes_another_is_named_by_its_own_name() {
+    let mut made = line("response", "1", "update", "auth/token/create", "root");
+    made["response"] = json!({"auth": {"display_name": "token-t", "entity_id": ""}});
+    let (_folder, audit) = audit(&[made]);
+    assert_eq!(
+        audit.requests(&VaultFilter::new()).unwrap()[0].display_name,
+        "root"
     );
 }
 
