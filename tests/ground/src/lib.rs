@@ -16,7 +16,9 @@
 
 mod components;
 pub mod control_plane;
+pub mod faults;
 mod go_build;
+pub mod judges;
 pub mod kubeconfig;
 pub mod manifests;
 pub mod operator;
