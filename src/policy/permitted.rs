@@ -198,3 +198,26 @@ impl Permitted {
         &self.destination
     }
 }
+
+#[cfg(test)]
+impl Permitted {
+    /// For unit tests of the rooms above: what [`super::permit`] would let pass.
+    pub(crate) fn unchecked(resolved: Resolved) -> Self {
+        let Resolved {
+            resource,
+            connection,
+            login,
+            read,
+            destination,
+        } = resolved;
+        Self {
+            resource,
+            login: PermittedLogin {
+                connection: PermittedConnection(connection),
+                login,
+            },
+            read,
+            destination,
+        }
+    }
+}
