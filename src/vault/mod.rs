@@ -1,6 +1,30 @@
 //! Vault: requests, sessions and the classification of its answers. Accepts
 //! only what `policy` permitted.
+//!
+//! ```text
+//! session   one token for each login, shared; renewed, logged in again   (over the ports)
+//!   └─ ports     login, renew, read, health; credentials
+//!        └─ http      vaultrs over one client a connection: budget, redirects, classification
+//!             └─ transport, channel, resolver      limits, TLS, addresses
+//! ```
 
+mod authority;
+mod budget;
+mod channel;
+mod classify;
+mod http;
+mod life;
 mod ports;
+mod requests;
+mod resolver;
+mod session;
+mod transport;
 
+#[cfg(test)]
+mod tests;
+
+pub use budget::Limits;
+pub use http::{HttpVault, RedirectRule, RequestObserver, TravelRules};
 pub use ports::{Credentials, Endpoint, Reply, Token, Vault};
+pub use resolver::AddressRule;
+pub use session::{LoginOutcome, Sessions};
