@@ -10,7 +10,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, Finding, Loaded};
+use crate::config::{self, Finding, Loaded};
+use crate::{api, operator};
 use flags::Flags;
 
 /// Syncs secrets from HashiCorp Vault into the Kubernetes Secrets of one tenant.
@@ -73,7 +74,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let outcome = match cli.command {
-        Command::Run { flags } => load(&flags).and_then(|loaded| run(loaded.config)),
+        Command::Run { flags } => load(&flags).and_then(|loaded| operator::run(loaded.config)),
         Command::Config { command } => match command {
             ConfigCommand::Show { flags } => load(&flags)
                 .and_then(|loaded| loaded.show())
@@ -117,12 +118,16 @@ fn refused(findings: &[Finding]) -> String {
     text
 }
 
-fn run(_config: Config) -> Result<(), String> {
-    Err("this build has no operator yet".to_owned()) // INTEGRATION: call operator::run(config)
-}
-
-fn crds(_out: Option<PathBuf>) -> Result<(), String> {
-    Err("this build has no definitions yet".to_owned()) // INTEGRATION: print api::crds_yaml(), or write api::crd_files() to out
+fn crds(out: Option<PathBuf>) -> Result<(), String> {
+    let Some(folder) = out else {
+        return print(&api::crds_yaml().map_err(|error| error.to_string())?);
+    };
+    for file in api::crd_files().map_err(|error| error.to_string())? {
+        let path = folder.join(&file.name);
+        std::fs::write(&path, &file.content)
+            .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Writes to standard output. A reader that has gone (`| head`) is no failure.

@@ -1,7 +1,7 @@
 //! A secret of the key-value engines arrives, stays true and follows Vault.
 
 use anyhow::{Context, Result, ensure};
-use ground::judges::workloads;
+use ground::judges::workloads::{Kind, Templates};
 use ground::wait_for;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
@@ -47,7 +47,8 @@ async fn a_new_version_arrives_and_restarts_once(suite: &Suite) -> Result<()> {
     team.wait_condition("VaultStaticSecret", "app", "RolloutRestart", "True").await?;
     let restarts = || async {
         let (client, namespace) = (team.tenant.client.clone(), &team.tenant.namespace);
-        workloads::restarts(&client, workloads::Workload::Deployment, namespace, "web").await
+        let seen = Templates::of(&client, Kind::Deployment, namespace, "web").await?;
+        anyhow::Ok(seen.restarts())
     };
     ensure!(restarts().await? == 0, "the first sync restarts nothing");
     team.put("app", json!({ "password": "second" })).await?;
