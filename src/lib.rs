@@ -1,6 +1,7 @@
 //! The vault-tenant-operator: syncs secrets from HashiCorp Vault into the
 //! Kubernetes Secrets of one tenant, by a Role alone.
 
+pub mod cli;
 pub mod config;
 pub mod key;
 pub mod policy;
