@@ -53,7 +53,7 @@ pub(super) fn merge(
 ) -> Result<Loaded, Vec<Finding>> {
     let mut figment = Figment::from(Serialized::defaults(Config::default()));
     let mut kept = Vec::new();
-    for layer in layers {
+    for mut layer in layers {
         let mut values = Dict::new();
         for (path, value) in leaves("", &layer.values, keys) {
             match judge(&path, &value, keys) {
@@ -66,7 +66,7 @@ pub(super) fn merge(
                 })),
             }
         }
-        let layer = Layer { values, ..layer };
+        layer.values = values;
         figment = figment.merge(&layer);
         kept.push(layer);
     }

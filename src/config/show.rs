@@ -126,6 +126,9 @@ fn scalar(value: &serde_yaml::Value) -> String {
     }
 }
 
+/// Words that older readers of YAML take for true and false.
+const SWITCHES: [&str; 6] = ["on", "off", "yes", "no", "y", "n"];
+
 /// Whether text needs no quotes in YAML, in doubt not.
 fn is_plain(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
@@ -133,6 +136,7 @@ fn is_plain(text: &str) -> bool {
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "/._-:".contains(c))
         && !text.ends_with(':')
+        && !SWITCHES.contains(&text.to_ascii_lowercase().as_str())
         && serde_yaml::from_str::<serde_yaml::Value>(text)
             .is_ok_and(|read| read.as_str() == Some(text))
 }

@@ -310,7 +310,7 @@ fn keys_that_need_each_other_are_told() {
         ("connection: {vaultNamespace: a//b}", "empty segment"),
         ("policy: {filePaths: [/]}", "no absolute path"),
         (
-            "policy: {vaultAddresses: ['https://*']}",
+            "policy: {vaultAddresses: ['https://*.com']}",
             "must stand a domain",
         ),
     ] {
@@ -339,7 +339,7 @@ fn show_is_a_file_that_gives_the_same_and_names_each_source() {
         "  vaultRequestsBurst: 9 # environment VTO_SYNC__VAULT_REQUESTS_BURST",
         "  logLevel: debug # command line --log-level (VTO_TELEMETRY__LOG_LEVEL)",
         "  metricsBindAddress: \":8080\" # default (VTO_TELEMETRY__METRICS_BIND_ADDRESS)",
-        "    maxInterval: 1m # default (VTO_SYNC__BACKOFF__MAX_INTERVAL)",
+        "    maxInterval: \"1m\" # default (VTO_SYNC__BACKOFF__MAX_INTERVAL)",
     ] {
         assert!(shown.lines().any(|shown| shown == line), "{line}\n{shown}");
     }

@@ -1,5 +1,7 @@
 //! Resolved addresses and redirects.
 
+use reqwest::Url;
+
 use super::*;
 
 #[test]
@@ -52,22 +54,27 @@ fn redirects_stay_where_they_came_from_or_go_where_the_platform_says() {
     let policy = policy(
         "policy: {vaultAddresses: ['https://vault.example:8200', 'https://*.nodes.example:8200']}",
     );
-    let from = Address::parse("https://vault.example:8200").unwrap();
+    let from: Url = "https://vault.example:8200/v1/kv/data/x?version=1"
+        .parse()
+        .unwrap();
     for (to, wanted) in [
-        ("https://vault.example:8200/v1/kv/data/x", true),
+        ("https://vault.example:8200/v1/kv/data/x?version=1", true),
+        ("https://VAULT.example:8200/elsewhere", true),
         ("https://node-1.nodes.example:8200/v1/kv/data/x", true),
         ("http://vault.example:8200/v1/kv/data/x", false),
         ("https://vault.example/v1/kv/data/x", false),
+        ("https://u:p@vault.example:8200/v1/kv/data/x", false),
         ("https://thief.example:8200/v1/kv/data/x", false),
         ("https://a.b.nodes.example:8200/", false),
+        ("data:text/plain,x", false),
     ] {
-        let to = Address::parse(to).unwrap();
+        let to: Url = to.parse().unwrap();
         assert_eq!(
             redirect_allowed(&from, &to, &policy).is_ok(),
             wanted,
             "{to}"
         );
     }
-    let elsewhere = Address::parse("https://other.example").unwrap();
+    let elsewhere: Url = "https://other.example".parse().unwrap();
     assert!(redirect_allowed(&from, &elsewhere, &super::policy("")).is_err());
 }
