@@ -28,7 +28,6 @@ use self::sinks::{Base, Kept, Resources, Secrets, Workloads};
 use self::watches::{Health, SecretMetadata, WorkloadObject};
 use crate::api;
 use crate::config::Config;
-use crate::config::address::Address;
 use crate::policy::{OwnIdentity, Policy, address_allowed, redirect_allowed};
 use crate::reconcile::view::{Store, WorkloadKind};
 use crate::reconcile::{Engine, Parts};
@@ -234,7 +233,8 @@ fn travel_rules(policy: &Arc<Policy>, own: &OwnIdentity) -> TravelRules {
             address_allowed(ip, listed, &own).map_err(|problem| problem.to_string())
         }),
         redirect: Arc::new(move |to, connection| {
-            let (from, to) = (Address::parse(&connection.address)?, Address::parse(to)?);
+            let url = |text: &str| reqwest::Url::parse(text).map_err(|error| error.to_string());
+            let (from, to) = (url(&connection.address)?, url(to)?);
             redirect_allowed(&from, &to, &redirects).map_err(|problem| problem.to_string())
         }),
     }
