@@ -1,4 +1,3 @@
 //! The ground.
 pub mod faults;
 pub mod judges;
-#[cfg(test)]
