@@ -182,11 +182,6 @@ async fn rules_can_be_for_the_nth_for_a_time_and_be_removed() {
         .path_contains("agent")
         .header_contains("user-agent", "the-client");
     let by_agent = proxy.on(agent).answer(Answer::status(403));
-    let short = proxy
-        .on(Match::any().path("/short"))
-        .during(Duration::from_millis(300));
-    let start = Instant::now();
-    short.answer(Answer::status(503));
 
     let nth = [
         setting.status("/nth").await,
@@ -197,11 +192,16 @@ async fn rules_can_be_for_the_nth_for_a_time_and_be_removed() {
     assert_eq!(setting.status("/agent").await, 403);
     by_agent.remove();
     assert_eq!(setting.status("/agent").await, 200);
+
+    let lasts = Duration::from_millis(500);
+    let short = proxy.on(Match::any().path("/short")).during(lasts);
+    let start = Instant::now();
+    short.answer(Answer::status(503));
     let mut refused = 0;
     while setting.status("/short").await == 503 {
         refused += 1;
     }
-    assert!(refused > 0 && start.elapsed() >= Duration::from_millis(300));
+    assert!(refused > 0 && start.elapsed() >= lasts);
 
     proxy.on(Match::any()).answer(Answer::status(500));
     assert_eq!(setting.status("/x").await, 500);

@@ -117,16 +117,20 @@ pub async fn kill(pid: u32) -> Result<()> {
     Ok(())
 }
 
-/// Whether a process exists and is more than a zombie.
+/// Whether a process exists and is more than a zombie. Its first thread can be one while others still run.
 fn is_running(pid: u32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
         return false;
     };
-    // The state follows the name, which is in parentheses and may hold any character.
-    let state = stat
+    // The name is in parentheses and may hold any character; then, see proc(5), come the state and, 17 fields on, the
+    // number of threads.
+    let mut fields = stat
         .rsplit_once(") ")
-        .and_then(|(_, rest)| rest.chars().next());
-    !matches!(state, Some('Z' | 'X') | None)
+        .map_or("", |(_, rest)| rest)
+        .split(' ');
+    let state = fields.next();
+    let threads = fields.nth(16).and_then(|threads| threads.parse().ok());
+    !matches!(state, Some("Z" | "X")) || threads.unwrap_or(0) > 1
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use super::*;
+use crate::faults::http::Outcome;
 use crate::faults::test_pki::TestPki;
 
 /// Longer than anything here takes when it works.
@@ -18,13 +19,23 @@ struct Setting {
 
 impl Setting {
     async fn new() -> Self {
+        Self::with(|_| {
+            let mut sleep = Command::new("sleep");
+            sleep.arg("60");
+            sleep
+        })
+        .await
+    }
+
+    async fn with(victim: impl FnOnce(String) -> Command) -> Self {
         let upstream = HttpProxy::builder().start().await.unwrap();
         let proxy = HttpProxy::builder().upstream_plain(upstream.address());
+        let proxy = proxy.start().await.unwrap();
         Self {
-            proxy: proxy.start().await.unwrap(),
+            victim: victim(proxy.url()).spawn().unwrap(),
+            proxy,
             upstream,
             client: TestPki::new().client(),
-            victim: Command::new("sleep").arg("60").spawn().unwrap(),
         }
     }
 
@@ -123,4 +134,54 @@ async fn says_when_it_did_not_strike_or_had_nothing_to_kill() {
             .contains("no process to kill")
     );
     assert!(setting.victim.try_wait().unwrap().is_none());
+}
+
+/// Tells a [`client_that_is_killed`] where to connect.
+const PROXY_URL: &str = "GROUND_TEST_PROXY_URL";
+
+/// Not a test: the process that the next one starts and kills.
+#[tokio::test]
+#[ignore = "the client that another test starts and kills"]
+async fn client_that_is_killed() {
+    let Ok(url) = std::env::var(PROXY_URL) else {
+        return;
+    };
+    let client = TestPki::new().client();
+    loop {
+        client.get(&url).send().await.ok();
+    }
+}
+
+#[tokio::test]
+async fn kills_the_client_itself_and_says_so() {
+    for at_answer in [false, true] {
+        let mut setting = Setting::with(|url| {
+            let mut client = Command::new(std::env::current_exe().unwrap());
+            let this = "faults::killer::tests::client_that_is_killed";
+            client
+                .args(["--ignored", "--exact", this])
+                .env(PROXY_URL, url)
+                .stdout(Stdio::null());
+            client
+        })
+        .await;
+        let pid = setting.victim.id();
+        let third = Match::any().nth(3);
+        let point = match at_answer {
+            false => KillPoint::at_request(&setting.proxy, third, move || pid),
+            true => KillPoint::at_answer(&setting.proxy, third, move || pid),
+        };
+        let struck = point.killed(SOON).await.unwrap();
+        assert_eq!(
+            (struck.reached_upstream(), struck.outcome),
+            (at_answer, Outcome::Dropped)
+        );
+        assert!(setting.died());
+        let counted = setting.proxy.requests(&Match::any());
+        assert_eq!(counted.len(), struck.index + 1, "it was the last one");
+        assert_eq!(
+            setting.upstream.count(&Match::any()),
+            struck.index + usize::from(at_answer)
+        );
+    }
 }

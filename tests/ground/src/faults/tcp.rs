@@ -20,6 +20,9 @@ use tokio::time::{Instant, sleep_until};
 /// The most bytes read in one piece; [`TcpProxy::delay`] holds each piece.
 const PIECE: usize = 64 * 1024;
 
+/// How long the port may take to become ours again when it stops listening.
+const RESERVED_WITHIN: Duration = Duration::from_secs(5);
+
 /// What the proxy does to traffic right now.
 #[derive(Clone, Copy, Default)]
 struct Mode {
@@ -151,15 +154,12 @@ enum Gate {
 }
 
 impl Gate {
-    fn set(&mut self, address: SocketAddr, refusing: bool) -> io::Result<()> {
+    async fn set(&mut self, address: SocketAddr, refusing: bool) -> io::Result<()> {
         *self = match std::mem::replace(self, Gate::Moving) {
             Gate::Shut(socket) if !refusing => Gate::Open(socket.listen(1024)?),
             Gate::Open(listener) if refusing => {
                 drop(listener);
-                let socket = TcpSocket::new_v4()?;
-                socket.set_reuseaddr(true)?;
-                socket.bind(address)?;
-                Gate::Shut(socket)
+                Gate::Shut(reserve(address).await?)
             }
             same => same,
         };
@@ -174,6 +174,25 @@ impl Gate {
     }
 }
 
+/// Binds without listening. A child that this process is just starting holds a copy of the closed listener until its
+/// exec; so long the address counts as in use.
+async fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
+    let start = Instant::now();
+    loop {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && start.elapsed() < RESERVED_WITHIN =>
+            {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            bound => return bound.map(|()| socket),
+        }
+    }
+}
+
 async fn accept(
     mut gate: Gate,
     address: SocketAddr,
@@ -184,7 +203,7 @@ async fn accept(
     let mut connections = JoinSet::new();
     loop {
         let refusing = mode.borrow_and_update().refusing;
-        if let Err(error) = gate.set(address, refusing) {
+        if let Err(error) = gate.set(address, refusing).await {
             tracing::error!(%address, %error, "the TCP proxy lost its port");
             return;
         }

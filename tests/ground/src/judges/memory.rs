@@ -75,29 +75,35 @@ mod tests {
 
     const MIB: u64 = 1024 * 1024;
 
+    /// What the test takes, and the part of it that must show, whatever other tests of this process free meanwhile.
+    const BLOCK: u64 = 192 * MIB;
+    const SHOWS: u64 = BLOCK / 2;
+
     #[test]
     fn sees_what_this_process_takes() {
         let pid = std::process::id();
         let before = Memory::of(pid).unwrap();
-        let block = std::hint::black_box(vec![1_u8; 64 * MIB as usize]);
+        let block = std::hint::black_box(vec![1_u8; usize::try_from(BLOCK).unwrap()]);
         let during = Memory::of(pid).unwrap();
         assert!(
-            during.resident >= before.resident + 60 * MIB,
+            during.resident >= before.resident + SHOWS,
             "{before:?} {during:?}"
         );
         assert!(
-            during.anonymous >= before.anonymous + 60 * MIB,
+            during.anonymous >= before.anonymous + SHOWS,
             "{before:?} {during:?}"
         );
-        assert!(during.peak >= during.anonymous && during.proportional <= during.resident);
+        assert!(during.peak >= during.resident, "{during:?}");
         drop(block);
         let after = Memory::of(pid).unwrap();
         assert!(
-            after.resident < during.resident && after.peak + 4 * MIB >= during.peak,
+            after.resident + SHOWS <= during.resident,
             "{during:?} {after:?}"
         );
+        assert!(after.peak >= after.resident + SHOWS, "{during:?} {after:?}");
         Memory::reset_peak(pid).unwrap();
-        assert!(Memory::of(pid).unwrap().peak < during.peak);
+        let reset = Memory::of(pid).unwrap();
+        assert!(reset.peak + SHOWS <= during.peak, "{during:?} {reset:?}");
     }
 
     #[test]

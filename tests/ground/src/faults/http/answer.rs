@@ -14,7 +14,7 @@ use serde_json::json;
 use super::Body;
 use super::record::Record;
 
-/// Run at the moment that a rule names; the connection waits for it.
+/// Run at the moment that a rule names; the connection waits for it. It runs to its end even if the client goes away.
 pub(in crate::faults) type Hook = Arc<dyn Fn(Record) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What a client that meets the rule gets.

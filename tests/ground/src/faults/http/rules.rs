@@ -182,7 +182,7 @@ impl RuleBuilder {
         self
     }
 
-    /// For so long, from now.
+    /// For so long, from when it is in force.
     pub fn during(mut self, lasts: Duration) -> Self {
         self.lasts = Some(lasts);
         self

@@ -232,23 +232,24 @@ impl Line {
         hook: Option<Hook>,
         record: &Record,
     ) -> Result<Response<Body>, BoxError> {
+        let error = self.end(Ending::Reset, record);
         if let Some(hook) = hook {
-            hook(
-                self.shared
-                    .log
-                    .get(record.index)
-                    .unwrap_or_else(|| record.clone()),
-            )
-            .await;
+            let dropped = self.shared.log.get(record.index);
+            // A task of its own: when the hook ends the client, hyper drops this future at once.
+            tokio::spawn(hook(dropped.unwrap_or_else(|| record.clone()))).await?;
         }
-        Err(self.end(Ending::Reset, record))
+        Err(error)
     }
 
     /// Sets how the connection ends; the error that it returns makes hyper hand the connection back.
     fn end(&self, ending: Ending, record: &Record) -> BoxError {
-        *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = Some(ending);
+        self.end_with(ending);
         self.shared.log.end(record.index, Outcome::Dropped);
         "ended by a rule".into()
+    }
+
+    fn end_with(&self, ending: Ending) {
+        *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = Some(ending);
     }
 
     async fn forward(
@@ -273,7 +274,7 @@ impl Line {
             // As if there were no proxy: an upstream that doesn't answer is a connection that breaks.
             Err(error) => {
                 tracing::debug!(error = format!("{error:#}"), "the HTTP proxy got no answer");
-                *self.ending.lock().unwrap_or_else(PoisonError::into_inner) = Some(Ending::Reset);
+                self.end_with(Ending::Reset);
                 Err(error.into())
             }
         }
