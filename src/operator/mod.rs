@@ -56,7 +56,10 @@ pub fn run(config: Config) -> Result<(), String> {
     telemetry::init_logs(config.telemetry.log_format, config.telemetry.log_level);
     std::panic::set_hook(Box::new(|panic| {
         // The place alone: a message could hold what must not be logged.
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         tracing::error!(place, "a defect of the operator");
     }));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -77,8 +80,9 @@ async fn start(config: Config) -> Result<(), String> {
     }
     let kube_config = kube_config().await?;
     let own = identity::read(&kube_config).await;
-    let client = Client::try_from(kube_config)
-        .map_err(|error| format!("the API server's address or certificates cannot be used: {error}"))?;
+    let client = Client::try_from(kube_config).map_err(|error| {
+        format!("the API server's address or certificates cannot be used: {error}")
+    })?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         namespace = own.namespace,
@@ -88,12 +92,31 @@ async fn start(config: Config) -> Result<(), String> {
     let Some(key) = wait_for_key(&client, &own, &readiness, &stop).await else {
         return Ok(());
     };
-    let namespace = config.watch_namespaces.first().unwrap_or(&own.namespace).clone();
-    let health = Health { readiness: readiness.clone(), metrics: Rc::new(metrics.clone()) };
+    let namespace = config
+        .watch_namespaces
+        .first()
+        .unwrap_or(&own.namespace)
+        .clone();
+    let health = Health {
+        readiness: readiness.clone(),
+        metrics: Rc::new(metrics.clone()),
+    };
     let engine = engine(config, own, client.clone(), key.clone(), metrics);
     let key_gone = Rc::new(Notify::new());
-    watch_all(&mut background, &engine, &client, &namespace, &health, &key_gone);
-    background.spawn_local(keep_key(client, engine.own_namespace().to_owned(), key, key_gone));
+    watch_all(
+        &mut background,
+        &engine,
+        &client,
+        &namespace,
+        &health,
+        &key_gone,
+    );
+    background.spawn_local(keep_key(
+        client,
+        engine.own_namespace().to_owned(),
+        key,
+        key_gone,
+    ));
     readiness.has("start");
     let work = Rc::clone(&engine).run(stop.clone());
     let ended = bounded(work, &stop).await;
@@ -132,10 +155,20 @@ async fn endpoints(
     use futures::FutureExt as _;
     let mut servers = Vec::new();
     let telemetry = &config.telemetry;
-    if let Some(listener) = http::listen(telemetry.health_probe_bind_address, "telemetry.healthProbeBindAddress").await? {
+    if let Some(listener) = http::listen(
+        telemetry.health_probe_bind_address,
+        "telemetry.healthProbeBindAddress",
+    )
+    .await?
+    {
         servers.push(http::probes(listener, readiness.clone(), stop.clone()).boxed_local());
     }
-    if let Some(listener) = http::listen(telemetry.metrics_bind_address, "telemetry.metricsBindAddress").await? {
+    if let Some(listener) = http::listen(
+        telemetry.metrics_bind_address,
+        "telemetry.metricsBindAddress",
+    )
+    .await?
+    {
         servers.push(http::metrics(listener, metrics.clone(), stop.clone()).boxed_local());
     }
     Ok(servers)
@@ -187,12 +220,22 @@ async fn keep_key(client: Client, namespace: String, key: HashKey, gone: Rc<Noti
     }
 }
 
-fn engine(config: Config, own: OwnIdentity, client: Client, key: HashKey, metrics: Metrics) -> Rc<Operator> {
+fn engine(
+    config: Config,
+    own: OwnIdentity,
+    client: Client,
+    key: HashKey,
+    metrics: Metrics,
+) -> Rc<Operator> {
     let metrics = Rc::new(metrics);
     let policy = Arc::new(Policy::new(&config));
     let instance = std::fs::read_to_string(HOSTNAME_FILE).unwrap_or_default();
     let instance = crate::problem::printable(&instance, 100);
-    let instance = if instance.is_empty() { cluster::CONTROLLER.to_owned() } else { instance };
+    let instance = if instance.is_empty() {
+        cluster::CONTROLLER.to_owned()
+    } else {
+        instance
+    };
     let kubernetes = Rc::new(KubeCluster::new(client, Rc::clone(&metrics), instance));
     let limits = Limits {
         requests_per_second: at_least_one(config.sync.vault_requests_per_second),
@@ -267,14 +310,26 @@ fn watch_all(
         api::VaultPKISecret
     );
     let secrets: Api<SecretMetadata> = Api::namespaced(client.clone(), namespace);
-    let sink = Secrets { base: own(Store::Secrets), key_gone: Rc::clone(key_gone) };
+    let sink = Secrets {
+        base: own(Store::Secrets),
+        key_gone: Rc::clone(key_gone),
+    };
     let (place, fares) = (namespace.to_owned(), health.clone());
-    tasks.spawn_local(async move { watches::run(secrets, Store::Secrets, &place, fares, sink).await });
-    for kind in WorkloadKind::ALL.into_iter().filter(|kind| engine.restarts(*kind)) {
+    tasks.spawn_local(
+        async move { watches::run(secrets, Store::Secrets, &place, fares, sink).await },
+    );
+    for kind in WorkloadKind::ALL
+        .into_iter()
+        .filter(|kind| engine.restarts(*kind))
+    {
         let store = Store::Workloads(kind);
         let resource = meta::workload_resource(kind);
         let api: Api<WorkloadObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-        let (namespace, health, sink) = (namespace.to_owned(), health.clone(), Workloads(own(store), kind));
+        let (namespace, health, sink) = (
+            namespace.to_owned(),
+            health.clone(),
+            Workloads(own(store), kind),
+        );
         tasks.spawn_local(async move { watches::run(api, store, &namespace, health, sink).await });
     }
 }

@@ -30,7 +30,12 @@ pub struct Base<E> {
 impl<C: Cluster, V: Vault, K: Clock> Base<Engine<C, V, K>> {
     /// A sink's base for one store in one namespace.
     pub fn new(engine: Rc<Engine<C, V, K>>, store: Store, namespace: &str) -> Self {
-        Self { engine, store, namespace: namespace.to_owned(), listing: RefCell::default() }
+        Self {
+            engine,
+            store,
+            namespace: namespace.to_owned(),
+            listing: RefCell::default(),
+        }
     }
 
     fn note(&self, key: &ObjectKey) {
@@ -54,7 +59,12 @@ impl<C: Cluster, V: Vault, K: Clock> Base<Engine<C, V, K>> {
     }
 
     fn fail(&self, why: &str) {
-        let news = self.engine.view.borrow_mut().failing.insert(self.store, why.to_owned());
+        let news = self
+            .engine
+            .view
+            .borrow_mut()
+            .failing
+            .insert(self.store, why.to_owned());
         if news.as_deref() != Some(why) {
             self.engine.wake_all();
         }
@@ -96,11 +106,23 @@ macro_rules! kept {
     };
 }
 
-kept!(crate::api::VaultConnection, Kind::VaultConnection, connections);
+kept!(
+    crate::api::VaultConnection,
+    Kind::VaultConnection,
+    connections
+);
 kept!(crate::api::VaultAuth, Kind::VaultAuth, auths);
 kept!(crate::api::VaultAuthGlobal, Kind::VaultAuthGlobal, globals);
-kept!(crate::api::SecretTransformation, Kind::SecretTransformation, transformations);
-kept!(crate::api::VaultDynamicSecret, Kind::VaultDynamicSecret, dynamics);
+kept!(
+    crate::api::SecretTransformation,
+    Kind::SecretTransformation,
+    transformations
+);
+kept!(
+    crate::api::VaultDynamicSecret,
+    Kind::VaultDynamicSecret,
+    dynamics
+);
 kept!(crate::api::VaultPKISecret, Kind::VaultPkiSecret, pkis);
 
 impl Kept for crate::api::VaultStaticSecret {
@@ -125,7 +147,10 @@ pub struct Resources<E>(pub Base<E>);
 impl<C: Cluster, V: Vault, K: Clock> Resources<Engine<C, V, K>> {
     fn changed<T: Kept>(&self, key: &ObjectKey) {
         let engine = &self.0.engine;
-        let resource = ResourceKey { kind: T::KIND, object: key.clone() };
+        let resource = ResourceKey {
+            kind: T::KIND,
+            object: key.clone(),
+        };
         let targets: Vec<WorkloadKey> = match T::KIND {
             Kind::VaultConnection | Kind::VaultAuth => {
                 engine.wake_dependents(T::KIND, Urgency::Now);
@@ -134,13 +159,18 @@ impl<C: Cluster, V: Vault, K: Clock> Resources<Engine<C, V, K>> {
             Kind::VaultStaticSecret => {
                 let view = engine.view.borrow();
                 let found = view.statics.get(key);
-                found.into_iter().flat_map(|found| crate::reconcile::view::targets_of(found)).collect()
+                found
+                    .into_iter()
+                    .flat_map(|found| crate::reconcile::view::targets_of(found))
+                    .collect()
             }
             _ => Vec::new(),
         };
         engine.queue.wake(WorkKey::Resource(resource), Urgency::Now);
         for target in targets {
-            engine.queue.wake(WorkKey::Workload(target), Urgency::Routine);
+            engine
+                .queue
+                .wake(WorkKey::Workload(target), Urgency::Routine);
         }
     }
 }
@@ -235,15 +265,22 @@ impl<C: Cluster, V: Vault, K: Clock> Secrets<Engine<C, V, K>> {
         let view = engine.view.borrow();
         if moved {
             for resource in view.resources_of_secret(key) {
-                engine.queue.wake(WorkKey::Resource(resource.clone()), Urgency::Now);
+                engine
+                    .queue
+                    .wake(WorkKey::Resource(resource.clone()), Urgency::Now);
             }
         }
         let uses_ca = |c: &crate::api::VaultConnection| {
             c.spec.ca_cert_secret_ref.as_deref() == Some(key.name.as_str())
         };
-        let in_place = view.connections.iter().filter(|(at, _)| at.namespace == key.namespace);
-        let connections: Vec<ObjectKey> =
-            in_place.filter(|(_, c)| uses_ca(c)).map(|(at, _)| at.clone()).collect();
+        let in_place = view
+            .connections
+            .iter()
+            .filter(|(at, _)| at.namespace == key.namespace);
+        let connections: Vec<ObjectKey> = in_place
+            .filter(|(_, c)| uses_ca(c))
+            .map(|(at, _)| at.clone())
+            .collect();
         drop(view);
         for connection in connections {
             engine.suspect(&connection);
@@ -258,7 +295,9 @@ impl<C: Cluster, V: Vault, K: Clock> Sink<SecretMetadata> for Secrets<Engine<C, 
         let mut view = self.base.engine.view.borrow_mut();
         let old = view.secrets.get(&key).cloned();
         let first_list = !view.has(&[Store::Secrets]);
-        let same_version = old.as_ref().is_some_and(|old| old.resource_version == new.resource_version);
+        let same_version = old
+            .as_ref()
+            .is_some_and(|old| old.resource_version == new.resource_version);
         let moved = old.is_none_or(|old| old.differs(&new));
         view.put_secret(&key, new);
         drop(view);
@@ -270,7 +309,11 @@ impl<C: Cluster, V: Vault, K: Clock> Sink<SecretMetadata> for Secrets<Engine<C, 
 
     fn gone(&self, key: &ObjectKey, uid: Option<&str>) {
         let mut view = self.base.engine.view.borrow_mut();
-        if view.secrets.get(key).is_some_and(|known| Some(known.uid.as_str()) == uid) {
+        if view
+            .secrets
+            .get(key)
+            .is_some_and(|known| Some(known.uid.as_str()) == uid)
+        {
             view.secrets.remove(key);
             drop(view);
             self.changed(key, true);
@@ -285,7 +328,15 @@ impl<C: Cluster, V: Vault, K: Clock> Sink<SecretMetadata> for Secrets<Engine<C, 
     }
 
     fn listed(&self) {
-        let known = self.base.engine.view.borrow().secrets.keys().cloned().collect();
+        let known = self
+            .base
+            .engine
+            .view
+            .borrow()
+            .secrets
+            .keys()
+            .cloned()
+            .collect();
         for key in self.base.end(known) {
             self.base.engine.view.borrow_mut().secrets.remove(&key);
             self.changed(&key, true);
@@ -305,13 +356,22 @@ impl<C: Cluster, V: Vault, K: Clock> Workloads<Engine<C, V, K>> {
     fn changed(&self, key: WorkloadKey) {
         let engine = &self.0.engine;
         engine.wake_reports(&key);
-        if engine.view.borrow().resources_of_workload(&key).next().is_some() {
+        if engine
+            .view
+            .borrow()
+            .resources_of_workload(&key)
+            .next()
+            .is_some()
+        {
             engine.queue.wake(WorkKey::Workload(key), Urgency::Now);
         }
     }
 
     fn key(&self, object: &ObjectKey) -> WorkloadKey {
-        WorkloadKey { kind: self.1, object: object.clone() }
+        WorkloadKey {
+            kind: self.1,
+            object: object.clone(),
+        }
     }
 }
 
@@ -332,7 +392,11 @@ impl<C: Cluster, V: Vault, K: Clock> Sink<WorkloadObject> for Workloads<Engine<C
     fn gone(&self, object: &ObjectKey, uid: Option<&str>) {
         let key = self.key(object);
         let mut view = self.0.engine.view.borrow_mut();
-        if view.workloads.get(&key).is_some_and(|known| Some(known.uid.as_str()) == uid) {
+        if view
+            .workloads
+            .get(&key)
+            .is_some_and(|known| Some(known.uid.as_str()) == uid)
+        {
             view.workloads.remove(&key);
             drop(view);
             self.changed(key);
@@ -344,7 +408,13 @@ impl<C: Cluster, V: Vault, K: Clock> Sink<WorkloadObject> for Workloads<Engine<C
     }
 
     fn listed(&self) {
-        let known = self.0.engine.view.borrow().workloads.keys()
+        let known = self
+            .0
+            .engine
+            .view
+            .borrow()
+            .workloads
+            .keys()
             .filter(|key| key.kind == self.1)
             .map(|key| key.object.clone())
             .collect();

@@ -50,7 +50,9 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let topic = format!("watch {store} in {namespace}");
-    health.readiness.waits(&topic, "the first list is not complete");
+    health
+        .readiness
+        .waits(&topic, "the first list is not complete");
     // Lists come from the API server's cache and in pages: cheap for both sides.
     let config = watcher::Config::default().any_semantic().page_size(100);
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());
@@ -70,7 +72,9 @@ where
                 health.metrics.watch(&store.to_string(), false);
             }
             Err(error) => {
-                let Some(problem) = lasting(&topic, &error) else { continue };
+                let Some(problem) = lasting(&topic, &error) else {
+                    continue;
+                };
                 let why = problem.to_string();
                 sink.failing(&why);
                 health.metrics.watch(&store.to_string(), true);

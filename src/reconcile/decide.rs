@@ -115,7 +115,10 @@ impl Slots {
         let digits = crate::render::fingerprint([uid]);
         let spread = u64::from_str_radix(&digits, 16).unwrap_or_default() >> 1;
         let phase_ms = i64::try_from(spread).unwrap_or_default() % period_ms;
-        Self { period_ms, phase_ms }
+        Self {
+            period_ms,
+            phase_ms,
+        }
     }
 
     /// The last slot at or before `now`.
@@ -128,7 +131,10 @@ impl Slots {
     /// The first slot after `now`.
     #[must_use]
     pub fn next(&self, now: Timestamp) -> Timestamp {
-        let next = self.last(now).as_millisecond().saturating_add(self.period_ms);
+        let next = self
+            .last(now)
+            .as_millisecond()
+            .saturating_add(self.period_ms);
         Timestamp::from_millisecond(next).unwrap_or(Timestamp::MAX)
     }
 }
@@ -153,20 +159,25 @@ pub fn decide(situation: &Situation<'_>) -> Step {
     let standing = standing(me, situation.destination);
     match (standing, rendered) {
         (Standing::Leaving, _) => Step::Wait(None),
-        (Standing::Foreign(why), _) => {
-            Step::Refuse(Problem::DestinationNotOwned { name: me.secret.clone(), why })
-        }
-        (Standing::Missing, _) if !me.create => {
-            Step::Refuse(Problem::DestinationMissing { name: me.secret.clone() })
-        }
+        (Standing::Foreign(why), _) => Step::Refuse(Problem::DestinationNotOwned {
+            name: me.secret.clone(),
+            why,
+        }),
+        (Standing::Missing, _) if !me.create => Step::Refuse(Problem::DestinationMissing {
+            name: me.secret.clone(),
+        }),
         (Standing::Missing, None) => Step::Fetch(Why::Missing),
-        (Standing::Missing, Some(_)) => {
-            Step::Write(Plan { fence: Fence::Create, content_changed: false, before: None })
-        }
+        (Standing::Missing, Some(_)) => Step::Write(Plan {
+            fence: Fence::Create,
+            content_changed: false,
+            before: None,
+        }),
         (Standing::Open(_), None) => Step::Fetch(Why::Missing),
-        (Standing::Open(meta), Some(_)) => {
-            Step::Write(Plan { fence: fence(meta), content_changed: false, before: None })
-        }
+        (Standing::Open(meta), Some(_)) => Step::Write(Plan {
+            fence: fence(meta),
+            content_changed: false,
+            before: None,
+        }),
         (Standing::Ours(meta, state), None) => look_again(situation, meta, state),
         (Standing::Ours(meta, state), Some(rendered)) => compare(situation, meta, state, rendered),
     }
@@ -175,7 +186,9 @@ pub fn decide(situation: &Situation<'_>) -> Step {
 /// Without a fresh read: is one due?
 fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<State>) -> Step {
     let me = situation.me;
-    let Some(state) = state else { return Step::Fetch(Why::Drift) };
+    let Some(state) = state else {
+        return Step::Fetch(Why::Drift);
+    };
     if drifted(me, meta, &state) {
         return Step::Fetch(Why::Drift);
     }
@@ -189,8 +202,13 @@ fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<State>
     if !situation.reported_ready && situation.last_read.is_none() {
         return Step::Fetch(Why::Unsettled);
     }
-    let Some(slots) = situation.slots else { return Step::Wait(None) };
-    let since = situation.last_read.unwrap_or(situation.started).max(situation.started);
+    let Some(slots) = situation.slots else {
+        return Step::Wait(None);
+    };
+    let since = situation
+        .last_read
+        .unwrap_or(situation.started)
+        .max(situation.started);
     if slots.last(situation.now) > since {
         return Step::Fetch(Why::Due);
     }
@@ -206,7 +224,11 @@ fn compare(
 ) -> Step {
     let me = situation.me;
     let Some(state) = state else {
-        return Step::Write(Plan { fence: fence(meta), content_changed: false, before: None });
+        return Step::Write(Plan {
+            fence: fence(meta),
+            content_changed: false,
+            before: None,
+        });
     };
     if state.generation > me.generation {
         return Step::Wait(None);
@@ -235,16 +257,25 @@ fn compare(
     if same {
         return Step::Wait(situation.slots.map(|slots| slots.next(situation.now)));
     }
-    Step::Write(Plan { fence: fence(meta), content_changed, before: Some(state) })
+    Step::Write(Plan {
+        fence: fence(meta),
+        content_changed,
+        before: Some(state),
+    })
 }
 
 fn fence(meta: &SecretMeta) -> Fence {
-    Fence::Update { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() }
+    Fence::Update {
+        uid: meta.uid.clone(),
+        resource_version: meta.resource_version.clone(),
+    }
 }
 
 /// Whether our manager owns other names than the last write said it would.
 fn drifted(me: &Me, meta: &SecretMeta, state: &State) -> bool {
-    meta.managers.iter().find(|manager| manager.name == me.manager)
+    meta.managers
+        .iter()
+        .find(|manager| manager.name == me.manager)
         .is_none_or(|ours| ours.fields != state.fields)
 }
 
@@ -273,16 +304,21 @@ pub fn last_editor<'a>(me: &Me, meta: &'a SecretMeta) -> Option<&'a str> {
 
 /// What the destination is to the resource (product.md, promise 6).
 fn standing<'a>(me: &Me, destination: Option<&'a SecretMeta>) -> Standing<'a> {
-    let Some(meta) = destination else { return Standing::Missing };
+    let Some(meta) = destination else {
+        return Standing::Missing;
+    };
     if meta.deleting {
         return Standing::Leaving;
     }
-    let ours = meta.managers.iter().find(|manager| manager.name == me.manager);
+    let ours = meta
+        .managers
+        .iter()
+        .find(|manager| manager.name == me.manager);
     let state = state_of(me, meta);
     let owned = meta.owners.iter().any(|owner| *owner == me.uid);
-    let first_write_holds = state.as_ref().is_none_or(|state| {
-        !state.first_write || ours.is_some_and(|ours| made_by(meta, ours))
-    });
+    let first_write_holds = state
+        .as_ref()
+        .is_none_or(|state| !state.first_write || ours.is_some_and(|ours| made_by(meta, ours)));
     if (owned || ours.is_some()) && !first_write_holds && !me.overwrite {
         return Standing::Foreign(
             "it was there before the operator's first write, which merged into it; set spec.destination.overwrite to take it over".to_owned(),
@@ -306,13 +342,20 @@ fn standing<'a>(me: &Me, destination: Option<&'a SecretMeta>) -> Standing<'a> {
     ))
 }
 
-/// Whether the Secret came into being by our manager's write: created no
-/// earlier than two seconds before our entry, and nobody else's entry is as old.
+/// Whether the Secret came into being by our manager's write: nobody else owns
+/// its type, which whoever creates a Secret gets; or, where somebody applied the
+/// type since, by the times: created no earlier than two seconds before our
+/// entry, and nobody else's entry is as old.
 pub(super) fn made_by(meta: &SecretMeta, ours: &super::view::Manager) -> bool {
-    let (Some(created), Some(wrote)) = (meta.created, ours.time) else { return false };
-    let near = wrote.as_millisecond() - created.as_millisecond() <= 2000;
-    near && meta.managers.iter().filter(|other| other.name != ours.name)
-        .all(|other| other.time.is_some_and(|time| time > wrote))
+    let others = || meta.managers.iter().filter(|other| other.name != ours.name);
+    if ours.owns_type && !others().any(|other| other.owns_type) {
+        return true;
+    }
+    let (Some(created), Some(wrote)) = (meta.created, ours.time) else {
+        return false;
+    };
+    wrote.as_millisecond() - created.as_millisecond() <= 2000
+        && others().all(|other| other.time.is_some_and(|time| time > wrote))
 }
 
 #[cfg(test)]

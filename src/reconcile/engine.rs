@@ -147,8 +147,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     fn until_next(&self, room: bool) -> Duration {
         const LONGEST: Duration = Duration::from_secs(60);
-        let Some(time) = self.queue.next_time().filter(|_| room) else { return LONGEST };
-        let wait = time.as_millisecond().saturating_sub(self.clock.now().as_millisecond());
+        let Some(time) = self.queue.next_time().filter(|_| room) else {
+            return LONGEST;
+        };
+        let wait = time
+            .as_millisecond()
+            .saturating_sub(self.clock.now().as_millisecond());
         Duration::from_millis(u64::try_from(wait).unwrap_or(0)).min(LONGEST)
     }
 
@@ -165,10 +169,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 self.give_up(&key, Problem::Internal { why }).await
             }
             Err(_elapsed) => {
-                self.give_up(&key, Problem::DeadlineExceeded { after: deadline }).await
+                self.give_up(&key, Problem::DeadlineExceeded { after: deadline })
+                    .await
             }
         };
-        self.metrics.reconciled(kind_label(&key), &next, began.elapsed());
+        self.metrics
+            .reconciled(kind_label(&key), &next, began.elapsed());
         self.queue.done(&key);
         self.schedule(key, next);
         self.busy.set(self.busy.get() - 1);
@@ -218,7 +224,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     fn count_attempt(&self, key: &WorkKey, next: &Next) -> u32 {
-        let WorkKey::Resource(resource) = key else { return 1 };
+        let WorkKey::Resource(resource) = key else {
+            return 1;
+        };
         let mut memory = self.memory.borrow_mut();
         let entry = memory.entry(resource.clone()).or_default();
         entry.attempts = match next {
@@ -233,7 +241,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     fn backoff(&self, key: &WorkKey, attempts: u32) -> Duration {
         let policy = &self.config.sync.backoff;
         let factor = 1.5_f64.powi(i32::try_from(attempts.saturating_sub(1)).unwrap_or(0));
-        let full = policy.initial_interval.mul_f64(factor).min(policy.max_interval);
+        let full = policy
+            .initial_interval
+            .mul_f64(factor)
+            .min(policy.max_interval);
         let seed = crate::render::fingerprint([format!("{key:?}/{attempts}").as_str()]);
         let draw = u32::from_str_radix(&seed[..8], 16).unwrap_or(0);
         full.mul_f64(0.5 + 0.5 * f64::from(draw) / f64::from(u32::MAX))
@@ -252,7 +263,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Whether the configuration lets the operator restart workloads of a kind.
     pub fn restarts(&self, kind: WorkloadKind) -> bool {
         self.config.rollout.enabled
-            && self.config.rollout.kinds.iter().any(|allowed| allowed.as_str() == kind.as_str())
+            && self
+                .config
+                .rollout
+                .kinds
+                .iter()
+                .any(|allowed| allowed.as_str() == kind.as_str())
     }
 
     pub(super) fn scope<'a>(&'a self, view: &'a View) -> Scope<'a> {
@@ -264,7 +280,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     pub(super) fn remembered(&self, resource: &ResourceKey) -> Memory {
-        self.memory.borrow().get(resource).cloned().unwrap_or_default()
+        self.memory
+            .borrow()
+            .get(resource)
+            .cloned()
+            .unwrap_or_default()
     }
 
     pub(super) fn forget(&self, resource: &ResourceKey) {
@@ -280,36 +300,53 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub fn wake_dependents(&self, kind: Kind, urgency: Urgency) {
         let view = self.view.borrow();
         let wake = |kind, object: &ObjectKey| {
-            let key = ResourceKey { kind, object: object.clone() };
+            let key = ResourceKey {
+                kind,
+                object: object.clone(),
+            };
             self.queue.wake(WorkKey::Resource(key), urgency);
         };
         if kind == Kind::VaultConnection {
-            view.auths.keys().for_each(|object| wake(Kind::VaultAuth, object));
+            view.auths
+                .keys()
+                .for_each(|object| wake(Kind::VaultAuth, object));
         }
-        view.statics.keys().for_each(|object| wake(Kind::VaultStaticSecret, object));
+        view.statics
+            .keys()
+            .for_each(|object| wake(Kind::VaultStaticSecret, object));
     }
 
     /// All resources: when a store became complete.
     pub fn wake_all(&self) {
         let view = self.view.borrow();
         let resources = [
-            (Kind::VaultConnection, view.connections.keys().collect::<Vec<_>>()),
+            (
+                Kind::VaultConnection,
+                view.connections.keys().collect::<Vec<_>>(),
+            ),
             (Kind::VaultAuthGlobal, view.globals.keys().collect()),
             (Kind::VaultAuth, view.auths.keys().collect()),
-            (Kind::SecretTransformation, view.transformations.keys().collect()),
+            (
+                Kind::SecretTransformation,
+                view.transformations.keys().collect(),
+            ),
             (Kind::VaultStaticSecret, view.statics.keys().collect()),
             (Kind::VaultDynamicSecret, view.dynamics.keys().collect()),
             (Kind::VaultPkiSecret, view.pkis.keys().collect()),
         ];
         for (kind, objects) in resources {
             for object in objects {
-                let key = ResourceKey { kind, object: object.clone() };
+                let key = ResourceKey {
+                    kind,
+                    object: object.clone(),
+                };
                 self.queue.wake(WorkKey::Resource(key), Urgency::Routine);
             }
         }
         for workload in view.workloads.keys() {
             if view.resources_of_workload(workload).next().is_some() {
-                self.queue.wake(WorkKey::Workload(workload.clone()), Urgency::Routine);
+                self.queue
+                    .wake(WorkKey::Workload(workload.clone()), Urgency::Routine);
             }
         }
     }

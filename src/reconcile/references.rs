@@ -47,7 +47,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         };
         self.clear_suspicion(&key.object);
         let verdict = match &asked {
-            Ok(()) => Verdict::good("Accepted", format!("Vault at {} answers and can serve", shown(&resource.spec.address))),
+            Ok(()) => Verdict::good(
+                "Accepted",
+                format!(
+                    "Vault at {} answers and can serve",
+                    shown(&resource.spec.address)
+                ),
+            ),
             Err(problem) => Verdict::bad(problem),
         };
         let reported = self.report_connection(key, &resource, &verdict).await;
@@ -60,13 +66,21 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
     }
 
-    fn resolve_connection(&self, resource: &VaultConnection) -> Result<crate::policy::PermittedConnection, Problem> {
+    fn resolve_connection(
+        &self,
+        resource: &VaultConnection,
+    ) -> Result<crate::policy::PermittedConnection, Problem> {
         let view = self.view.borrow();
         let connection = resolve::connection(self.scope(&view), resource)?;
         permit_connection(connection, &self.policy, &self.own)
     }
 
-    async fn report_connection(&self, key: &ResourceKey, resource: &Rc<VaultConnection>, verdict: &Verdict) -> Result<(), Problem> {
+    async fn report_connection(
+        &self,
+        key: &ResourceKey,
+        resource: &Rc<VaultConnection>,
+        verdict: &Verdict,
+    ) -> Result<(), Problem> {
         let previous = resource.status.clone().unwrap_or_default();
         let valid = verdict.truth == report::Truth::True;
         let findings = verdict.findings(&["ResourceValidation", "VaultPing", "Healthy", "Ready"]);
@@ -79,12 +93,19 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if status == previous {
             return Ok(());
         }
-        let value = report::status(&status.conditions, resource.metadata.generation, json!({ "valid": valid }));
+        let value = report::status(
+            &status.conditions,
+            resource.metadata.generation,
+            json!({ "valid": valid }),
+        );
         let version = self.cluster.apply_status(key, &value).await?;
         let mut new = VaultConnection::clone(resource);
         new.status = Some(status);
         new.metadata.resource_version = Some(version);
-        self.view.borrow_mut().connections.insert(key.object.clone(), Rc::new(new));
+        self.view
+            .borrow_mut()
+            .connections
+            .insert(key.object.clone(), Rc::new(new));
         Ok(())
     }
 
@@ -125,23 +146,39 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         } else {
             ""
         };
-        match self.sessions.last_login(&key.object).map(|outcome| outcome.result) {
-            Some(Ok(())) => {
-                Ok(Verdict::good("LoggedIn", format!("Vault accepted the login{unused}")))
-            }
+        match self
+            .sessions
+            .last_login(&key.object)
+            .map(|outcome| outcome.result)
+        {
+            Some(Ok(())) => Ok(Verdict::good(
+                "LoggedIn",
+                format!("Vault accepted the login{unused}"),
+            )),
             Some(Err(problem)) => Err(problem),
             None => {
                 let status = resource.status.clone().unwrap_or_default();
                 // What an earlier process saw of this generation stands.
                 if is_ready(&status.conditions, resource.metadata.generation) {
-                    return Ok(Verdict::good("LoggedIn", format!("Vault accepted the login{unused}")));
+                    return Ok(Verdict::good(
+                        "LoggedIn",
+                        format!("Vault accepted the login{unused}"),
+                    ));
                 }
-                Ok(Verdict::unknown("NotUsedYet", format!("complete and allowed; no resource has logged in with it yet{unused}")))
+                Ok(Verdict::unknown(
+                    "NotUsedYet",
+                    format!("complete and allowed; no resource has logged in with it yet{unused}"),
+                ))
             }
         }
     }
 
-    async fn report_auth(&self, key: &ResourceKey, resource: &Rc<VaultAuth>, judged: &Result<Verdict, Problem>) -> Result<(), Problem> {
+    async fn report_auth(
+        &self,
+        key: &ResourceKey,
+        resource: &Rc<VaultAuth>,
+        judged: &Result<Verdict, Problem>,
+    ) -> Result<(), Problem> {
         let previous = resource.status.clone().unwrap_or_default();
         let verdict = judged.as_ref().map_or_else(Verdict::bad, Clone::clone);
         let error = judged.as_ref().err().map(ToString::to_string);
@@ -164,9 +201,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut new = VaultAuth::clone(resource);
         new.status = Some(status);
         new.metadata.resource_version = Some(version);
-        self.view.borrow_mut().auths.insert(key.object.clone(), Rc::new(new));
+        self.view
+            .borrow_mut()
+            .auths
+            .insert(key.object.clone(), Rc::new(new));
         if let (Err(problem), true) = (judged, turned) {
-            self.warn(key, resource.metadata.uid.as_deref(), problem).await;
+            self.warn(key, resource.metadata.uid.as_deref(), problem)
+                .await;
         }
         Ok(())
     }
@@ -183,7 +224,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if metadata.deletion_timestamp.is_some() {
             return Next::Settled(None);
         }
-        let problem = Problem::NotServed { what: format!("the kind {}", key.kind) };
+        let problem = Problem::NotServed {
+            what: format!("the kind {}", key.kind),
+        };
         match self.report_plain(key, &metadata, &status, &problem).await {
             Ok(()) => Next::Settled(None),
             Err(problem) => Next::Failed(problem),
@@ -197,7 +240,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         macro_rules! of {
             ($store:ident) => {{
                 let found = view.$store.get(object)?;
-                (found.metadata.clone(), serde_json::to_value(&found.status).unwrap_or_default())
+                (
+                    found.metadata.clone(),
+                    serde_json::to_value(&found.status).unwrap_or_default(),
+                )
             }};
         }
         Some(match key.kind {
@@ -212,17 +258,33 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// Reports a problem of a resource of any kind.
-    pub(super) async fn report_problem(&self, key: &ResourceKey, problem: &Problem) -> Result<(), Problem> {
-        let Some((metadata, status)) = self.plain(key) else { return Ok(()) };
+    pub(super) async fn report_problem(
+        &self,
+        key: &ResourceKey,
+        problem: &Problem,
+    ) -> Result<(), Problem> {
+        let Some((metadata, status)) = self.plain(key) else {
+            return Ok(());
+        };
         self.report_plain(key, &metadata, &status, problem).await
     }
 
-    async fn report_plain(&self, key: &ResourceKey, metadata: &ObjectMeta, status: &Value, problem: &Problem) -> Result<(), Problem> {
+    async fn report_plain(
+        &self,
+        key: &ResourceKey,
+        metadata: &ObjectMeta,
+        status: &Value,
+        problem: &Problem,
+    ) -> Result<(), Problem> {
         let previous: Vec<Condition> =
             serde_json::from_value(status["conditions"].clone()).unwrap_or_default();
         let verdict = Verdict::bad(problem);
         let mut types = vec!["Healthy", "Ready"];
-        let secret = [Kind::VaultStaticSecret, Kind::VaultDynamicSecret, Kind::VaultPkiSecret];
+        let secret = [
+            Kind::VaultStaticSecret,
+            Kind::VaultDynamicSecret,
+            Kind::VaultPkiSecret,
+        ];
         if secret.contains(&key.kind) {
             types.insert(0, "SecretSynced");
         }
@@ -230,7 +292,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if conditions == previous {
             return Ok(());
         }
-        let value = report::status(&conditions, metadata.generation, required(key.kind, problem));
+        let value = report::status(
+            &conditions,
+            metadata.generation,
+            required(key.kind, problem),
+        );
         self.cluster.apply_status(key, &value).await?;
         if reason_of(&previous) != reason_of(&conditions) {
             self.warn(key, metadata.uid.as_deref(), problem).await;
@@ -238,7 +304,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Ok(())
     }
 
-    fn conditions(&self, previous: &[Condition], findings: &[report::Finding], metadata: &ObjectMeta) -> Vec<Condition> {
+    fn conditions(
+        &self,
+        previous: &[Condition],
+        findings: &[report::Finding],
+        metadata: &ObjectMeta,
+    ) -> Vec<Condition> {
         report::conditions(previous, findings, metadata.generation, self.clock.now())
     }
 

@@ -35,10 +35,16 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut findings = verdict.findings(&VERDICT_TYPES);
         findings.extend(self.rollout_finding(key, resource));
         let generation = resource.metadata.generation;
-        let conditions =
-            report::conditions(&previous.conditions, &findings, generation, self.clock.now());
+        let conditions = report::conditions(
+            &previous.conditions,
+            &findings,
+            generation,
+            self.clock.now(),
+        );
         let hash = outcome.ok().and_then(|synced| synced.hash.as_ref());
-        let secret_mac = hash.map(|h| h.as_str().to_owned()).or(previous.secret_mac.clone());
+        let secret_mac = hash
+            .map(|h| h.as_str().to_owned())
+            .or(previous.secret_mac.clone());
         let status = VaultStaticSecretStatus {
             last_generation: generation.unwrap_or_default(),
             secret_mac,
@@ -50,21 +56,33 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return Ok(());
         }
         let turned = turned(&previous, &status);
-        let further = json!({ "lastGeneration": status.last_generation, "secretMAC": status.secret_mac });
+        let further =
+            json!({ "lastGeneration": status.last_generation, "secretMAC": status.secret_mac });
         let value = report::status(&status.conditions, generation, further);
         let version = self.cluster.apply_status(key, &value).await?;
         self.put_status(key, resource, status, version);
         if let (Err(problem), true) = (outcome, turned) {
-            self.warn(key, resource.metadata.uid.as_deref(), problem).await;
+            self.warn(key, resource.metadata.uid.as_deref(), problem)
+                .await;
         }
         Ok(())
     }
 
     /// The view holds what was written at once, so that the next look does not
     /// write it again before the watch has brought it.
-    fn put_status(&self, key: &ResourceKey, resource: &Rc<VaultStaticSecret>, status: VaultStaticSecretStatus, version: String) {
+    fn put_status(
+        &self,
+        key: &ResourceKey,
+        resource: &Rc<VaultStaticSecret>,
+        status: VaultStaticSecretStatus,
+        version: String,
+    ) {
         let mut view = self.view.borrow_mut();
-        if view.statics.get(&key.object).is_some_and(|now| Rc::ptr_eq(now, resource)) {
+        if view
+            .statics
+            .get(&key.object)
+            .is_some_and(|now| Rc::ptr_eq(now, resource))
+        {
             let mut new = VaultStaticSecret::clone(resource);
             new.status = Some(status);
             new.metadata.resource_version = Some(version);

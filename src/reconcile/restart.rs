@@ -59,7 +59,9 @@ enum Row {
 
 fn row(workload: &WorkloadMeta, wanted: &Wanted, key: &HashKey) -> Row {
     let recorded = |annotations: &BTreeMap<String, String>, name: String| {
-        annotations.get(&name).map(|text| ContentHash::from_annotation(text))
+        annotations
+            .get(&name)
+            .map(|text| ContentHash::from_annotation(text))
     };
     // A hash of a key that is gone says nothing.
     let template = recorded(&workload.template, template_annotation(&wanted.tag))
@@ -77,7 +79,9 @@ fn row(workload: &WorkloadMeta, wanted: &Wanted, key: &HashKey) -> Row {
 /// Created around a change of content that wasn't the first write: the pods may
 /// run what was there before.
 fn in_doubt(workload: &WorkloadMeta, state: &State) -> bool {
-    let Some(created) = workload.created else { return false };
+    let Some(created) = workload.created else {
+        return false;
+    };
     let apart = created.as_millisecond() - state.changed_at.as_millisecond();
     !state.initial && apart.unsigned_abs() <= u64::try_from(CREATION_DOUBT.as_millis()).unwrap_or(0)
 }
@@ -117,24 +121,35 @@ pub fn decide(
         match row(workload, one, key) {
             Row::Current => {}
             Row::New => {
-                patch.annotations.insert(baseline_annotation(&one.tag), one.state.hash.as_str().to_owned());
+                patch.annotations.insert(
+                    baseline_annotation(&one.tag),
+                    one.state.hash.as_str().to_owned(),
+                );
             }
             Row::Behind => behind.push(one),
         }
     }
     let mut verdict = Verdict::default();
     if !behind.is_empty() && !workload.paused {
-        let last = behind.iter().map(|one| one.state.changed_at).max().unwrap_or(now);
+        let last = behind
+            .iter()
+            .map(|one| one.state.changed_at)
+            .max()
+            .unwrap_or(now);
         let due = later(last, debounce);
         if due > now {
             verdict.again = Some(due);
         } else {
             for one in &behind {
                 let hash = one.state.hash.as_str().to_owned();
-                patch.annotations.insert(baseline_annotation(&one.tag), hash.clone());
+                patch
+                    .annotations
+                    .insert(baseline_annotation(&one.tag), hash.clone());
                 patch.template.insert(template_annotation(&one.tag), hash);
             }
-            patch.annotations.insert(RESTARTED_AT.to_owned(), now.to_string());
+            patch
+                .annotations
+                .insert(RESTARTED_AT.to_owned(), now.to_string());
             verdict.restarts = behind.iter().map(|one| one.resource.clone()).collect();
         }
     }
@@ -154,7 +169,9 @@ pub fn baseline_before_change(
     key: &HashKey,
 ) -> Option<WorkloadPatch> {
     let known = |annotations: &BTreeMap<String, String>, name: &str| {
-        annotations.get(name).is_some_and(|text| ContentHash::from_annotation(text).is_of(key))
+        annotations
+            .get(name)
+            .is_some_and(|text| ContentHash::from_annotation(text).is_of(key))
     };
     let name = baseline_annotation(tag);
     if known(&workload.annotations, &name) || known(&workload.template, &template_annotation(tag)) {

@@ -82,7 +82,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
     }
 
-    async fn sync(&self, key: &ResourceKey, resource: &Rc<VaultStaticSecret>) -> Result<Synced, Problem> {
+    async fn sync(
+        &self,
+        key: &ResourceKey,
+        resource: &Rc<VaultStaticSecret>,
+    ) -> Result<Synced, Problem> {
         let mut work = self.prepare(key, resource)?;
         let mut rendered: Option<Rendered> = None;
         let mut live: Option<ContentHash> = None;
@@ -109,7 +113,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// Resolve and permit, and all that can be wrong before anything is sent.
-    fn prepare(&self, key: &ResourceKey, resource: &Rc<VaultStaticSecret>) -> Result<Work, Problem> {
+    fn prepare(
+        &self,
+        key: &ResourceKey,
+        resource: &Rc<VaultStaticSecret>,
+    ) -> Result<Work, Problem> {
         let spec = &resource.spec;
         let view = self.view.borrow();
         not_served(resource)?;
@@ -127,7 +135,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             &transformation.includes.unwrap_or_default(),
         )?;
         let uid = resource.metadata.uid.clone().unwrap_or_default();
-        let refresh = match spec.refresh_after.as_deref().filter(|text| !text.is_empty()) {
+        let refresh = match spec
+            .refresh_after
+            .as_deref()
+            .filter(|text| !text.is_empty())
+        {
             Some(text) => refresh_after(text)?,
             None => spec.hmac_secret_data.then_some(DEFAULT_REFRESH),
         };
@@ -150,11 +162,19 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         })
     }
 
-    fn next_step(&self, work: &Work, rendered: Option<&Rendered>, live: Option<&ContentHash>) -> Step {
+    fn next_step(
+        &self,
+        work: &Work,
+        rendered: Option<&Rendered>,
+        live: Option<&ContentHash>,
+    ) -> Step {
         let view = self.view.borrow();
         let memory = self.remembered(&work.key);
-        let conditions =
-            work.resource.status.as_ref().map(|status| status.conditions.as_slice());
+        let conditions = work
+            .resource
+            .status
+            .as_ref()
+            .map(|status| status.conditions.as_slice());
         decide(&Situation {
             me: &work.me,
             destination: view.secrets.get(&work.permitted.destination().secret),
@@ -174,15 +194,19 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     async fn fetch(&self, work: &Work) -> Result<Rendered, Problem> {
         let login = work.permitted.login().get().origin.clone();
-        let before = login.as_ref().and_then(|origin| self.sessions.last_login(origin));
+        let before = login
+            .as_ref()
+            .and_then(|origin| self.sessions.last_login(origin));
         let reply = self.sessions.read(&work.permitted, self.clock.now()).await;
         if let Some(origin) = login
             && self.sessions.last_login(&origin) != before
         {
             self.wake_resource(Kind::VaultAuth, &origin);
         }
-        if let (Err(Problem::VaultUnreachable { .. } | Problem::VaultUnavailable { .. }), Some(origin)) =
-            (&reply, &work.permitted.login().connection().get().origin)
+        if let (
+            Err(Problem::VaultUnreachable { .. } | Problem::VaultUnavailable { .. }),
+            Some(origin),
+        ) = (&reply, &work.permitted.login().connection().get().origin)
         {
             self.suspect(origin);
         }
@@ -212,11 +236,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .and_then(|meta| super::decide::state_of(&work.me, meta));
         let read = self.remembered(&work.key).version;
         let (version, hash) = state.map_or((String::new(), None), |s| (s.version, Some(s.hash)));
-        Synced { again, version: if read.is_empty() { version } else { read }, hash }
+        Synced {
+            again,
+            version: if read.is_empty() { version } else { read },
+            hash,
+        }
     }
 
     pub(super) fn wake_resource(&self, kind: Kind, object: &ObjectKey) {
-        let key = ResourceKey { kind, object: object.clone() };
+        let key = ResourceKey {
+            kind,
+            object: object.clone(),
+        };
         self.queue.wake(WorkKey::Resource(key), Urgency::Now);
     }
 
@@ -225,7 +256,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut kinds: Vec<WorkloadKind> = targets_of(resource).map(|target| target.kind).collect();
         kinds.sort_unstable();
         kinds.dedup();
-        kinds.into_iter().filter(|kind| self.restarts(*kind)).map(Store::Workloads).collect()
+        kinds
+            .into_iter()
+            .filter(|kind| self.restarts(*kind))
+            .map(Store::Workloads)
+            .collect()
     }
 }
 
@@ -241,10 +276,21 @@ fn refresh_after(text: &str) -> Result<Option<std::time::Duration>, Problem> {
 fn not_served(resource: &VaultStaticSecret) -> Result<(), Problem> {
     let spec = &resource.spec;
     let transformation = spec.destination.transformation.as_ref();
-    let templates = transformation.and_then(|t| t.templates.as_ref()).is_some_and(|t| !t.is_empty());
-    let refs = transformation.and_then(|t| t.transformation_refs.as_ref()).is_some_and(|r| !r.is_empty());
-    let instant = spec.sync_config.as_ref().and_then(|sync| sync.instant_updates) == Some(true);
-    let target = spec.rollout_restart_targets.iter().flatten()
+    let templates = transformation
+        .and_then(|t| t.templates.as_ref())
+        .is_some_and(|t| !t.is_empty());
+    let refs = transformation
+        .and_then(|t| t.transformation_refs.as_ref())
+        .is_some_and(|r| !r.is_empty());
+    let instant = spec
+        .sync_config
+        .as_ref()
+        .and_then(|sync| sync.instant_updates)
+        == Some(true);
+    let target = spec
+        .rollout_restart_targets
+        .iter()
+        .flatten()
         .find(|target| WorkloadKind::parse(target.kind.as_str()).is_none());
     let what = if templates {
         "spec.destination.transformation.templates".to_owned()
@@ -253,7 +299,10 @@ fn not_served(resource: &VaultStaticSecret) -> Result<(), Problem> {
     } else if instant {
         "spec.syncConfig.instantUpdates".to_owned()
     } else if let Some(target) = target {
-        format!("spec.rolloutRestartTargets of kind {}", crate::problem::printable(target.kind.as_str(), 40))
+        format!(
+            "spec.rolloutRestartTargets of kind {}",
+            crate::problem::printable(target.kind.as_str(), 40)
+        )
     } else {
         return Ok(());
     };
@@ -262,5 +311,9 @@ fn not_served(resource: &VaultStaticSecret) -> Result<(), Problem> {
 
 /// Mount and path of the source, for messages.
 pub(super) fn source_name(resource: &VaultStaticSecret) -> String {
-    format!("{}/{}", resource.spec.mount.trim_matches('/'), resource.spec.path.trim_matches('/'))
+    format!(
+        "{}/{}",
+        resource.spec.mount.trim_matches('/'),
+        resource.spec.path.trim_matches('/')
+    )
 }

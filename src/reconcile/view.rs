@@ -27,8 +27,11 @@ pub enum WorkloadKind {
 
 impl WorkloadKind {
     /// All of them.
-    pub const ALL: [WorkloadKind; 3] =
-        [WorkloadKind::Deployment, WorkloadKind::StatefulSet, WorkloadKind::DaemonSet];
+    pub const ALL: [WorkloadKind; 3] = [
+        WorkloadKind::Deployment,
+        WorkloadKind::StatefulSet,
+        WorkloadKind::DaemonSet,
+    ];
 
     /// As manifests write it.
     #[must_use]
@@ -71,6 +74,9 @@ pub struct Manager {
     pub time: Option<Timestamp>,
     /// Digest of the names of what it owns (see [`super::fields`]).
     pub fields: String,
+    /// Whether it owns the Secret's type. Whoever creates a Secret does, and
+    /// since the type never changes, no later update gets a share of it.
+    pub owns_type: bool,
 }
 
 /// What the operator keeps of a Secret: never its data.
@@ -96,8 +102,10 @@ impl SecretMeta {
     /// Whether anything but the resourceVersion differs.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {
-        let same_version =
-            |meta: &Self| Self { resource_version: String::new(), ..meta.clone() };
+        let same_version = |meta: &Self| Self {
+            resource_version: String::new(),
+            ..meta.clone()
+        };
         same_version(self) != same_version(other)
     }
 }
@@ -125,8 +133,10 @@ impl WorkloadMeta {
     /// Whether anything but the resourceVersion differs.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {
-        let same_version =
-            |meta: &Self| Self { resource_version: String::new(), ..meta.clone() };
+        let same_version = |meta: &Self| Self {
+            resource_version: String::new(),
+            ..meta.clone()
+        };
         same_version(self) != same_version(other)
     }
 }
@@ -184,7 +194,10 @@ pub struct View {
 impl View {
     /// Stores a VaultStaticSecret and keeps the indexes in step; `None` removes it.
     pub fn put_static(&mut self, key: &ObjectKey, new: Option<Rc<VaultStaticSecret>>) {
-        let resource = ResourceKey { kind: Kind::VaultStaticSecret, object: key.clone() };
+        let resource = ResourceKey {
+            kind: Kind::VaultStaticSecret,
+            object: key.clone(),
+        };
         if let Some(old) = self.statics.remove(key) {
             unlink(&mut self.by_destination, &destination_of(&old), &resource);
             for workload in targets_of(&old) {
@@ -192,9 +205,15 @@ impl View {
             }
         }
         if let Some(new) = new {
-            self.by_destination.entry(destination_of(&new)).or_default().insert(resource.clone());
+            self.by_destination
+                .entry(destination_of(&new))
+                .or_default()
+                .insert(resource.clone());
             for workload in targets_of(&new) {
-                self.by_workload.entry(workload).or_default().insert(resource.clone());
+                self.by_workload
+                    .entry(workload)
+                    .or_default()
+                    .insert(resource.clone());
             }
             self.statics.insert(key.clone(), new);
         }
@@ -275,14 +294,25 @@ fn unlink<K: Ord>(
 /// The Secret that a VaultStaticSecret writes.
 #[must_use]
 pub fn destination_of(resource: &VaultStaticSecret) -> ObjectKey {
-    ObjectKey::new(resource.namespace().unwrap_or_default(), &resource.spec.destination.name)
+    ObjectKey::new(
+        resource.namespace().unwrap_or_default(),
+        &resource.spec.destination.name,
+    )
 }
 
 /// The workloads that a VaultStaticSecret restarts, as far as their kinds are served.
 pub fn targets_of(resource: &VaultStaticSecret) -> impl Iterator<Item = WorkloadKey> {
     let namespace = resource.namespace().unwrap_or_default();
-    resource.spec.rollout_restart_targets.iter().flatten().filter_map(move |target| {
-        let kind = WorkloadKind::parse(target.kind.as_str())?;
-        Some(WorkloadKey { kind, object: ObjectKey::new(namespace.clone(), &target.name) })
-    })
+    resource
+        .spec
+        .rollout_restart_targets
+        .iter()
+        .flatten()
+        .filter_map(move |target| {
+            let kind = WorkloadKind::parse(target.kind.as_str())?;
+            Some(WorkloadKey {
+                kind,
+                object: ObjectKey::new(namespace.clone(), &target.name),
+            })
+        })
 }

@@ -55,7 +55,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Next::Settled(decided.again)
     }
 
-    async fn not_patched(&self, target: &WorkloadKey, restarts: &[ResourceKey], problem: Problem) -> Next {
+    async fn not_patched(
+        &self,
+        target: &WorkloadKey,
+        restarts: &[ResourceKey],
+        problem: Problem,
+    ) -> Next {
         if !matches!(problem, Problem::Conflict { .. }) {
             for resource in restarts {
                 self.tell_restart(resource, target, Some(&problem)).await;
@@ -64,18 +69,38 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Next::Failed(problem)
     }
 
-    async fn tell_restart(&self, resource: &ResourceKey, target: &WorkloadKey, problem: Option<&Problem>) {
+    async fn tell_restart(
+        &self,
+        resource: &ResourceKey,
+        target: &WorkloadKey,
+        problem: Option<&Problem>,
+    ) {
         let uid = {
             let view = self.view.borrow();
-            view.statics.get(&resource.object).and_then(|found| found.metadata.uid.clone())
+            view.statics
+                .get(&resource.object)
+                .and_then(|found| found.metadata.uid.clone())
         };
         let Some(uid) = uid else { return };
         let (reason, message) = match problem {
-            None => ("RolloutRestartTriggered", format!("{target} restarts with the new content")),
-            Some(problem) => ("RolloutRestartFailed", format!("{target} is still to be restarted: {problem}")),
+            None => (
+                "RolloutRestartTriggered",
+                format!("{target} restarts with the new content"),
+            ),
+            Some(problem) => (
+                "RolloutRestartFailed",
+                format!("{target} is still to be restarted: {problem}"),
+            ),
         };
         let about = resource.clone();
-        let note = Note { about, uid, warning: problem.is_some(), reason, message, action: "Restart" };
+        let note = Note {
+            about,
+            uid,
+            warning: problem.is_some(),
+            reason,
+            message,
+            action: "Restart",
+        };
         self.publish(note).await;
     }
 
@@ -83,7 +108,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub fn wake_reports(&self, target: &WorkloadKey) {
         let view = self.view.borrow();
         for resource in view.resources_of_workload(target) {
-            self.queue.wake(WorkKey::Resource(resource.clone()), Urgency::Routine);
+            self.queue
+                .wake(WorkKey::Resource(resource.clone()), Urgency::Routine);
         }
     }
 
@@ -102,7 +128,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if let Some(why) = view.failing.get(&store) {
             return TargetStanding::Unseen(why.clone());
         }
-        let Some(workload) = view.workloads.get(target) else { return TargetStanding::Missing };
+        let Some(workload) = view.workloads.get(target) else {
+            return TargetStanding::Missing;
+        };
         let Some(wanted) = wanted_by(&view, key, resource) else {
             return TargetStanding::Known(Standing::Current);
         };
@@ -125,5 +153,9 @@ fn wanted_by(view: &View, key: &ResourceKey, resource: &VaultStaticSecret) -> Op
     let tag = ResourceTag::of(key);
     let uid = resource.metadata.uid.as_deref()?;
     let state = state_of_tag(&tag, uid, view.secrets.get(&destination_of(resource))?)?;
-    Some(Wanted { resource: key.clone(), tag, state })
+    Some(Wanted {
+        resource: key.clone(),
+        tag,
+        state,
+    })
 }

@@ -29,7 +29,12 @@ const OWN_LABELS: [(&str, &str); 2] = [
 ];
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
-    pub(super) async fn write(&self, work: &Work, plan: &Plan, rendered: &Rendered) -> Result<(), Problem> {
+    pub(super) async fn write(
+        &self,
+        work: &Work,
+        plan: &Plan,
+        rendered: &Rendered,
+    ) -> Result<(), Problem> {
         check_size(&work.me.secret, &rendered.data)?;
         if plan.content_changed
             && let Some(before) = &plan.before
@@ -70,7 +75,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             annotations.extend(asked.annotations.clone());
         }
         let state_name = state_annotation(&me.tag);
-        let names = annotations.keys().cloned().chain([state_name.clone()]).collect();
+        let names = annotations
+            .keys()
+            .cloned()
+            .chain([state_name.clone()])
+            .collect();
         let kept = plan.before.as_ref().filter(|_| !plan.content_changed);
         let state = State {
             uid: me.uid.clone(),
@@ -94,7 +103,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             manager: me.manager.clone(),
             fence: plan.fence.clone(),
             type_: me.create.then(|| {
-                if asked.type_.is_empty() { "Opaque".to_owned() } else { asked.type_.clone() }
+                if asked.type_.is_empty() {
+                    "Opaque".to_owned()
+                } else {
+                    asked.type_.clone()
+                }
             }),
             data: rendered.data.clone(),
             labels,
@@ -158,9 +171,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     fn was_ready(&self, work: &Work) -> bool {
-        work.resource.status.as_ref().is_some_and(|status| {
-            is_ready(&status.conditions, status.observed_generation)
-        })
+        work.resource
+            .status
+            .as_ref()
+            .is_some_and(|status| is_ready(&status.conditions, status.observed_generation))
     }
 
     async fn still_there(&self, work: &Work) -> Result<bool, Problem> {
@@ -182,13 +196,21 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     fn created_by_us(&self, work: &Work, meta: &SecretMeta) -> bool {
-        let ours = meta.managers.iter().find(|manager| manager.name == work.me.manager);
+        let ours = meta
+            .managers
+            .iter()
+            .find(|manager| manager.name == work.me.manager);
         work.me.overwrite || ours.is_some_and(|ours| made_by(meta, ours))
     }
 
     /// The creating apply met a Secret that the view did not know: takes out
     /// again what it merged in, and reports whose the Secret is.
-    async fn take_out(&self, work: &Work, write: &SecretWrite, meta: &SecretMeta) -> Result<(), Problem> {
+    async fn take_out(
+        &self,
+        work: &Work,
+        write: &SecretWrite,
+        meta: &SecretMeta,
+    ) -> Result<(), Problem> {
         let empty = SecretWrite {
             fence: Fence::Update {
                 uid: meta.uid.clone(),
@@ -221,10 +243,20 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let view = self.view.borrow();
         let meta = view.secrets.get(&work.permitted.destination().secret)?;
-        Some(last_editor(&work.me, meta).unwrap_or("an unnamed field manager").to_owned())
+        Some(
+            last_editor(&work.me, meta)
+                .unwrap_or("an unnamed field manager")
+                .to_owned(),
+        )
     }
 
-    async fn tell_written(&self, work: &Work, state: &State, editor: Option<String>, changed: bool) {
+    async fn tell_written(
+        &self,
+        work: &Work,
+        state: &State,
+        editor: Option<String>,
+        changed: bool,
+    ) {
         let secret = &work.me.secret;
         let source = source_name(&work.resource);
         let version = if state.version.is_empty() {
@@ -235,9 +267,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let note = match (editor, changed) {
             (Some(editor), _) => (
                 "SecretDataDrift",
-                format!("the Secret {secret} was changed by {editor} and is repaired from {source}{version}; running pods have the right content already, nothing restarts for this"),
+                format!(
+                    "the Secret {secret} was changed by {editor} and is repaired from {source}{version}; running pods have the right content already, nothing restarts for this"
+                ),
             ),
-            (None, true) => ("SecretSynced", format!("{source}{version} written to the Secret {secret}")),
+            (None, true) => (
+                "SecretSynced",
+                format!("{source}{version} written to the Secret {secret}"),
+            ),
             // Same content: labels, annotations, `_raw` or the generation moved.
             (None, false) => return,
         };

@@ -27,14 +27,20 @@ fn main() -> Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(TRIALS_AT_A_TIME);
     let runtime = Runtime::new()?;
-    let shared = Arc::new(Shared { handle: runtime.handle().clone(), suite: OnceLock::new() });
+    let shared = Arc::new(Shared {
+        handle: runtime.handle().clone(),
+        suite: OnceLock::new(),
+    });
     let trials = all().into_iter().map(|trial| shared.trial(trial)).collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     let mut code = conclusion.exit_code();
     // The judges look at the whole suite, so they only speak after the whole suite.
     let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.list;
     if whole && !conclusion.has_failed() {
-        let judges = judgement::trials().into_iter().map(|trial| shared.trial(trial)).collect();
+        let judges = judgement::trials()
+            .into_iter()
+            .map(|trial| shared.trial(trial))
+            .collect();
         code = libtest_mimic::run(&arguments, judges).exit_code();
     }
     if let Some(Ok(suite)) = shared.suite.get() {
@@ -60,7 +66,10 @@ struct Shared {
 impl Shared {
     fn suite(&self) -> Result<Arc<Suite>> {
         let started = self.suite.get_or_init(|| {
-            self.handle.block_on(start()).map(Arc::new).map_err(|error| format!("{error:#}"))
+            self.handle
+                .block_on(start())
+                .map(Arc::new)
+                .map_err(|error| format!("{error:#}"))
         });
         started.clone().map_err(|error| anyhow!(error))
     }
@@ -80,5 +89,8 @@ async fn start() -> Result<Suite> {
         path: env!("CARGO_BIN_EXE_vault-tenant-operator").into(),
         args_prefix: Vec::new(),
     };
-    Ok(Suite { ground: Arc::new(Ground::start(Options::default()).await?), binary })
+    Ok(Suite {
+        ground: Arc::new(Ground::start(Options::default()).await?),
+        binary,
+    })
 }

@@ -12,9 +12,9 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Api;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::ApiResource;
-use kube::Api;
 use serde_json::{Value, json};
 
 /// Long enough for a busy machine; a trial that waits so long has failed.
@@ -63,7 +63,11 @@ impl Team {
         let tenant = suite.ground.tenant(name).await?;
         prepare(&tenant).await?;
         let config = config(&tenant, more);
-        let operator = tenant.operator(&suite.binary).config(&config).start().await?;
+        let operator = tenant
+            .operator(&suite.binary)
+            .config(&config)
+            .start()
+            .await?;
         operator.wait_ready(LONG).await?;
         Ok(Self { tenant, operator })
     }
@@ -76,28 +80,46 @@ impl Team {
     }
 
     pub async fn put(&self, path: &str, data: Value) -> Result<u64> {
-        self.tenant.vault.kv2_put(&self.tenant.kv2, path, &data).await
+        self.tenant
+            .vault
+            .kv2_put(&self.tenant.kv2, path, &data)
+            .await
     }
 
     /// One key of a Secret, as text.
     pub async fn value(&self, secret: &str, key: &str) -> Result<String> {
         let found = self.tenant.secret(secret).await?.context("no Secret")?;
-        let bytes = found.data.unwrap_or_default().remove(key).context("no such key")?;
+        let bytes = found
+            .data
+            .unwrap_or_default()
+            .remove(key)
+            .context("no such key")?;
         Ok(String::from_utf8(bytes.0)?)
     }
 
     pub async fn wait_value(&self, secret: &str, key: &str, expected: &str) -> Result<()> {
-        wait_for(&format!("{key} of {secret} to be {expected:?}"), LONG, || async {
-            let value = self.value(secret, key).await?;
-            ensure!(value == expected, "it is {value:?}");
-            Ok(())
-        })
+        wait_for(
+            &format!("{key} of {secret} to be {expected:?}"),
+            LONG,
+            || async {
+                let value = self.value(secret, key).await?;
+                ensure!(value == expected, "it is {value:?}");
+                Ok(())
+            },
+        )
         .await
     }
 
     /// Waits until a condition has this status, and returns it.
-    pub async fn wait_condition(&self, kind: &str, name: &str, type_: &str, status: &str) -> Result<Condition> {
-        self.wait_for_condition(kind, name, type_, |condition| condition.status == status).await
+    pub async fn wait_condition(
+        &self,
+        kind: &str,
+        name: &str,
+        type_: &str,
+        status: &str,
+    ) -> Result<Condition> {
+        self.wait_for_condition(kind, name, type_, |condition| condition.status == status)
+            .await
     }
 
     /// Waits until a condition is as `wanted`, for the present generation.
@@ -114,7 +136,10 @@ impl Team {
             let conditions: Vec<Condition> = serde_json::from_value(list).unwrap_or_default();
             let found = conditions.iter().find(|c| c.type_ == type_);
             let found = found.with_context(|| format!("conditions: {conditions:?}"))?;
-            ensure!(found.observed_generation == object.metadata.generation, "old: {found:?}");
+            ensure!(
+                found.observed_generation == object.metadata.generation,
+                "old: {found:?}"
+            );
             ensure!(wanted(found), "{found:?}");
             Ok(found.clone())
         })
@@ -122,7 +147,8 @@ impl Team {
     }
 
     pub async fn wait_ready(&self, name: &str) -> Result<Condition> {
-        self.wait_condition("VaultStaticSecret", name, "Ready", "True").await
+        self.wait_condition("VaultStaticSecret", name, "Ready", "True")
+            .await
     }
 
     pub fn resources(&self, kind: &str) -> Api<DynamicObject> {
@@ -133,7 +159,11 @@ impl Team {
             kind: kind.into(),
             plural: format!("{}s", kind.to_lowercase()),
         };
-        Api::namespaced_with(self.tenant.client.clone(), &self.tenant.namespace, &resource)
+        Api::namespaced_with(
+            self.tenant.client.clone(),
+            &self.tenant.namespace,
+            &resource,
+        )
     }
 
     pub fn secrets(&self) -> Api<Secret> {
@@ -148,21 +178,28 @@ impl Team {
     pub async fn events(&self, name: &str) -> Result<Vec<(String, String)>> {
         let events: Api<Event> = self.tenant.api();
         let list = events.list(&ListParams::default()).await?;
-        let about = |event: &Event| {
-            event.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name)
-        };
+        let about =
+            |event: &Event| event.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name);
         Ok(list
             .items
             .into_iter()
             .filter(about)
-            .map(|event| (event.reason.unwrap_or_default(), event.note.unwrap_or_default()))
+            .map(|event| {
+                (
+                    event.reason.unwrap_or_default(),
+                    event.note.unwrap_or_default(),
+                )
+            })
             .collect())
     }
 
     /// Changes one key of a Secret by hand.
     pub async fn edit_secret(&self, name: &str, key: &str, value: &str) -> Result<()> {
         let patch = Patch::Merge(json!({ "stringData": { key: value } }));
-        let params = PatchParams { field_manager: Some("kubectl-edit".into()), ..PatchParams::default() };
+        let params = PatchParams {
+            field_manager: Some("kubectl-edit".into()),
+            ..PatchParams::default()
+        };
         self.secrets().patch(name, &params, &patch).await?;
         Ok(())
     }
