@@ -11,6 +11,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	stdlog "log"
 	"net"
@@ -75,6 +76,12 @@ func run() error {
 	}
 	defer listener.Close()
 
+	lines, err := openAccessLog(opts.accessLog)
+	if err != nil {
+		return err
+	}
+	defer lines.Close()
+
 	core, err := openCore(ctx, opts, logger)
 	if err != nil {
 		return err
@@ -84,12 +91,7 @@ func run() error {
 		ListenerConfig: &configutil.Listener{Type: "tcp", Address: opts.address},
 	})
 	if opts.accessLog != "" {
-		file, err := os.OpenFile(opts.accessLog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-		if err != nil {
-			return fmt.Errorf("the access log cannot be opened: %w; give a path in a writable folder with --access-log", err)
-		}
-		defer file.Close()
-		handler = accesslog.New(handler, file, os.Stderr)
+		handler = accesslog.New(handler, lines, os.Stderr)
 	}
 	return errors.Join(serve(ctx, listener, handler, logger), core.Shutdown())
 }
@@ -107,8 +109,14 @@ func parseOptions(args []string) (*options, error) {
 	flags.BoolVar(&opts.startSealed, "start-sealed", false, "initialise if new, but leave the unsealing to the API")
 	flags.StringVar(&opts.accessLog, "access-log", "", "file to append one JSON line per request to; none if empty")
 	flags.StringVar(&opts.logLevel, "log-level", "warn", "level of Vault's own log on stderr: trace, debug, info, warn, error or off")
-	if err := flags.Parse(args); err != nil {
+	flags.SetOutput(io.Discard) // one sentence on an error, not the whole help
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		flags.SetOutput(os.Stdout)
+		flags.PrintDefaults()
 		return nil, err
+	case err != nil:
+		return nil, fmt.Errorf("%w; see --help for the flags", err)
 	}
 	if flags.NArg() > 0 {
 		return nil, fmt.Errorf("%q is not a flag; every setting is given as --name=value, see --help", flags.Arg(0))
@@ -128,9 +136,11 @@ func (o *options) check() error {
 	case ip == nil || !ip.IsLoopback():
 		refuse("--address=%s is not on loopback, where alone this test server may listen; give 127.0.0.1:PORT", o.address)
 	}
-	for name, value := range map[string]string{"tls-cert": o.tlsCert, "tls-key": o.tlsKey, "keys-file": o.keysFile} {
-		if value == "" {
-			refuse("--%s is missing; give the path of a file", name)
+	for _, path := range []struct{ flag, value string }{
+		{"tls-cert", o.tlsCert}, {"tls-key", o.tlsKey}, {"keys-file", o.keysFile},
+	} {
+		if path.value == "" {
+			refuse("--%s is missing; give the path of a file", path.flag)
 		}
 	}
 	switch {
@@ -154,7 +164,7 @@ func listen(opts *options) (net.Listener, error) {
 	if err != nil {
 		mend := "give a PEM certificate and the key that belongs to it"
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			mend = "make both files readable for this user"
+			mend = "give two files that this user can read"
 		}
 		return nil, fmt.Errorf("the serving certificate (--tls-cert=%s, --tls-key=%s) cannot be used: %w; %s", opts.tlsCert, opts.tlsKey, err, mend)
 	}
@@ -171,6 +181,18 @@ func listen(opts *options) (net.Listener, error) {
 		MinVersion:   tls.VersionTLS12,
 		NextProtos:   []string{"h2", "http/1.1"},
 	}), nil
+}
+
+// openAccessLog opens the file for appending; without a path it returns nil, which may be closed.
+func openAccessLog(path string) (*os.File, error) {
+	if path == "" {
+		return nil, nil
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("the access log cannot be opened: %w; give a path in a writable folder with --access-log", err)
+	}
+	return file, nil
 }
 
 // serve says `ready` on stdout and answers requests until ctx ends. The listener has queued
