@@ -1,34 +1,47 @@
-//! Runs the ground's trials of itself on one shared ground.
+//! Runs the ground's trials of itself on one shared ground, which the first of them starts.
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use ground::selftest::{self, trials};
 use ground::{Ground, Options};
 use libtest_mimic::{Arguments, Trial};
+use tokio::sync::OnceCell;
 
-fn main() -> anyhow::Result<ExitCode> {
-    ground::supervisor::dispatch();
-    ground::selftest::dispatch();
-    let arguments = Arguments::from_args();
-    let runtime = tokio::runtime::Runtime::new()?;
+static GROUND: OnceCell<Arc<Ground>> = OnceCell::const_new();
+
+async fn shared() -> anyhow::Result<Arc<Ground>> {
     let options = Options {
         crds: false,
         ..Options::default()
     };
-    let ground = Arc::new(runtime.block_on(Ground::start(options))?);
-    let trials = ground::selftest::trials().into_iter().map(|trial| {
-        let (ground, runtime) = (Arc::clone(&ground), runtime.handle().clone());
+    let start = || async { Ok(Arc::new(Ground::start(options).await?)) };
+    GROUND.get_or_try_init(start).await.cloned()
+}
+
+async fn run(trial: selftest::Trial) -> anyhow::Result<()> {
+    (trial.run)(shared().await?).await
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    ground::supervisor::dispatch();
+    selftest::dispatch();
+    let runtime = tokio::runtime::Runtime::new()?;
+    let trials = trials().into_iter().map(|trial| {
+        let runtime = runtime.handle().clone();
         Trial::test(trial.name, move || {
             runtime
-                .block_on((trial.run)(ground))
-                .map_err(|error| format!("{error:#}").into())
+                .block_on(run(trial))
+                .map_err(|error| format!("{error:?}").into())
         })
     });
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    if conclusion.has_failed() {
-        ground.keep();
-        eprintln!("the logs are in {}", ground.dir().display());
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials.collect());
+    if let Some(ground) = GROUND.get() {
+        if conclusion.has_failed() {
+            ground.keep();
+            eprintln!("The logs are in {}.", ground.dir().display());
+        }
+        runtime.block_on(ground.stop())?;
     }
-    runtime.block_on(ground.stop())?;
     Ok(conclusion.exit_code())
 }
