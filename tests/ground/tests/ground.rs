@@ -8,15 +8,23 @@ use ground::{Ground, Options};
 use libtest_mimic::{Arguments, Trial};
 use tokio::sync::OnceCell;
 
-static GROUND: OnceCell<Arc<Ground>> = OnceCell::const_new();
+/// The shared ground, or why there is none: a start that failed isn't tried again by each trial.
+static GROUND: OnceCell<Result<Arc<Ground>, String>> = OnceCell::const_new();
 
 async fn shared() -> anyhow::Result<Arc<Ground>> {
-    let options = Options {
-        crds: false,
-        ..Options::default()
+    let start = || async {
+        let options = Options {
+            crds: false,
+            ..Options::default()
+        };
+        let ground = Ground::start(options).await;
+        ground.map(Arc::new).map_err(|error| format!("{error:?}"))
     };
-    let start = || async { Ok(Arc::new(Ground::start(options).await?)) };
-    GROUND.get_or_try_init(start).await.cloned()
+    GROUND
+        .get_or_init(start)
+        .await
+        .clone()
+        .map_err(anyhow::Error::msg)
 }
 
 async fn run(trial: selftest::Trial) -> anyhow::Result<()> {
@@ -36,7 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
         })
     });
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials.collect());
-    if let Some(ground) = GROUND.get() {
+    if let Some(Ok(ground)) = GROUND.get() {
         if conclusion.has_failed() {
             ground.keep();
             eprintln!("The logs are in {}.", ground.dir().display());
