@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,9 +14,13 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::go_build;
 use crate::paths;
 use crate::progress::Progress;
+use crate::wait::wait_for;
 
 /// The file that is written beside a built program: how many seconds its build took here.
 const SECONDS: &str = "seconds";
+
+/// How long to wait for another run that builds the same; its own build gives up far earlier.
+const OTHER_RUN: Duration = Duration::from_secs(3600);
 
 /// One line of `build.tsv`.
 #[derive(Clone, Debug)]
@@ -70,12 +73,6 @@ impl Components {
     /// # Errors
     /// A named program isn't there, or a build fails: a sentence says what to do.
     pub async fn find() -> Result<Self> {
-        tokio::task::spawn_blocking(Self::find_blocking)
-            .await
-            .context("the search for components was aborted")?
-    }
-
-    fn find_blocking() -> Result<Self> {
         let go = paths::repository().join("tests/ground/go");
         let mut found = BTreeMap::new();
         let mut missing = Vec::new();
@@ -97,7 +94,7 @@ impl Components {
             }
             found.insert(recipe.name, slot.program);
         }
-        build_all(&missing)?;
+        build_all(&missing).await?;
         Ok(Self { paths: found })
     }
 
@@ -244,16 +241,17 @@ fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-fn build_all(missing: &[(Recipe, Slot)]) -> Result<()> {
+async fn build_all(missing: &[(Recipe, Slot)]) -> Result<()> {
     let estimates = missing
         .iter()
         .map(|(recipe, _)| (recipe.name.clone(), estimate(recipe)))
         .collect();
     let progress = Progress::start(estimates);
-    missing.iter().try_for_each(|(recipe, slot)| {
+    for (recipe, slot) in missing {
         progress.begin(&recipe.name);
-        build(recipe, slot, &progress)
-    })
+        build(recipe, slot, &progress).await?;
+    }
+    Ok(())
 }
 
 /// What the last build of this program took here; else what the table says.
@@ -283,7 +281,7 @@ fn estimate(recipe: &Recipe) -> Duration {
 }
 
 /// Builds one program, unless another run has done it while this one waited for the lock.
-fn build(recipe: &Recipe, slot: &Slot, progress: &Progress) -> Result<()> {
+async fn build(recipe: &Recipe, slot: &Slot, progress: &Progress) -> Result<()> {
     std::fs::create_dir_all(&slot.dir).with_context(|| {
         format!(
             "can't make {}: make it writable or set CARGO_TARGET_DIR to a folder that is",
@@ -291,25 +289,17 @@ fn build(recipe: &Recipe, slot: &Slot, progress: &Progress) -> Result<()> {
         )
     })?;
     let lock = paths::open(&slot.dir.join("lock"))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            progress.note(&format!(
-                "waiting for another run that builds {}",
-                recipe.name
-            ));
-            lock.lock()?;
-        }
-        Err(TryLockError::Error(error)) => {
-            return Err(error).context("can't lock the folder of a component");
-        }
+    if lock.try_lock().is_err() {
+        let what = format!("another run to build {}", recipe.name);
+        progress.note(&format!("waiting for {what}"));
+        wait_for(&what, OTHER_RUN, || async { Ok(lock.try_lock()?) }).await?;
     }
     if slot.program.is_file() {
         return Ok(());
     }
     let started = std::time::Instant::now();
     let unfinished = slot.dir.join("unfinished");
-    go_build::build(recipe, &unfinished)?;
+    go_build::build(recipe, &unfinished).await?;
     std::fs::write(
         slot.dir.join(SECONDS),
         started.elapsed().as_secs().to_string(),

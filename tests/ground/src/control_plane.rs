@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -156,30 +156,36 @@ impl ControlPlane {
     pub async fn ready_for_pods(&self, client: &kube::Client) -> Result<()> {
         let nodes: Api<Node> = Api::all(client.clone());
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
-        wait_for("the control plane to run pods", START, || async {
-            for process in self.processes() {
-                ensure!(
-                    process.is_running(),
-                    "{} has ended:\n{}",
-                    process.name(),
-                    process.last_lines(15)
-                );
-            }
+        let ready = wait_for("the control plane to run pods", START, || async {
             let status = nodes.get_status(NODE).await?.status.unwrap_or_default();
-            let ready = status.conditions.unwrap_or_default();
+            let conditions = status.conditions.unwrap_or_default();
             ensure!(
-                ready
+                conditions
                     .iter()
                     .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
-                "the node is not Ready; its conditions: {ready:?}"
+                "the node is not Ready; its conditions: {conditions:?}"
             );
             accounts
                 .get("default")
                 .await
                 .context("the ServiceAccount default/default")?;
             Ok(())
-        })
-        .await
+        });
+        tokio::select! {
+            ready = ready => ready,
+            ended = self.first_end() => bail!("{} has ended. {}", ended.name(), ended.describe_log()),
+        }
+    }
+
+    /// Returns when a component ends: that one.
+    pub async fn first_end(&self) -> &Process {
+        let ends = self.processes().map(|process| {
+            Box::pin(async move {
+                process.wait().await;
+                process
+            })
+        });
+        futures::future::select_all(ends).await.0
     }
 }
 

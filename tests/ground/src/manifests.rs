@@ -39,22 +39,22 @@ pub async fn kustomize(program: &Path, dir: &Path) -> Result<String> {
 /// The objects of a YAML text with any number of documents; empty ones are left out.
 ///
 /// # Errors
-/// A document isn't YAML, or isn't an object with apiVersion, kind and metadata.
+/// A document isn't YAML, or isn't an object with apiVersion, kind and metadata.name.
 pub fn parse(yaml: &str) -> Result<Vec<DynamicObject>> {
     serde_yaml::Deserializer::from_str(yaml)
         .map(serde_yaml::Value::deserialize)
         .filter(|document| !matches!(document, Ok(serde_yaml::Value::Null)))
-        .map(|document| {
-            let document = document?;
-            let object = serde_yaml::from_value(document.clone());
-            object.with_context(|| {
-                format!(
-                    "no Kubernetes object: {}",
-                    serde_yaml::to_string(&document).unwrap_or_default()
-                )
-            })
-        })
+        .map(|document| object(document?))
         .collect()
+}
+
+fn object(document: serde_yaml::Value) -> Result<DynamicObject> {
+    let object = serde_yaml::from_value::<DynamicObject>(document.clone()).ok();
+    let complete = object.filter(|object| object.types.is_some() && object.metadata.name.is_some());
+    complete.with_context(|| {
+        let text = serde_yaml::to_string(&document).unwrap_or_default();
+        format!("no object with apiVersion, kind and metadata.name:\n{text}")
+    })
 }
 
 /// Applies all objects of a YAML text in their order; `namespace` is for those namespaced ones that name none.

@@ -244,7 +244,8 @@ impl Process {
         lines[lines.len().saturating_sub(count)..].join("\n")
     }
 
-    fn describe_log(&self) -> String {
+    /// The last lines of its log, for an error.
+    pub(crate) fn describe_log(&self) -> String {
         let lines = self.last_lines(LINES_IN_ERRORS);
         format!("Last lines of {}:\n{lines}", self.log().display())
     }

@@ -221,11 +221,17 @@ async fn child(ground: &Ground) -> Result<()> {
     let child = Process::start(shell).await?;
     child
         .ready(LONG, || async {
-            Ok(ensure!(child.last_lines(1) == "up", "it said nothing"))
+            ensure!(child.last_lines(1) == "up", "it said nothing");
+            Ok(())
         })
         .await?;
     child.stop()?;
-    ensure!(state(child.pid())? == 'T', "a stopped child runs");
+    wait_for("a stopped child to stand still", LONG, || async {
+        let state = state(child.pid())?;
+        ensure!(state == 'T', "its state is {state}");
+        Ok(())
+    })
+    .await?;
     child.cont()?;
     ensure!(
         child.terminate(LONG).await == Exit::Code(3),

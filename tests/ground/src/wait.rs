@@ -1,6 +1,4 @@
 //! Waiting: for a condition, with a deadline, and an error that shows the last state seen.
-//!
-//! The only place of the ground that sleeps.
 
 use std::time::Duration;
 

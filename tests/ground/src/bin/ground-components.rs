@@ -2,9 +2,9 @@
 //!
 //! `cargo run -p ground --bin ground-components` ahead of the tests saves the first of them the wait.
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let components = ground::Components::find().await?;
+fn main() -> anyhow::Result<()> {
+    ground::supervisor::dispatch();
+    let components = tokio::runtime::Runtime::new()?.block_on(ground::Components::find())?;
     for (name, path) in components.iter() {
         println!("{name}\t{}", path.display());
     }
