@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::problem::printable;
-use crate::reconcile::observe::Kept;
+use crate::reconcile::kept::Kept;
 use crate::reconcile::view::{Manager, SecretMeta, WorkloadKind, WorkloadMeta};
 use crate::reconcile::{PREFIX, digest_of_managed};
 

@@ -1,6 +1,7 @@
 //! The running operator: wiring only. It brings up the endpoints, waits for
 //! what it needs, starts the watches and the engine, and ends in order.
 
+mod bodies;
 mod cluster;
 mod hash_key;
 mod http;
@@ -28,7 +29,8 @@ use crate::api;
 use crate::config::Config;
 use crate::key::ObjectKey;
 use crate::policy::{OwnIdentity, Policy, address_allowed, redirect_allowed};
-use crate::reconcile::observe::{Base, Kept, Resources, Secrets, Workloads};
+use crate::reconcile::kept::Kept;
+use crate::reconcile::observe::{Base, Resources, Secrets, Workloads};
 use crate::reconcile::view::{Store, WorkloadKind};
 use crate::reconcile::{Engine, Parts};
 use crate::render::HashKey;

@@ -6,14 +6,14 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use kube::Resource;
 use tokio::sync::Notify;
 
 use super::engine::Engine;
+use super::kept::Kept;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
 use super::view::{
-    SecretMeta, Store, View, WorkloadKey, WorkloadKind, WorkloadMeta, is_older, targets_of,
+    SecretMeta, Store, WorkloadKey, WorkloadKind, WorkloadMeta, is_older, targets_of,
 };
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::vault::Vault;
@@ -81,76 +81,6 @@ impl<C: Cluster, V: Vault, K: Clock> Base<Engine<C, V, K>> {
         if news.as_deref() != Some(why) {
             self.engine.wake_all();
         }
-    }
-}
-
-/// How a kind of ours is kept in the view.
-pub trait Kept: Resource<DynamicType = ()> + Clone + PartialEq {
-    /// The kind.
-    const KIND: Kind;
-    /// The one of that name.
-    fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>>;
-    /// Stores or removes.
-    fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>);
-    /// All names.
-    fn keys(view: &View) -> Vec<ObjectKey>;
-}
-
-macro_rules! kept {
-    ($type:ty, $kind:expr, $store:ident) => {
-        impl Kept for $type {
-            const KIND: Kind = $kind;
-
-            fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>> {
-                view.$store.get(key).cloned()
-            }
-
-            fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>) {
-                match new {
-                    Some(new) => view.$store.insert(key.clone(), new),
-                    None => view.$store.remove(key),
-                };
-            }
-
-            fn keys(view: &View) -> Vec<ObjectKey> {
-                view.$store.keys().cloned().collect()
-            }
-        }
-    };
-}
-
-kept!(
-    crate::api::VaultConnection,
-    Kind::VaultConnection,
-    connections
-);
-kept!(crate::api::VaultAuth, Kind::VaultAuth, auths);
-kept!(crate::api::VaultAuthGlobal, Kind::VaultAuthGlobal, globals);
-kept!(
-    crate::api::SecretTransformation,
-    Kind::SecretTransformation,
-    transformations
-);
-kept!(
-    crate::api::VaultDynamicSecret,
-    Kind::VaultDynamicSecret,
-    dynamics
-);
-kept!(crate::api::VaultPKISecret, Kind::VaultPkiSecret, pkis);
-
-impl Kept for crate::api::VaultStaticSecret {
-    const KIND: Kind = Kind::VaultStaticSecret;
-
-    fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>> {
-        view.statics.get(key).cloned()
-    }
-
-    fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>) {
-        view.put_static(key, new);
-    }
-
-    fn keys(view: &View) -> Vec<ObjectKey> {
-        view.statics.keys().cloned().collect()
     }
 }
 
