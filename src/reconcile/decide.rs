@@ -235,7 +235,11 @@ fn compare(
     }
     if rendered.keys == 0 && state.keys > 0 {
         return Step::Refuse(Problem::SourceDeleted {
-            path: format!("version {}", rendered.version),
+            path: if rendered.version.is_empty() {
+                "the source".to_owned()
+            } else {
+                format!("version {} of the source", rendered.version)
+            },
             why: format!(
                 "holds no data that the filters keep; the Secret {} keeps its {} keys",
                 me.secret, state.keys

@@ -24,8 +24,8 @@ use crate::vault::Vault;
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) async fn reconcile_connection(&self, key: &ResourceKey) -> Next {
         let needed = [Store::Resource(Kind::VaultConnection), Store::Secrets];
-        if !self.can_see(&needed) {
-            return Next::Settled(None);
+        if let Some(next) = self.blind(key, &needed).await {
+            return next;
         }
         let Some(resource) = self.view.borrow().connections.get(&key.object).cloned() else {
             self.sessions.forget(&key.object);
@@ -115,8 +115,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Store::Resource(Kind::VaultAuth),
             Store::Secrets,
         ];
-        if !self.can_see(&needed) {
-            return Next::Settled(None);
+        if let Some(next) = self.blind(key, &needed).await {
+            return next;
         }
         let Some(resource) = self.view.borrow().auths.get(&key.object).cloned() else {
             self.sessions.forget_login(&key.object);
@@ -313,8 +313,25 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         report::conditions(previous, findings, metadata.generation, self.clock.now())
     }
 
-    /// A request over this connection failed: its own status is to be looked at.
-    pub fn suspect(&self, connection: &ObjectKey) {
+    /// A request over this connection failed: its own status is to be looked at,
+    /// unless it says so already and is asked again with backoff.
+    pub(super) fn suspect(&self, connection: &ObjectKey) {
+        let ready = self
+            .view
+            .borrow()
+            .connections
+            .get(connection)
+            .is_some_and(|found| {
+                let status = found.status.as_ref();
+                status.is_some_and(|status| is_ready(&status.conditions, found.metadata.generation))
+            });
+        if ready {
+            self.recheck(connection);
+        }
+    }
+
+    /// Something that this connection depends on changed.
+    pub fn recheck(&self, connection: &ObjectKey) {
         self.suspects.borrow_mut().insert(connection.clone());
         self.wake_resource(Kind::VaultConnection, connection);
     }

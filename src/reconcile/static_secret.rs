@@ -54,8 +54,8 @@ const NEEDED: [Store; 4] = [
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) async fn reconcile_static(&self, key: &ResourceKey) -> Next {
-        if !self.can_see(&NEEDED) {
-            return Next::Settled(None);
+        if let Some(next) = self.blind(key, &NEEDED).await {
+            return next;
         }
         let Some(resource) = self.view.borrow().statics.get(&key.object).cloned() else {
             self.forget(key);
@@ -222,7 +222,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             &self.key,
         )?;
         let mut memory = self.memory.borrow_mut();
-        let entry = memory.entry(work.key.clone()).or_default();
+        let entry = memory
+            .entry(WorkKey::Resource(work.key.clone()))
+            .or_default();
         entry.last_read = Some(self.clock.now());
         entry.version.clone_from(&rendered.version);
         Ok(rendered)

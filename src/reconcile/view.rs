@@ -13,6 +13,7 @@ use crate::api::{
     VaultPKISecret, VaultStaticSecret,
 };
 use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::problem::Problem;
 
 /// Kinds of workloads that a rollout can restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -186,7 +187,7 @@ pub struct View {
     /// Stores whose first list is complete.
     pub complete: HashSet<Store>,
     /// Stores that cannot be watched now, and why.
-    pub failing: HashMap<Store, String>,
+    pub failing: HashMap<Store, Problem>,
     by_destination: BTreeMap<ObjectKey, BTreeSet<ResourceKey>>,
     by_workload: BTreeMap<WorkloadKey, BTreeSet<ResourceKey>>,
 }

@@ -59,9 +59,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return self.take_out(work, &write, &meta).await;
         }
         self.remember(work, meta);
-        let changed = plan.content_changed || plan.before.is_none();
         self.metrics.secret_written();
-        self.tell_written(work, &state, editor, changed).await;
+        self.tell_written(work, plan, &state, editor).await;
         Ok(())
     }
 
@@ -250,35 +249,33 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         )
     }
 
-    async fn tell_written(
-        &self,
-        work: &Work,
-        state: &State,
-        editor: Option<String>,
-        changed: bool,
-    ) {
+    async fn tell_written(&self, work: &Work, plan: &Plan, state: &State, editor: Option<String>) {
         let secret = &work.me.secret;
-        let source = source_name(&work.resource);
         let version = if state.version.is_empty() {
             String::new()
         } else {
             format!(" version {}", state.version)
         };
-        let note = match (editor, changed) {
-            (Some(editor), _) => (
+        let source = format!("{}{version}", source_name(&work.resource));
+        let (reason, message) = match editor {
+            Some(editor) if plan.content_changed => (
+                "SecretDataDrift",
+                format!("the Secret {secret} was changed by {editor}; {source} is written over it"),
+            ),
+            Some(editor) => (
                 "SecretDataDrift",
                 format!(
-                    "the Secret {secret} was changed by {editor} and is repaired from {source}{version}; running pods have the right content already, nothing restarts for this"
+                    "the Secret {secret} was changed by {editor} and is repaired from {source}; pods that run have the right content, nothing restarts for this"
                 ),
             ),
-            (None, true) => (
+            None if plan.content_changed || plan.before.is_none() => (
                 "SecretSynced",
-                format!("{source}{version} written to the Secret {secret}"),
+                format!("{source} written to the Secret {secret}"),
             ),
             // Same content: labels, annotations, `_raw` or the generation moved.
-            (None, false) => return,
+            None => return,
         };
-        self.tell(work, note.0, note.1).await;
+        self.tell(work, reason, message).await;
     }
 
     async fn tell(&self, work: &Work, reason: &'static str, message: String) {
