@@ -230,7 +230,8 @@ fn compare(
             before: None,
         });
     };
-    if state.generation > me.generation {
+    // Newer than the view of the resource; or just written there by somebody.
+    if state.generation > me.generation && !drifted(me, meta, &state) {
         return Step::Wait(None);
     }
     if rendered.keys == 0 && state.keys > 0 {

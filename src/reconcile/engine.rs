@@ -137,7 +137,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 continue;
             }
             let wait = self.until_next(room);
+            // Biased: no chance in here, so that a simulated run repeats exactly.
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
                 _ = tasks.join_next(), if !tasks.is_empty() => {}
                 () = self.queue.changed() => {}

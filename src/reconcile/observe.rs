@@ -252,7 +252,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, 
             .get(key)
             .is_some_and(|known| Some(known.uid.as_str()) == uid)
         {
-            view.secrets.remove(key);
+            view.remove_secret(key);
             drop(view);
             self.changed(key, true);
             if *key == self.own_key {
@@ -276,7 +276,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, 
             .cloned()
             .collect();
         for key in self.base.end(known) {
-            self.base.engine.view.borrow_mut().secrets.remove(&key);
+            self.base.engine.view.borrow_mut().remove_secret(&key);
             self.changed(&key, true);
         }
         self.base.engine.wake_all();
@@ -335,7 +335,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
             .get(&key)
             .is_some_and(|known| Some(known.uid.as_str()) == uid)
         {
-            view.workloads.remove(&key);
+            view.remove_workload(&key);
             drop(view);
             self.changed(key);
         }
@@ -358,7 +358,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
             .collect();
         for object in self.0.end(known) {
             let key = self.key(&object);
-            self.0.engine.view.borrow_mut().workloads.remove(&key);
+            self.0.engine.view.borrow_mut().remove_workload(&key);
             self.changed(key);
         }
         self.0.engine.wake_all();

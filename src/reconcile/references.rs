@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde_json::{Value, json};
 
 use super::engine::{Engine, Next};
+use super::observe::Kept;
 use super::ports::{Clock, Cluster};
 use super::queue::Urgency;
 use super::report::{self, Verdict, is_ready};
@@ -102,10 +103,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut new = VaultConnection::clone(resource);
         new.status = Some(status);
         new.metadata.resource_version = Some(version);
-        self.view
-            .borrow_mut()
-            .connections
-            .insert(key.object.clone(), Rc::new(new));
+        self.put_unless_changed(&key.object, resource, new);
         Ok(())
     }
 
@@ -201,15 +199,27 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut new = VaultAuth::clone(resource);
         new.status = Some(status);
         new.metadata.resource_version = Some(version);
-        self.view
-            .borrow_mut()
-            .auths
-            .insert(key.object.clone(), Rc::new(new));
+        self.put_unless_changed(&key.object, resource, new);
         if let (Err(problem), true) = (judged, turned) {
             self.warn(key, resource.metadata.uid.as_deref(), problem)
                 .await;
         }
         Ok(())
+    }
+
+    /// The view holds what was written at once, so that the next look does not
+    /// write it again before the watch has brought it; but not if the watch has
+    /// brought something newer meanwhile.
+    pub(super) fn put_unless_changed<T: Kept>(
+        &self,
+        object: &ObjectKey,
+        looked_at: &Rc<T>,
+        new: T,
+    ) {
+        let mut view = self.view.borrow_mut();
+        if T::get(&view, object).is_some_and(|now| Rc::ptr_eq(&now, looked_at)) {
+            T::put(&mut view, object, Some(Rc::new(new)));
+        }
     }
 
     /// Kinds that manifests may hold but that nothing serves yet.

@@ -98,7 +98,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     work.why = Some(why);
                     rendered = Some(self.fetch(&work).await?);
                 }
-                Step::Rekey(state) => live = Some(self.rekey(&work, &state).await?),
+                Step::Rekey(state) => {
+                    let Some(rendered) = &rendered else { break };
+                    live = Some(self.rekey(&work, &state, rendered).await?);
+                }
                 Step::Write(plan) => {
                     let Some(rendered) = &rendered else { break };
                     self.write(&work, &plan, rendered).await?;
@@ -199,7 +202,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .and_then(|origin| self.sessions.last_login(origin));
         let reply = self.sessions.read(&work.permitted, self.clock.now()).await;
         if let Some(origin) = login
-            && self.sessions.last_login(&origin) != before
+            && (self.sessions.last_login(&origin) != before || self.login_unreported(&origin))
         {
             self.wake_resource(Kind::VaultAuth, &origin);
         }
@@ -228,6 +231,25 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         entry.last_read = Some(self.clock.now());
         entry.version.clone_from(&rendered.version);
         Ok(rendered)
+    }
+
+    /// Whether a login succeeded that the VaultAuth's status does not tell of,
+    /// since the reconcile that made it was cut off before it could say so.
+    fn login_unreported(&self, origin: &ObjectKey) -> bool {
+        let view = self.view.borrow();
+        let Some(auth) = view.auths.get(origin) else {
+            return false;
+        };
+        let conditions = auth
+            .status
+            .as_ref()
+            .map(|status| status.conditions.as_slice());
+        let told = is_ready(conditions.unwrap_or_default(), auth.metadata.generation);
+        !told
+            && self
+                .sessions
+                .last_login(origin)
+                .is_some_and(|outcome| outcome.result.is_ok())
     }
 
     fn synced(&self, work: &Work, again: Option<jiff::Timestamp>) -> Synced {

@@ -43,7 +43,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if let Some(patch) = &decided.patch {
             let patched = self.cluster.patch_workload(target, patch).await;
             match patched {
-                Ok(meta) => self.view.borrow_mut().put_workload(target, meta),
+                Ok(meta) => self.view.borrow_mut().put_workload_answer(target, meta),
                 Err(problem) => return self.not_patched(target, &decided.restarts, problem).await,
             }
         }

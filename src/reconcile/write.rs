@@ -125,19 +125,28 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     async fn baselines_before(&self, work: &Work, hash: &ContentHash) -> Result<(), Problem> {
         let tag = &work.me.tag;
         self.patch_targets(work, |workload| {
-            restart::baseline_before_change(workload, tag, hash, &self.key)
+            restart::baseline_before_change(workload, tag, hash)
         })
         .await
     }
 
     /// A lost key: the live content, hashed with the new key, becomes the
     /// baseline of every workload that ran just that.
-    pub(super) async fn rekey(&self, work: &Work, state: &State) -> Result<ContentHash, Problem> {
+    pub(super) async fn rekey(
+        &self,
+        work: &Work,
+        state: &State,
+        rendered: &Rendered,
+    ) -> Result<ContentHash, Problem> {
         let secret = &work.permitted.destination().secret;
         let mut data = self.cluster.secret_data(secret).await?.unwrap_or_default();
         data.remove(crate::render::RAW_KEY);
-        // Keys that others added to the Secret are no content of ours, and a
-        // drifted Secret has no content to compare: then a restart is the safe side.
+        // Keys that others added to the Secret are no content of ours; which ones
+        // are ours is known as long as their number has not changed. A drifted
+        // Secret has no content to compare: then a restart is the safe side.
+        if rendered.keys == state.keys {
+            data.retain(|name, _| rendered.data.contains_key(name));
+        }
         let hash = self.key.content(&work.me.tag, &data);
         let tag = &work.me.tag;
         self.patch_targets(work, |workload| {
@@ -163,7 +172,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             let due = self.view.borrow().workloads.get(&target).and_then(&patch);
             if let Some(due) = due {
                 let meta = self.cluster.patch_workload(&target, &due).await?;
-                self.view.borrow_mut().put_workload(&target, meta);
+                self.view.borrow_mut().put_workload_answer(&target, meta);
             }
         }
         Ok(())
@@ -186,7 +195,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let live = self.cluster.secret_meta(secret).await?;
         let mut view = self.view.borrow_mut();
         match live {
-            Some(meta) => view.put_secret(secret, meta),
+            Some(meta) => view.put_secret_answer(secret, meta),
             None => {
                 view.secrets.remove(secret);
             }
@@ -229,7 +238,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     fn remember(&self, work: &Work, meta: SecretMeta) {
         let secret = &work.permitted.destination().secret;
-        self.view.borrow_mut().put_secret(secret, meta);
+        self.view.borrow_mut().put_secret_answer(secret, meta);
         for target in targets_of(&work.resource) {
             self.queue.wake(WorkKey::Workload(target), Urgency::Now);
         }
