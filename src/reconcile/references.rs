@@ -57,7 +57,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             ),
             Err(problem) => Verdict::bad(problem),
         };
-        let reported = self.report_connection(key, &resource, &verdict).await;
+        let problem = asked.as_ref().err();
+        let reported = self
+            .report_connection(key, &resource, &verdict, problem)
+            .await;
         if asked.is_ok() && !known {
             self.wake_dependents(Kind::VaultConnection, Urgency::Routine);
         }
@@ -81,6 +84,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         key: &ResourceKey,
         resource: &Rc<VaultConnection>,
         verdict: &Verdict,
+        problem: Option<&Problem>,
     ) -> Result<(), Problem> {
         let previous = resource.status.clone().unwrap_or_default();
         let valid = verdict.truth == report::Truth::True;
@@ -94,6 +98,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if status == previous {
             return Ok(());
         }
+        let turned = reason_of(&previous.conditions) != reason_of(&status.conditions);
         let value = report::status(
             &status.conditions,
             resource.metadata.generation,
@@ -104,6 +109,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         new.status = Some(status);
         new.metadata.resource_version = Some(version);
         self.put_unless_changed(&key.object, resource, new);
+        if let (Some(problem), true) = (problem, turned) {
+            self.warn(key, resource.metadata.uid.as_deref(), problem)
+                .await;
+        }
         Ok(())
     }
 
