@@ -56,8 +56,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return Ok(());
         }
         let turned = turned(&previous, &status);
-        let further =
-            json!({ "lastGeneration": status.last_generation, "secretMAC": status.secret_mac });
+        let mut further = json!({ "lastGeneration": status.last_generation });
+        // The schema allows no null: before the first sync the field is left out.
+        if let Some(mac) = &status.secret_mac {
+            further["secretMAC"] = json!(mac);
+        }
         let value = report::status(&status.conditions, generation, further);
         let version = self.cluster.apply_status(key, &value).await?;
         let mut new = VaultStaticSecret::clone(resource);
