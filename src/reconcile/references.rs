@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde_json::{Value, json};
 
 use super::engine::{Engine, Next};
-use super::observe::Kept;
+use super::kept::Kept;
 use super::ports::{Clock, Cluster};
 use super::queue::Urgency;
 use super::report::{self, Verdict, is_ready};
