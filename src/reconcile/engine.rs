@@ -43,6 +43,11 @@ pub(super) struct Memory {
     pub last_read: Option<Timestamp>,
     /// Version of the source that was last read.
     pub version: String,
+    /// Whether a creating apply was sent, and the uid of what it is known to
+    /// have made.
+    pub creating: bool,
+    /// See `creating`.
+    pub made: Option<String>,
 }
 
 /// How a reconcile ended.

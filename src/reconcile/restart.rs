@@ -58,6 +58,10 @@ enum Row {
 }
 
 fn row(workload: &WorkloadMeta, wanted: &Wanted, key: &HashKey) -> Row {
+    if !wanted.state.hash.is_of(key) {
+        // The Secret itself is still to be written under the new key.
+        return Row::Current;
+    }
     let recorded = |annotations: &BTreeMap<String, String>, name: String| {
         annotations
             .get(&name)

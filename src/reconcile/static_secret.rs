@@ -183,6 +183,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             destination: view.secrets.get(&work.permitted.destination().secret),
             rendered,
             live,
+            made: memory.made.as_deref(),
+            reported_hash: work
+                .resource
+                .status
+                .as_ref()
+                .and_then(|s| s.secret_mac.as_deref()),
             reported_ready: is_ready(
                 conditions.unwrap_or_default(),
                 work.resource.metadata.generation,

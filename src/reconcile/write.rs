@@ -8,7 +8,6 @@ use super::engine::Engine;
 use super::fields;
 use super::ports::{Clock, Cluster, Fence, Note, Owner, SecretWrite, WorkloadPatch};
 use super::queue::{Urgency, WorkKey};
-use super::report::is_ready;
 use super::restart;
 use super::state::{State, state_annotation};
 use super::static_secret::{Work, source_name};
@@ -41,11 +40,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         {
             self.baselines_before(work, &before.hash).await?;
         }
-        if plan.fence == Fence::Create && self.was_ready(work) && !self.still_there(work).await? {
-            return Err(Problem::Conflict {
-                what: format!("create the Secret {} again", work.me.secret),
-                why: "the resource is being deleted".to_owned(),
-            });
+        if plan.fence == Fence::Create && !self.may_create(work).await? {
+            return Ok(());
         }
         let (write, state) = self.secret_write(work, plan, rendered);
         let editor = self.editor(work);
@@ -55,8 +51,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Err(Problem::Conflict { .. }) => return self.look_live(work).await,
             other => other?,
         };
-        if plan.fence == Fence::Create && !self.created_by_us(work, &meta) {
-            return self.take_out(work, &write, &meta).await;
+        if plan.fence == Fence::Create {
+            if !self.created_by_us(work, &meta) {
+                return self.take_out(work, &write, &meta).await;
+            }
+            self.keep_in_memory(work, |memory| memory.made = Some(meta.uid.clone()));
         }
         self.remember(work, meta);
         self.metrics.secret_written();
@@ -178,15 +177,42 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Ok(())
     }
 
-    fn was_ready(&self, work: &Work) -> bool {
-        work.resource
+    /// Whether a Secret that the view lacks may be created. The first write of a
+    /// new resource costs no request; before any other one, which may act on an
+    /// old view, both resource and destination are looked at live.
+    async fn may_create(&self, work: &Work) -> Result<bool, Problem> {
+        let written = work
+            .resource
             .status
             .as_ref()
-            .is_some_and(|status| is_ready(&status.conditions, status.observed_generation))
+            .is_some_and(|s| s.secret_mac.is_some());
+        if written || self.remembered(&work.key).creating {
+            if !self.cluster.resource_lives(&work.key, &work.me.uid).await? {
+                return Err(Problem::Conflict {
+                    what: format!("create the Secret {} again", work.me.secret),
+                    why: "the resource is being deleted".to_owned(),
+                });
+            }
+            self.look_live(work).await?;
+            let view = self.view.borrow();
+            if view
+                .secrets
+                .contains_key(&work.permitted.destination().secret)
+            {
+                return Ok(false);
+            }
+        }
+        self.keep_in_memory(work, |memory| memory.creating = true);
+        Ok(true)
     }
 
-    async fn still_there(&self, work: &Work) -> Result<bool, Problem> {
-        self.cluster.resource_lives(&work.key, &work.me.uid).await
+    fn keep_in_memory(&self, work: &Work, change: impl FnOnce(&mut super::engine::Memory)) {
+        change(
+            self.memory
+                .borrow_mut()
+                .entry(work.key.clone())
+                .or_default(),
+        );
     }
 
     /// Puts what the API server holds now into the view.
