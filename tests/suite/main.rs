@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod judgement;
+mod sandbox;
 mod static_secrets;
 mod support;
 
@@ -54,7 +55,7 @@ fn main() -> Result<ExitCode> {
 }
 
 fn all() -> Vec<TrialOf> {
-    [static_secrets::trials()].concat()
+    [sandbox::trials(), static_secrets::trials()].concat()
 }
 
 /// The ground starts with the first trial that runs: listing starts none.
