@@ -16,9 +16,9 @@ mod visit;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use ground::{Ground, Options};
 
@@ -29,6 +29,9 @@ use visit::Interruption;
 #[global_allocator]
 static ALLOCATOR: zeroizing_alloc::ZeroAlloc<std::alloc::System> =
     zeroizing_alloc::ZeroAlloc(std::alloc::System);
+
+/// How long the operator may take to end, as a kubelet gives it by default.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// The first argument that makes this program the operator.
 const OPERATOR: &str = "--operator";
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
     let outcome = tokio::runtime::Runtime::new()
         .context("the sandbox has no threads to run on")
         .and_then(|runtime| runtime.block_on(run(&screen, arguments.once)));
+    screen.abandon();
     match outcome {
         Ok(End::Done) => ExitCode::SUCCESS,
         // As a shell reports a program that Ctrl-C ended.
@@ -90,9 +94,11 @@ async fn run(screen: &Screen, once: bool) -> Result<End> {
     };
     screen.end(begun.elapsed());
     let outcome = on_ground(screen, &ground, &mut interruption, once).await;
-    if outcome.is_err() {
+    if let Err(error) = outcome {
         ground.keep();
-        screen.note(&format!("All logs are in {}", ground.dir().display()));
+        let logs = ground.dir().display().to_string();
+        ground.stop().await?;
+        bail!("{error:#}\nAll logs are in {logs}");
     }
     ground.stop().await?;
     outcome
@@ -117,5 +123,10 @@ async fn on_ground(
     if !once {
         visit::stay(screen, &site, interruption).await?;
     }
+    let ended = site.operator.terminate(GRACE).await;
+    ensure!(
+        ended.success(),
+        "the operator did not end well when it was asked to: {ended:?}"
+    );
     Ok(End::Done)
 }

@@ -56,8 +56,9 @@ impl Screen {
     /// What began has ended, after this time.
     pub fn end(&self, took: Duration) {
         if let Some(text) = self.pending().take() {
-            let took = self.paint(DIM, &seconds(took));
-            self.line(&format!("{}  {text}  {took}", self.over()));
+            let took = self.paint(DIM, &format!("{:>7}", seconds(took)));
+            let over = if self.terminal { "\r\x1b[2K" } else { "" };
+            self.line(&format!("{over}  {text:<width$}{took}", width = WIDTH - 10));
         }
     }
 
@@ -104,15 +105,11 @@ impl Screen {
         let _ = writeln!(std::io::stderr().lock(), "{label}: {error:#}");
     }
 
-    /// Completes the line of what was begun and will not end.
+    /// Ends the line of what was begun, if any, when it will never be done.
     pub fn abandon(&self) {
         if self.pending().take().is_some() && self.terminal {
             self.line("");
         }
-    }
-
-    fn over(&self) -> &'static str {
-        if self.terminal { "\r\x1b[2K" } else { "" }
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
@@ -138,7 +135,7 @@ impl Screen {
 }
 
 fn seconds(time: Duration) -> String {
-    format!("{:.1} s", time.as_secs_f64())
+    format!("{:.2} s", time.as_secs_f64())
 }
 
 /// Lines of at most `width` characters, broken at spaces; a longer word has a line of its own.

@@ -210,7 +210,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         change(
             self.memory
                 .borrow_mut()
-                .entry(work.key.clone())
+                .entry(WorkKey::Resource(work.key.clone()))
                 .or_default(),
         );
     }

@@ -6,6 +6,7 @@
 
 mod guardrails;
 mod judgement;
+mod sandbox;
 mod static_secrets;
 mod support;
 
@@ -55,7 +56,12 @@ fn main() -> Result<ExitCode> {
 }
 
 fn all() -> Vec<TrialOf> {
-    [guardrails::trials(), static_secrets::trials()].concat()
+    [
+        guardrails::trials(),
+        sandbox::trials(),
+        static_secrets::trials(),
+    ]
+    .concat()
 }
 
 /// The ground starts with the first trial that runs: listing starts none.
