@@ -18,22 +18,9 @@ use super::kube_errors::classify;
 use super::meta;
 use crate::key::ObjectKey;
 use crate::problem::Problem;
+use crate::reconcile::observe::Observer;
 use crate::reconcile::view::Store;
 use crate::telemetry::Metrics;
-
-/// What a watch of one store does with what it sees.
-pub trait Sink<K> {
-    /// An object is there, or changed.
-    fn seen(&self, key: ObjectKey, object: K);
-    /// An object is gone; its uid, where known.
-    fn gone(&self, key: &ObjectKey, uid: Option<&str>);
-    /// A list begins: what is not seen until [`Sink::listed`] is gone.
-    fn listing(&self);
-    /// The list is complete.
-    fn listed(&self);
-    /// The store cannot be watched.
-    fn failing(&self, why: &str);
-}
 
 /// Where a watch reports how it fares.
 #[derive(Clone)]
@@ -44,9 +31,15 @@ pub struct Health {
     pub metrics: Rc<Metrics>,
 }
 
-/// Runs one watch for ever.
-pub async fn run<K>(api: Api<K>, store: Store, namespace: &str, health: Health, sink: impl Sink<K>)
-where
+/// Runs one watch for ever; `cut` reduces an object to what is kept of it.
+pub async fn run<K, T>(
+    api: Api<K>,
+    store: Store,
+    namespace: &str,
+    health: Health,
+    cut: impl Fn(K) -> Option<T>,
+    observer: impl Observer<T>,
+) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let topic = format!("watch {store} in {namespace}");
@@ -58,16 +51,16 @@ where
     let mut events = std::pin::pin!(watcher(api, config).default_backoff());
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => sink.listing(),
+            Ok(Event::Init) => observer.listing(),
             Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                sink.seen(key_of(&object), object);
+                observer.seen(key_of(&object), cut(object));
             }
             Ok(Event::Delete(object)) => {
                 let uid = object.uid();
-                sink.gone(&key_of(&object), uid.as_deref());
+                observer.gone(&key_of(&object), uid.as_deref());
             }
             Ok(Event::InitDone) => {
-                sink.listed();
+                observer.listed();
                 health.readiness.has(&topic);
                 health.metrics.watch(&store.to_string(), false);
             }
@@ -76,7 +69,7 @@ where
                     continue;
                 };
                 let why = problem.to_string();
-                sink.failing(&why);
+                observer.failing(&why);
                 health.metrics.watch(&store.to_string(), true);
                 if health.readiness.waits(&topic, &why) {
                     tracing::warn!(%store, namespace, %problem, "cannot watch, trying again");

@@ -315,7 +315,7 @@ fn standing<'a>(me: &Me, destination: Option<&'a SecretMeta>) -> Standing<'a> {
         .iter()
         .find(|manager| manager.name == me.manager);
     let state = state_of(me, meta);
-    let owned = meta.owners.iter().any(|owner| *owner == me.uid);
+    let owned = meta.owners.contains(&me.uid);
     let first_write_holds = state
         .as_ref()
         .is_none_or(|state| !state.first_write || ours.is_some_and(|ours| made_by(meta, ours)));

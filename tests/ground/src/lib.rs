@@ -185,9 +185,14 @@ impl Ground {
 }
 
 impl Drop for Ground {
+    /// A ground that nobody stopped belongs to something that failed: its folder stays.
     fn drop(&mut self) {
         if !self.stopped.load(Ordering::Relaxed) {
             self.run.keep();
+            eprintln!(
+                "The ground was not stopped; its logs are in {}.",
+                self.dir().display()
+            );
         }
     }
 }

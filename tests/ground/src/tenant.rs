@@ -4,6 +4,8 @@
 //! What the operator gets comes from the repository's `kustomize/`, rendered by the real kustomize as a tenant would.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -60,6 +62,8 @@ pub struct Tenant {
     /// Its folder: the operator's files and logs.
     pub dir: PathBuf,
     pub(crate) setting: Setting,
+    /// How many operators it has had: each has files of its own.
+    pub(crate) operators: Arc<AtomicU32>,
 }
 
 impl Tenant {
@@ -75,6 +79,7 @@ impl Tenant {
             namespace,
             dir,
             setting,
+            operators: Arc::default(),
         };
         tokio::try_join!(tenant.create_in_kubernetes(), tenant.create_in_vault())?;
         Ok(tenant)

@@ -1,25 +1,38 @@
-//! From what a watch sees to the view and the queue: which changes make work,
-//! and for whom. Echoes of our own writes make none.
+//! From what a watch saw to the view and the queue: which changes make work,
+//! and for whom. Echoes of our own writes make none. Objects arrive here cut to
+//! what the view keeps, so that real and simulated watches drive the same code.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use kube::Resource;
-use kube::core::DeserializeGuard;
 use tokio::sync::Notify;
 
-use super::hash_key::SECRET_NAME;
-use super::meta;
-use super::watches::{SecretMetadata, Sink, WorkloadObject};
+use super::engine::Engine;
+use super::kept::Kept;
+use super::ports::{Clock, Cluster};
+use super::queue::{Urgency, WorkKey};
+use super::view::{
+    SecretMeta, Store, WorkloadKey, WorkloadKind, WorkloadMeta, is_older, targets_of,
+};
 use crate::key::{Kind, ObjectKey, ResourceKey};
-use crate::problem::printable;
-use crate::reconcile::ports::{Clock, Cluster};
-use crate::reconcile::view::{Store, View, WorkloadKey, WorkloadKind, is_older};
-use crate::reconcile::{Engine, Urgency, WorkKey};
 use crate::vault::Vault;
 
-/// What all sinks share: the namespace, the store, and the list in progress.
+/// What becomes of what a watch of one store saw.
+pub trait Observer<T> {
+    /// An object is there, or changed; `None` when it cannot be read.
+    fn seen(&self, key: ObjectKey, object: Option<T>);
+    /// An object is gone; its uid, where known.
+    fn gone(&self, key: &ObjectKey, uid: Option<&str>);
+    /// A list begins: what is not seen until [`Observer::listed`] is gone.
+    fn listing(&self);
+    /// The list is complete.
+    fn listed(&self);
+    /// The store cannot be watched.
+    fn failing(&self, why: &str);
+}
+
+/// What all observers share: the namespace, the store, and the list in progress.
 pub struct Base<E> {
     engine: Rc<E>,
     store: Store,
@@ -28,7 +41,7 @@ pub struct Base<E> {
 }
 
 impl<C: Cluster, V: Vault, K: Clock> Base<Engine<C, V, K>> {
-    /// A sink's base for one store in one namespace.
+    /// An observer's base for one store in one namespace.
     pub fn new(engine: Rc<Engine<C, V, K>>, store: Store, namespace: &str) -> Self {
         Self {
             engine,
@@ -71,77 +84,7 @@ impl<C: Cluster, V: Vault, K: Clock> Base<Engine<C, V, K>> {
     }
 }
 
-/// How a kind of ours is kept in the view.
-pub trait Kept: Resource<DynamicType = ()> + Clone + PartialEq {
-    /// The kind.
-    const KIND: Kind;
-    /// The one of that name.
-    fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>>;
-    /// Stores or removes.
-    fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>);
-    /// All names.
-    fn keys(view: &View) -> Vec<ObjectKey>;
-}
-
-macro_rules! kept {
-    ($type:ty, $kind:expr, $store:ident) => {
-        impl Kept for $type {
-            const KIND: Kind = $kind;
-
-            fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>> {
-                view.$store.get(key).cloned()
-            }
-
-            fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>) {
-                match new {
-                    Some(new) => view.$store.insert(key.clone(), new),
-                    None => view.$store.remove(key),
-                };
-            }
-
-            fn keys(view: &View) -> Vec<ObjectKey> {
-                view.$store.keys().cloned().collect()
-            }
-        }
-    };
-}
-
-kept!(
-    crate::api::VaultConnection,
-    Kind::VaultConnection,
-    connections
-);
-kept!(crate::api::VaultAuth, Kind::VaultAuth, auths);
-kept!(crate::api::VaultAuthGlobal, Kind::VaultAuthGlobal, globals);
-kept!(
-    crate::api::SecretTransformation,
-    Kind::SecretTransformation,
-    transformations
-);
-kept!(
-    crate::api::VaultDynamicSecret,
-    Kind::VaultDynamicSecret,
-    dynamics
-);
-kept!(crate::api::VaultPKISecret, Kind::VaultPkiSecret, pkis);
-
-impl Kept for crate::api::VaultStaticSecret {
-    const KIND: Kind = Kind::VaultStaticSecret;
-
-    fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>> {
-        view.statics.get(key).cloned()
-    }
-
-    fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>) {
-        view.put_static(key, new);
-    }
-
-    fn keys(view: &View) -> Vec<ObjectKey> {
-        view.statics.keys().cloned().collect()
-    }
-}
-
-/// The sink of one of our kinds.
+/// Observes one of our kinds.
 pub struct Resources<E>(pub Base<E>);
 
 impl<C: Cluster, V: Vault, K: Clock> Resources<Engine<C, V, K>> {
@@ -161,7 +104,7 @@ impl<C: Cluster, V: Vault, K: Clock> Resources<Engine<C, V, K>> {
                 let found = view.statics.get(key);
                 found
                     .into_iter()
-                    .flat_map(|found| crate::reconcile::view::targets_of(found))
+                    .flat_map(|found| targets_of(found))
                     .collect()
             }
             _ => Vec::new(),
@@ -175,24 +118,16 @@ impl<C: Cluster, V: Vault, K: Clock> Resources<Engine<C, V, K>> {
     }
 }
 
-impl<C, V, K, T> Sink<DeserializeGuard<T>> for Resources<Engine<C, V, K>>
+impl<C, V, K, T> Observer<T> for Resources<Engine<C, V, K>>
 where
     C: Cluster,
     V: Vault,
     K: Clock,
     T: Kept,
 {
-    fn seen(&self, key: ObjectKey, object: DeserializeGuard<T>) {
+    fn seen(&self, key: ObjectKey, object: Option<T>) {
         self.0.note(&key);
-        let mut object = match object.0 {
-            Ok(object) => object,
-            Err(invalid) => {
-                let why = printable(&invalid.error.to_string(), 200);
-                tracing::warn!(kind = %T::KIND, resource = %key, why, "an object cannot be read: the definition in the cluster is not ours; apply kustomize/crds");
-                return;
-            }
-        };
-        meta::trim(object.meta_mut());
+        let Some(object) = object else { return };
         let mut view = self.0.engine.view.borrow_mut();
         let old = T::get(&view, &key);
         if old.as_deref().is_some_and(|old| older(&object, old)) {
@@ -250,12 +185,14 @@ fn alike<T: Kept>(one: &T, other: &T) -> bool {
     bare(one) == bare(other)
 }
 
-/// The sink of Secrets' metadata.
+/// Observes the metadata of Secrets.
 pub struct Secrets<E> {
-    /// What all sinks share.
+    /// What all observers share.
     pub base: Base<E>,
-    /// Told when the operator's own key was deleted.
-    pub key_gone: Rc<Notify>,
+    /// The Secret with the operator's own key.
+    pub own_key: ObjectKey,
+    /// Told when that one was deleted.
+    pub own_key_gone: Rc<Notify>,
 }
 
 impl<C: Cluster, V: Vault, K: Clock> Secrets<Engine<C, V, K>> {
@@ -288,10 +225,10 @@ impl<C: Cluster, V: Vault, K: Clock> Secrets<Engine<C, V, K>> {
     }
 }
 
-impl<C: Cluster, V: Vault, K: Clock> Sink<SecretMetadata> for Secrets<Engine<C, V, K>> {
-    fn seen(&self, key: ObjectKey, object: SecretMetadata) {
+impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, V, K>> {
+    fn seen(&self, key: ObjectKey, object: Option<SecretMeta>) {
         self.base.note(&key);
-        let new = meta::secret(object);
+        let Some(new) = object else { return };
         let mut view = self.base.engine.view.borrow_mut();
         let old = view.secrets.get(&key).cloned();
         let first_list = !view.has(&[Store::Secrets]);
@@ -317,8 +254,8 @@ impl<C: Cluster, V: Vault, K: Clock> Sink<SecretMetadata> for Secrets<Engine<C, 
             view.secrets.remove(key);
             drop(view);
             self.changed(key, true);
-            if key.name == SECRET_NAME && key.namespace == self.base.engine.own_namespace() {
-                self.key_gone.notify_one();
+            if *key == self.own_key {
+                self.own_key_gone.notify_one();
             }
         }
     }
@@ -349,7 +286,7 @@ impl<C: Cluster, V: Vault, K: Clock> Sink<SecretMetadata> for Secrets<Engine<C, 
     }
 }
 
-/// The sink of one kind of workload.
+/// Observes one kind of workload.
 pub struct Workloads<E>(pub Base<E>, pub WorkloadKind);
 
 impl<C: Cluster, V: Vault, K: Clock> Workloads<Engine<C, V, K>> {
@@ -375,11 +312,11 @@ impl<C: Cluster, V: Vault, K: Clock> Workloads<Engine<C, V, K>> {
     }
 }
 
-impl<C: Cluster, V: Vault, K: Clock> Sink<WorkloadObject> for Workloads<Engine<C, V, K>> {
-    fn seen(&self, object: ObjectKey, workload: WorkloadObject) {
+impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine<C, V, K>> {
+    fn seen(&self, object: ObjectKey, workload: Option<WorkloadMeta>) {
         self.0.note(&object);
+        let Some(new) = workload else { return };
         let key = self.key(&object);
-        let new = meta::workload(workload);
         let mut view = self.0.engine.view.borrow_mut();
         let moved = view.workloads.get(&key).is_none_or(|old| old.differs(&new));
         view.put_workload(&key, new);
