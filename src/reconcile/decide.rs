@@ -357,26 +357,24 @@ fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
     ))
 }
 
-/// Whether the Secret came into being by our manager's write: nobody else has a
-/// part in it; or it was created no earlier than two seconds before our entry,
-/// and nobody else's entry is as old.
+/// Whether the Secret came into being by our manager's write: nobody else owns
+/// its type, which whoever creates a Secret gets; or, where somebody applied the
+/// type since, by the times: created no earlier than two seconds before our
+/// entry, and nobody else's entry is as old.
 pub(super) fn made_by(meta: &SecretMeta, ours: &super::view::Manager) -> bool {
-    if meta
-        .managers
-        .iter()
-        .all(|manager| manager.name == ours.name)
-    {
+    let others = || {
+        meta.managers
+            .iter()
+            .filter(|other| other.name != ours.name)
+    };
+    if ours.owns_type && !others().any(|other| other.owns_type) {
         return true;
     }
     let (Some(created), Some(wrote)) = (meta.created, ours.time) else {
         return false;
     };
-    let near = wrote.as_millisecond() - created.as_millisecond() <= 2000;
-    near && meta
-        .managers
-        .iter()
-        .filter(|other| other.name != ours.name)
-        .all(|other| other.time.is_some_and(|time| time > wrote))
+    wrote.as_millisecond() - created.as_millisecond() <= 2000
+        && others().all(|other| other.time.is_some_and(|time| time > wrote))
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod documents;
 mod guardrails;
 mod judgement;
+mod readme;
 mod sandbox;
 mod static_secrets;
 mod support;
@@ -14,6 +16,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Result, anyhow};
+use futures::future::BoxFuture;
 use ground::{Ground, OperatorBinary, Options};
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::{Handle, Runtime};
@@ -33,7 +36,12 @@ fn main() -> Result<ExitCode> {
         handle: runtime.handle().clone(),
         suite: OnceLock::new(),
     });
-    let trials = all().into_iter().map(|trial| shared.trial(trial)).collect();
+    let trials = all()
+        .into_iter()
+        .map(|trial| shared.trial(trial.name, trial.run))
+        .chain(of_the_ground(&shared))
+        .chain(documents::trials())
+        .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     let mut code = conclusion.exit_code();
     // The judges look at the whole suite, so they only speak after the whole suite.
@@ -41,7 +49,7 @@ fn main() -> Result<ExitCode> {
     if whole && !conclusion.has_failed() {
         let judges = judgement::trials()
             .into_iter()
-            .map(|trial| shared.trial(trial))
+            .map(|trial| shared.trial(trial.name, trial.run))
             .collect();
         code = libtest_mimic::run(&arguments, judges).exit_code();
     }
@@ -58,10 +66,19 @@ fn main() -> Result<ExitCode> {
 fn all() -> Vec<TrialOf> {
     [
         guardrails::trials(),
+        readme::trials(),
         sandbox::trials(),
         static_secrets::trials(),
     ]
     .concat()
+}
+
+/// The ground's trials of itself run on the ground of the suite.
+fn of_the_ground(shared: &Arc<Shared>) -> impl Iterator<Item = Trial> {
+    ground::selftest::trials().into_iter().map(|trial| {
+        let run = move |suite: Arc<Suite>| (trial.run)(Arc::clone(&suite.ground));
+        shared.trial(trial.name, run)
+    })
 }
 
 /// The ground starts with the first trial that runs: listing starts none.
@@ -81,11 +98,14 @@ impl Shared {
         started.clone().map_err(|error| anyhow!(error))
     }
 
-    fn trial(self: &Arc<Self>, trial: TrialOf) -> Trial {
+    fn trial<R>(self: &Arc<Self>, name: &'static str, run: R) -> Trial
+    where
+        R: FnOnce(Arc<Suite>) -> BoxFuture<'static, Result<()>> + Send + 'static,
+    {
         let shared = Arc::clone(self);
-        Trial::test(trial.name, move || {
+        Trial::test(name, move || {
             let suite = shared.suite()?;
-            let outcome = shared.handle.block_on((trial.run)(suite));
+            let outcome = shared.handle.block_on(run(suite));
             outcome.map_err(|error| Failed::from(format!("{error:#}")))
         })
     }
