@@ -4,7 +4,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod bad_specs;
+mod budgets;
+mod destinations;
 mod judgement;
+mod outages;
+mod probes;
+mod process;
+mod rollouts;
+mod sources;
 mod static_secrets;
 mod support;
 
@@ -54,7 +62,17 @@ fn main() -> Result<ExitCode> {
 }
 
 fn all() -> Vec<TrialOf> {
-    [static_secrets::trials()].concat()
+    [
+        static_secrets::trials(),
+        sources::trials(),
+        destinations::trials(),
+        bad_specs::trials(),
+        rollouts::trials(),
+        budgets::trials(),
+        process::trials(),
+        outages::trials(),
+    ]
+    .concat()
 }
 
 /// The ground starts with the first trial that runs: listing starts none.
