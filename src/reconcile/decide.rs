@@ -362,11 +362,7 @@ fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
 /// type since, by the times: created no earlier than two seconds before our
 /// entry, and nobody else's entry is as old.
 pub(super) fn made_by(meta: &SecretMeta, ours: &super::view::Manager) -> bool {
-    let others = || {
-        meta.managers
-            .iter()
-            .filter(|other| other.name != ours.name)
-    };
+    let others = || meta.managers.iter().filter(|other| other.name != ours.name);
     if ours.owns_type && !others().any(|other| other.owns_type) {
         return true;
     }

@@ -4,11 +4,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod bad_specs;
+mod budgets;
+mod destinations;
 mod documents;
 mod guardrails;
 mod judgement;
+mod outages;
+mod probes;
+mod process;
 mod readme;
+mod rollouts;
 mod sandbox;
+mod sources;
 mod static_secrets;
 mod support;
 
@@ -65,10 +73,17 @@ fn main() -> Result<ExitCode> {
 
 fn all() -> Vec<TrialOf> {
     [
+        static_secrets::trials(),
+        sources::trials(),
+        destinations::trials(),
+        bad_specs::trials(),
+        rollouts::trials(),
         guardrails::trials(),
+        budgets::trials(),
+        process::trials(),
+        outages::trials(),
         readme::trials(),
         sandbox::trials(),
-        static_secrets::trials(),
     ]
     .concat()
 }
