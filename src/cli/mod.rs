@@ -148,6 +148,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::config::Config;
 
     fn overrides(arguments: &[&str]) -> Vec<config::Override> {
         let all = ["vault-tenant-operator", "run"].iter().chain(arguments);
