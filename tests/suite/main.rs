@@ -7,6 +7,7 @@
 mod bad_specs;
 mod budgets;
 mod destinations;
+mod endpoints;
 mod judgement;
 mod outages;
 mod probes;
@@ -70,6 +71,7 @@ fn all() -> Vec<TrialOf> {
         rollouts::trials(),
         budgets::trials(),
         process::trials(),
+        endpoints::trials(),
         outages::trials(),
     ]
     .concat()
