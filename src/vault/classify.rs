@@ -218,26 +218,22 @@ fn is_about_the_token(words: &str) -> bool {
         .any(|phrase| words.contains(phrase))
 }
 
-/// Vault's `errors` or its state, printable; empty if the body isn't Vault's.
+/// Vault's words, printable; empty if the body isn't Vault's. `sys/health`
+/// answers with its state in place of `errors`.
 fn words(body: &[u8]) -> String {
     #[derive(Deserialize)]
-    struct Words {
-        #[serde(default)]
-        errors: Vec<String>,
-        /// `sys/health` has these instead.
-        initialized: Option<bool>,
-        sealed: Option<bool>,
+    #[serde(untagged)]
+    enum Body {
+        Errors { errors: Vec<String> },
+        Health { initialized: bool, sealed: bool },
     }
     match serde_json::from_slice(body) {
-        Ok(Words {
-            initialized: Some(false),
-            ..
+        Ok(Body::Errors { errors }) => printable(&errors.join("; "), FOREIGN_TEXT_LIMIT),
+        Ok(Body::Health {
+            initialized: false, ..
         }) => "Vault is not initialized".to_owned(),
-        Ok(Words {
-            sealed: Some(true), ..
-        }) => "Vault is sealed".to_owned(),
-        Ok(Words { errors, .. }) => printable(&errors.join("; "), FOREIGN_TEXT_LIMIT),
-        Err(_) => String::new(),
+        Ok(Body::Health { sealed: true, .. }) => "Vault is sealed".to_owned(),
+        Ok(Body::Health { .. }) | Err(_) => String::new(),
     }
 }
 

@@ -8,6 +8,7 @@ mod bad_specs;
 mod budgets;
 mod destinations;
 mod documents;
+mod endpoints;
 mod guardrails;
 mod judgement;
 mod outages;
@@ -81,6 +82,7 @@ fn all() -> Vec<TrialOf> {
         guardrails::trials(),
         budgets::trials(),
         process::trials(),
+        endpoints::trials(),
         outages::trials(),
         readme::trials(),
         sandbox::trials(),
