@@ -102,6 +102,9 @@ pub struct Plan {
     pub content_changed: bool,
     /// The state before this write.
     pub before: Option<State>,
+    /// Whether nothing of the resource was in the Secret before: a state that
+    /// somebody stripped leaves that open, and then this is false.
+    pub first: bool,
 }
 
 /// Fixed times on the wall clock at which a resource is read again: the same
@@ -177,12 +180,14 @@ pub fn decide(situation: &Situation<'_>) -> Step {
             fence: Fence::Create,
             content_changed: false,
             before: None,
+            first: true,
         }),
         (Standing::Open(_), None) => Step::Fetch(Why::Missing),
         (Standing::Open(meta), Some(_)) => Step::Write(Plan {
             fence: fence(meta),
             content_changed: false,
             before: None,
+            first: true,
         }),
         (Standing::Ours(meta, state), None) => look_again(situation, meta, state),
         (Standing::Ours(meta, state), Some(rendered)) => compare(situation, meta, state, rendered),
@@ -234,6 +239,7 @@ fn compare(
             fence: fence(meta),
             content_changed: false,
             before: None,
+            first: false,
         });
     };
     // Newer than the view of the resource; or just written there by somebody.
@@ -272,6 +278,7 @@ fn compare(
         fence: fence(meta),
         content_changed,
         before: Some(state),
+        first: false,
     })
 }
 

@@ -109,9 +109,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 }
             }
         }
-        Err(Problem::Conflict {
-            what: format!("sync {key}"),
-            why: "the Secret kept changing".to_owned(),
+        Err(Problem::KubernetesRefused {
+            what: format!("keep the Secret {} as it was written", work.me.secret),
+            why: "another controller or an admission rule changes it at once; its managedFields name who, exempt the operator's annotations there".to_owned(),
         })
     }
 

@@ -229,12 +229,14 @@ impl View {
             known.uid == meta.uid && is_older(&meta.resource_version, &known.resource_version)
         });
         if !older {
+            self.gone_secrets.remove(key);
             self.secrets.insert(key.clone(), meta);
         }
     }
 
     /// Stores what a request answered about a Secret, unless a watch has seen
-    /// that very Secret go since: no later event would take it out again.
+    /// that very Secret go since: no later event would take it out again. (One
+    /// that a list of an older state lacked comes back with the watch.)
     pub fn put_secret_answer(&mut self, key: &ObjectKey, meta: SecretMeta) {
         if self.gone_secrets.get(key) != Some(&meta.uid) {
             self.put_secret(key, meta);
@@ -256,6 +258,7 @@ impl View {
             known.uid == meta.uid && is_older(&meta.resource_version, &known.resource_version)
         });
         if !older {
+            self.gone_workloads.remove(key);
             self.workloads.insert(key.clone(), meta);
         }
     }

@@ -92,7 +92,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             keys: rendered.keys,
             version: rendered.version.clone(),
             changed_at: kept.map_or_else(|| self.clock.now(), |before| before.changed_at),
-            initial: plan.before.is_none() || kept.is_some_and(|before| before.initial),
+            initial: plan.first || kept.is_some_and(|before| before.initial),
             first_write: plan.fence == Fence::Create,
         };
         annotations.insert(state_name, state.to_annotation());

@@ -27,6 +27,18 @@ async fn life(world: Rc<World>) {
     rest(&world).await;
 }
 
+/// The newest version is deleted at Vault, and stays so.
+async fn deleted_source(world: Rc<World>) {
+    let tenant = Tenant(Rc::clone(&world));
+    tenant.basics();
+    tenant.write_vault("app", &source(&[("password", "a")]));
+    tenant.create_workload("web", &["app"]);
+    tenant.apply(&static_secret("app"));
+    seconds(60).await;
+    tenant.set_deleted("app", true);
+    rest(&world).await;
+}
+
 /// Somebody else's Secret takes the name while the operator looks away.
 async fn stolen_name(world: Rc<World>) {
     let tenant = Tenant(Rc::clone(&world));
@@ -62,6 +74,7 @@ async fn unseen_deletion(world: Rc<World>) {
 #[test]
 fn without_a_defect_all_of_it_is_right() {
     run(0, None, life).is_right("life");
+    run(0, None, deleted_source).is_right("deleted source");
     run(0, None, stolen_name).is_right("stolen name");
     run(0, None, unseen_deletion).is_right("unseen deletion");
 }
@@ -81,8 +94,14 @@ fn each_defect_is_caught_by_its_invariant() {
     caught(Defect::EmptyWrites, Invariant::NeverWiped);
     caught(Defect::NoHashes, Invariant::RestartForContent);
     caught(Defect::StaleReads, Invariant::EventuallyRight);
-    caught(Defect::StatusStuck, Invariant::StatusTrue);
-    caught(Defect::NoState, Invariant::Quiet);
+    let ended = run(0, Some(Defect::StatusStuck), deleted_source);
+    assert!(
+        ended.breaks(Invariant::StatusTrue),
+        "StatusStuck: {:?}",
+        ended.breaches
+    );
+    caught(Defect::NoState, Invariant::StatusTrue);
+    caught(Defect::PrunedStatus, Invariant::Quiet);
     let ended = run(0, Some(Defect::NoBaseline), scripted);
     assert!(
         ended.breaks(Invariant::RestartForContent),

@@ -27,6 +27,8 @@ pub enum Defect {
     StaleReads,
     /// The state annotation is dropped from every write.
     NoState,
+    /// A field of the status is dropped, as by another vendor's definitions.
+    PrunedStatus,
 }
 
 pub fn in_write(world: &World, write: &mut SecretWrite) -> Option<Fence> {
@@ -77,6 +79,9 @@ pub fn in_status(world: &World, status: &Value) -> Value {
         for one in status["conditions"].as_array_mut().into_iter().flatten() {
             one["status"] = json!("True");
         }
+    }
+    if let (Some(Defect::PrunedStatus), Some(fields)) = (world.defect, status.as_object_mut()) {
+        fields.remove("secretMAC");
     }
     status
 }

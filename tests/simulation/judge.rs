@@ -1,11 +1,14 @@
 //! What must hold at every effect of the operator, and what is remembered for
 //! the verdict at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use vault_tenant_operator::key::Kind;
 use vault_tenant_operator::reconcile::PREFIX;
+use vault_tenant_operator::render::ResourceTag;
 
+use crate::api_server::resource;
 use crate::objects::{Content, Field, Fields, Object, Secret, Workload};
 use crate::vault::Source;
 use crate::world::World;
@@ -47,6 +50,10 @@ pub struct Judge {
     pub pods: BTreeMap<String, Pods>,
     /// When a resource was deleted, by uid.
     pub died: BTreeMap<String, Timestamp>,
+    /// Uids of resources that have a Secret made already, as far as the operator
+    /// can know: after a crash, only those with a status that says so.
+    made: BTreeSet<String>,
+    reported: BTreeSet<String>,
 }
 
 /// A source's fields as a Secret holds them.
@@ -141,16 +148,54 @@ impl Judge {
             Field::Owner(uid) => Some(uid.clone()),
             _ => None,
         });
-        let dead = owner.and_then(|uid| self.died.get(&uid).copied());
-        // Longer than a request takes: the operator could have known.
-        if let Some(died) = dead
-            && self.written.contains_key(name)
-            && world.now().as_millisecond() - died.as_millisecond() > 100
-        {
+        let Some(uid) = owner else { return };
+        let again = !self.made.insert(uid.clone());
+        let since = |died: &Timestamp| world.now().as_millisecond() - died.as_millisecond();
+        // As long as the look at the resource and the apply may take together.
+        if again && self.died.get(&uid).is_some_and(|died| since(died) > 4000) {
             self.breach(
                 Invariant::NoneRecreated,
-                format!("the Secret {name} was made again for a resource deleted at {died}"),
+                format!("the Secret {name} was made again for {uid}, which was deleted"),
             );
+        }
+    }
+
+    /// A status told of a resource's Secret.
+    pub fn reported(&mut self, uid: String) {
+        self.reported.insert(uid);
+    }
+
+    /// The operator ended: it remembers nothing.
+    pub fn operator_ended(&mut self) {
+        let reported = &self.reported;
+        self.made.retain(|uid| reported.contains(uid));
+    }
+
+    /// A Secret went before any of its workloads had a baseline for it: what
+    /// their pods run cannot be known any more.
+    pub fn secret_gone(&mut self, world: &World, name: &str) {
+        let tag = ResourceTag::of(&resource(Kind::VaultStaticSecret, name));
+        let api = world.api.borrow();
+        for (workload, pods) in &mut self.pods {
+            let found = api.workloads.get(workload);
+            let known = found.is_some_and(|found| {
+                found
+                    .annotations
+                    .keys()
+                    .chain(found.template.keys())
+                    .any(|key| key.ends_with(tag.as_str()))
+            });
+            if !known && let Some(run) = pods.run.get_mut(name) {
+                *run = None;
+            }
+        }
+    }
+
+    /// What decides was taken away: a lost key or a stripped state, together with
+    /// another fault, may cost a restart for each Secret.
+    pub fn in_the_dark(&mut self) {
+        for pods in self.pods.values_mut() {
+            pods.due += pods.run.len();
         }
     }
 

@@ -19,6 +19,7 @@ mod ports;
 mod random;
 mod rng;
 mod runs;
+mod scripted;
 mod tenant;
 mod vault;
 mod verdict;

@@ -121,6 +121,7 @@ pub async fn supervise(world: Rc<World>) {
         alive.set(false);
         tasks.shutdown().await;
         world.note("---- the operator ended");
+        world.judge.borrow_mut().operator_ended();
         world.pause(Duration::from_secs(5)).await;
         world.note("---- the operator starts");
     }

@@ -73,7 +73,7 @@ fn edit(tenant: &Tenant) {
     let (what, name, value) = {
         let mut rng = tenant.0.rng.borrow_mut();
         (
-            rng.below(27),
+            rng.below(28),
             rng.pick(&["app", "db"]),
             rng.pick(&["a", "b", "c"]),
         )
@@ -87,7 +87,10 @@ fn edit(tenant: &Tenant) {
         9 => tenant.edit_secret(name, data("foreign.txt"), Some(value)),
         10 => tenant.edit_secret(name, Field::Label("foreign".to_owned()), Some(value)),
         11 | 12 => tenant.delete_secret(name),
-        13 => tenant.strip_state(name),
+        13 => {
+            tenant.0.judge.borrow_mut().in_the_dark();
+            tenant.strip_state(name);
+        }
         14 => tenant.strip_template("web"),
         15 => tenant.undo("web"),
         16 => tenant.touch_template("web"),
@@ -107,9 +110,15 @@ fn edit(tenant: &Tenant) {
             tenant.delete_resource(name);
             tenant.apply(&manifest(name));
         }
-        24 => tenant.restart_operator(value == "b"),
+        24 => {
+            if value == "b" {
+                tenant.0.judge.borrow_mut().in_the_dark();
+            }
+            tenant.restart_operator(value == "b");
+        }
         25 => tenant.set_sealed(value != "a"),
-        _ => tenant.set_denied(name, value != "a"),
+        26 => tenant.set_denied(name, value != "a"),
+        _ => tenant.tamper_state(name, |state| state["generation"] = json!(99)),
     }
 }
 

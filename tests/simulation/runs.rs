@@ -79,6 +79,7 @@ async fn collect_garbage(world: Rc<World>) {
         for name in world.at_api(|api| api.collect_garbage()) {
             world.note(format!("     the Secret {name} is collected"));
             world.judge.borrow_mut().others.remove(&name);
+            world.judge.borrow_mut().secret_gone(&world, &name);
         }
     }
 }

@@ -208,6 +208,7 @@ impl Tenant {
         self.note(format!("delete the Secret {name}"));
         self.0.at_api(|api| api.delete_secret(name));
         self.0.judge.borrow_mut().others.remove(name);
+        self.0.judge.borrow_mut().secret_gone(&self.0, name);
     }
 
     /// Somebody else makes a Secret of that name.
