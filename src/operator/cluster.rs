@@ -257,7 +257,12 @@ impl Cluster for KubeCluster {
         let request = api.patch_status(&key.object.name, &params, &body);
         let written = self
             .count("patch", || format!("write the status of {key}"), request)
-            .await?;
+            .await;
+        // What cannot be told in the status is told in the log, or nowhere.
+        if let Err(problem) = &written {
+            tracing::warn!(resource = %key, %problem, "status not written");
+        }
+        let written = written?;
         Ok(written.metadata.resource_version.unwrap_or_default())
     }
 

@@ -69,7 +69,7 @@ pub async fn run<K, T>(
                     continue;
                 };
                 let why = problem.to_string();
-                observer.failing(&why);
+                observer.failing(&problem);
                 health.metrics.watch(&store.to_string(), true);
                 if health.readiness.waits(&topic, &why) {
                     tracing::warn!(%store, namespace, %problem, "cannot watch, trying again");

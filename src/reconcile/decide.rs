@@ -22,6 +22,12 @@ pub struct Situation<'a> {
     /// Hash of the live content under the current key, once a lost key made us
     /// read it ([`Step::Rekey`]).
     pub live: Option<&'a ContentHash>,
+    /// Uid of the destination whose creating apply this process saw answered, and
+    /// the hash that status last reported: either proves that the first write
+    /// made the Secret, whoever edited it since.
+    pub made: Option<&'a str>,
+    /// See `made`.
+    pub reported_hash: Option<&'a str>,
     /// Whether status says that this generation is synced and without error.
     pub reported_ready: bool,
     /// When this process last read the source for the resource.
@@ -156,7 +162,7 @@ enum Standing<'a> {
 #[must_use]
 pub fn decide(situation: &Situation<'_>) -> Step {
     let Situation { me, rendered, .. } = situation;
-    let standing = standing(me, situation.destination);
+    let standing = standing(situation);
     match (standing, rendered) {
         (Standing::Leaving, _) => Step::Wait(None),
         (Standing::Foreign(why), _) => Step::Refuse(Problem::DestinationNotOwned {
@@ -230,12 +236,17 @@ fn compare(
             before: None,
         });
     };
-    if state.generation > me.generation {
+    // Newer than the view of the resource; or just written there by somebody.
+    if state.generation > me.generation && !drifted(me, meta, &state) {
         return Step::Wait(None);
     }
     if rendered.keys == 0 && state.keys > 0 {
         return Step::Refuse(Problem::SourceDeleted {
-            path: format!("version {}", rendered.version),
+            path: if rendered.version.is_empty() {
+                "the source".to_owned()
+            } else {
+                format!("version {} of the source", rendered.version)
+            },
             why: format!(
                 "holds no data that the filters keep; the Secret {} keeps its {} keys",
                 me.secret, state.keys
@@ -303,8 +314,9 @@ pub fn last_editor<'a>(me: &Me, meta: &'a SecretMeta) -> Option<&'a str> {
 }
 
 /// What the destination is to the resource (product.md, promise 6).
-fn standing<'a>(me: &Me, destination: Option<&'a SecretMeta>) -> Standing<'a> {
-    let Some(meta) = destination else {
+fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
+    let me = situation.me;
+    let Some(meta) = situation.destination else {
         return Standing::Missing;
     };
     if meta.deleting {
@@ -315,10 +327,13 @@ fn standing<'a>(me: &Me, destination: Option<&'a SecretMeta>) -> Standing<'a> {
         .iter()
         .find(|manager| manager.name == me.manager);
     let state = state_of(me, meta);
-    let owned = meta.owners.contains(&me.uid);
-    let first_write_holds = state
-        .as_ref()
-        .is_none_or(|state| !state.first_write || ours.is_some_and(|ours| made_by(meta, ours)));
+    let owned = meta.owners.iter().any(|owner| *owner == me.uid);
+    let first_write_holds = state.as_ref().is_none_or(|state| {
+        !state.first_write
+            || situation.made == Some(meta.uid.as_str())
+            || situation.reported_hash == Some(state.hash.as_str())
+            || ours.is_some_and(|ours| made_by(meta, ours))
+    });
     if (owned || ours.is_some()) && !first_write_holds && !me.overwrite {
         return Standing::Foreign(
             "it was there before the operator's first write, which merged into it; set spec.destination.overwrite to take it over".to_owned(),
@@ -342,20 +357,26 @@ fn standing<'a>(me: &Me, destination: Option<&'a SecretMeta>) -> Standing<'a> {
     ))
 }
 
-/// Whether the Secret came into being by our manager's write: nobody else owns
-/// its type, which whoever creates a Secret gets; or, where somebody applied the
-/// type since, by the times: created no earlier than two seconds before our
-/// entry, and nobody else's entry is as old.
+/// Whether the Secret came into being by our manager's write: nobody else has a
+/// part in it; or it was created no earlier than two seconds before our entry,
+/// and nobody else's entry is as old.
 pub(super) fn made_by(meta: &SecretMeta, ours: &super::view::Manager) -> bool {
-    let others = || meta.managers.iter().filter(|other| other.name != ours.name);
-    if ours.owns_type && !others().any(|other| other.owns_type) {
+    if meta
+        .managers
+        .iter()
+        .all(|manager| manager.name == ours.name)
+    {
         return true;
     }
     let (Some(created), Some(wrote)) = (meta.created, ours.time) else {
         return false;
     };
-    wrote.as_millisecond() - created.as_millisecond() <= 2000
-        && others().all(|other| other.time.is_some_and(|time| time > wrote))
+    let near = wrote.as_millisecond() - created.as_millisecond() <= 2000;
+    near && meta
+        .managers
+        .iter()
+        .filter(|other| other.name != ours.name)
+        .all(|other| other.time.is_some_and(|time| time > wrote))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::view::{
     SecretMeta, Store, WorkloadKey, WorkloadKind, WorkloadMeta, is_older, targets_of,
 };
 use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::problem::Problem;
 use crate::vault::Vault;
 
 /// What becomes of what a watch of one store saw.
@@ -29,7 +30,7 @@ pub trait Observer<T> {
     /// The list is complete.
     fn listed(&self);
     /// The store cannot be watched.
-    fn failing(&self, why: &str);
+    fn failing(&self, problem: &Problem);
 }
 
 /// What all observers share: the namespace, the store, and the list in progress.
@@ -71,14 +72,14 @@ impl<C: Cluster, V: Vault, K: Clock> Base<Engine<C, V, K>> {
         known.into_iter().filter(missing).collect()
     }
 
-    fn fail(&self, why: &str) {
+    fn fail(&self, problem: &Problem) {
         let news = self
             .engine
             .view
             .borrow_mut()
             .failing
-            .insert(self.store, why.to_owned());
-        if news.as_deref() != Some(why) {
+            .insert(self.store, problem.clone());
+        if news.as_ref() != Some(problem) {
             self.engine.wake_all();
         }
     }
@@ -165,8 +166,8 @@ where
         self.0.engine.wake_all();
     }
 
-    fn failing(&self, why: &str) {
-        self.0.fail(why);
+    fn failing(&self, problem: &Problem) {
+        self.0.fail(problem);
     }
 }
 
@@ -220,7 +221,7 @@ impl<C: Cluster, V: Vault, K: Clock> Secrets<Engine<C, V, K>> {
             .collect();
         drop(view);
         for connection in connections {
-            engine.suspect(&connection);
+            engine.recheck(&connection);
         }
     }
 }
@@ -251,7 +252,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, 
             .get(key)
             .is_some_and(|known| Some(known.uid.as_str()) == uid)
         {
-            view.secrets.remove(key);
+            view.remove_secret(key);
             drop(view);
             self.changed(key, true);
             if *key == self.own_key {
@@ -275,14 +276,14 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, 
             .cloned()
             .collect();
         for key in self.base.end(known) {
-            self.base.engine.view.borrow_mut().secrets.remove(&key);
+            self.base.engine.view.borrow_mut().remove_secret(&key);
             self.changed(&key, true);
         }
         self.base.engine.wake_all();
     }
 
-    fn failing(&self, why: &str) {
-        self.base.fail(why);
+    fn failing(&self, problem: &Problem) {
+        self.base.fail(problem);
     }
 }
 
@@ -334,7 +335,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
             .get(&key)
             .is_some_and(|known| Some(known.uid.as_str()) == uid)
         {
-            view.workloads.remove(&key);
+            view.remove_workload(&key);
             drop(view);
             self.changed(key);
         }
@@ -357,13 +358,13 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
             .collect();
         for object in self.0.end(known) {
             let key = self.key(&object);
-            self.0.engine.view.borrow_mut().workloads.remove(&key);
+            self.0.engine.view.borrow_mut().remove_workload(&key);
             self.changed(key);
         }
         self.0.engine.wake_all();
     }
 
-    fn failing(&self, why: &str) {
-        self.0.fail(why);
+    fn failing(&self, problem: &Problem) {
+        self.0.fail(problem);
     }
 }

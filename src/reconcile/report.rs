@@ -143,12 +143,13 @@ pub fn conditions(
         .collect()
 }
 
-/// A status of `conditions`, `observedGeneration` and further fields.
+/// A status of `conditions`, `observedGeneration` and further fields. What is
+/// null is left out: an optional field of the schemas takes no null.
 #[must_use]
 pub fn status(conditions: &[Condition], generation: Option<i64>, further: Value) -> Value {
     let mut status = json!({ "conditions": conditions, "observedGeneration": generation });
     if let (Value::Object(status), Value::Object(further)) = (&mut status, further) {
-        status.extend(further);
+        status.extend(further.into_iter().filter(|(_, value)| !value.is_null()));
     }
     status
 }
@@ -194,6 +195,19 @@ mod tests {
         assert_eq!(turned[0].last_transition_time.0, at(30));
         assert!(is_ready(&turned, Some(2)) && !is_ready(&turned, Some(3)));
         assert!(!is_ready(&same, Some(2)));
+    }
+
+    #[test]
+    fn a_field_without_a_value_is_left_out() {
+        let written = status(
+            &[],
+            Some(1),
+            json!({ "secretMAC": null, "lastGeneration": 1 }),
+        );
+        assert_eq!(
+            written,
+            json!({ "conditions": [], "observedGeneration": 1, "lastGeneration": 1 })
+        );
     }
 
     #[test]

@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod documents;
+mod guardrails;
 mod judgement;
 mod readme;
+mod sandbox;
 mod static_secrets;
 mod support;
 
@@ -62,7 +64,13 @@ fn main() -> Result<ExitCode> {
 }
 
 fn all() -> Vec<TrialOf> {
-    [static_secrets::trials(), readme::trials()].concat()
+    [
+        guardrails::trials(),
+        readme::trials(),
+        sandbox::trials(),
+        static_secrets::trials(),
+    ]
+    .concat()
 }
 
 /// The ground's trials of itself run on the ground of the suite.

@@ -67,9 +67,10 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    pub(crate) async fn create(setting: Setting, namespace: String, dir: PathBuf) -> Result<Self> {
+    /// A tenant that isn't there yet, but for its folder.
+    pub(crate) fn new(setting: Setting, namespace: String, dir: PathBuf) -> Result<Self> {
         std::fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
-        let tenant = Self {
+        Ok(Self {
             client: setting.client.clone(),
             vault: setting.vault.clone(),
             vault_address: setting.vault_address.clone(),
@@ -80,7 +81,11 @@ impl Tenant {
             dir,
             setting,
             operators: Arc::default(),
-        };
+        })
+    }
+
+    pub(crate) async fn create(setting: Setting, namespace: String, dir: PathBuf) -> Result<Self> {
+        let tenant = Self::new(setting, namespace, dir)?;
         tokio::try_join!(tenant.create_in_kubernetes(), tenant.create_in_vault())?;
         Ok(tenant)
     }
