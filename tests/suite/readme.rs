@@ -1,7 +1,8 @@
 //! The README's tour does what it says: its commands run as they stand there,
-//! in one shell, with the variables that the sandbox prints.
+//! in one shell, with the variables that the sandbox prints. Only the names of
+//! the sandbox's tenant give way to those of the trial's own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use ground::tenant::Tenant;
@@ -16,10 +17,8 @@ const README: &str = include_str!("../../README.md");
 async fn the_tour_runs_as_written(suite: &Suite) -> Result<()> {
     let team = Team::start(suite, "tour").await?;
     let commands = blocks(section("Five minutes")?).join("\n");
-    ensure!(
-        commands.contains("kubectl apply"),
-        "the tour has no commands"
-    );
+    let commands = of_tenant(&commands, &team.tenant)?;
+    login_called_app(&team).await?;
     if !kubectl_is_there().await {
         println!("kubectl is not on PATH: of the tour, the manifests alone are applied");
         return apply_manifests(&team, &commands).await;
@@ -33,7 +32,6 @@ async fn the_tour_runs_as_written(suite: &Suite) -> Result<()> {
         .env("VAULT_ADDR", &team.tenant.vault_address)
         .env("VAULT_CACERT", suite.ground.pki.ca_file())
         .env("VAULT_TOKEN", token.context("no token")?)
-        .env("KV", &team.tenant.kv2)
         .output()
         .await?;
     let out = String::from_utf8_lossy(&output.stdout);
@@ -87,12 +85,38 @@ async fn apply_manifests(team: &Team, commands: &str) -> Result<()> {
     Ok(())
 }
 
-/// The administrator's kubeconfig with the tenant's namespace as the default.
+/// The commands with the tenant's names instead of the sandbox's.
+fn of_tenant(commands: &str, tenant: &Tenant) -> Result<String> {
+    let mut commands = commands.to_owned();
+    for (sandbox, trial) in [
+        (
+            "--namespace=example\n",
+            format!("--namespace={}\n", tenant.namespace),
+        ),
+        ("KV=example\n", format!("KV={}\n", tenant.kv2)),
+    ] {
+        ensure!(
+            commands.contains(sandbox),
+            "the tour does not say {sandbox:?}"
+        );
+        commands = commands.replace(sandbox, &trial);
+    }
+    Ok(commands)
+}
+
+/// The sandbox's VaultAuth is called `app`, that of a team `default`.
+async fn login_called_app(team: &Team) -> Result<()> {
+    let known = team.resources("VaultAuth").get("default").await?;
+    let auth = json!({
+        "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": "VaultAuth",
+        "metadata": { "name": "app" }, "spec": known.data["spec"],
+    });
+    team.tenant.apply(&auth.to_string()).await.map(drop)
+}
+
+/// A copy of the administrator's kubeconfig, which the tour changes.
 fn kubeconfig(suite: &Suite, tenant: &Tenant) -> Result<PathBuf> {
-    let text = std::fs::read_to_string(&suite.ground.plane.kubeconfig)?;
-    let mut config: serde_yaml::Value = serde_yaml::from_str(&text)?;
-    config["contexts"][0]["context"]["namespace"] = tenant.namespace.as_str().into();
-    let file = Path::new(&tenant.dir).join("kubeconfig of the tour");
-    std::fs::write(&file, serde_yaml::to_string(&config)?)?;
+    let file = tenant.dir.join("kubeconfig of the tour");
+    std::fs::copy(&suite.ground.plane.kubeconfig, &file)?;
     Ok(file)
 }
