@@ -247,8 +247,11 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, 
         let same_version = old
             .as_ref()
             .is_some_and(|old| old.resource_version == new.resource_version);
-        let moved = old.is_none_or(|old| old.differs(&new));
         view.put_secret(&key, new);
+        // What is older than the view, such as the echo of a write that another
+        // one followed, moves nothing.
+        let now = view.secrets.get(&key);
+        let moved = old.is_none_or(|old| now.is_none_or(|now| old.differs(now)));
         drop(view);
         // The first list is news to nobody: all resources are looked at when it ends.
         if !first_list && !same_version {
@@ -330,8 +333,10 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
         let Some(new) = workload else { return };
         let key = self.key(&object);
         let mut view = self.0.engine.view.borrow_mut();
-        let moved = view.workloads.get(&key).is_none_or(|old| old.differs(&new));
+        let old = view.workloads.get(&key).cloned();
         view.put_workload(&key, new);
+        let now = view.workloads.get(&key);
+        let moved = old.is_none_or(|old| now.is_none_or(|now| old.differs(now)));
         drop(view);
         if moved {
             self.changed(key);

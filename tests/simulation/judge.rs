@@ -53,6 +53,8 @@ pub struct Judge {
     /// Uids of resources that have a Secret made already, as far as the operator
     /// can know: after a crash, only those with a status that says so.
     made: BTreeSet<String>,
+    /// Whether that was ever so, see [`Judge::in_the_dark`].
+    dark: bool,
     reported: BTreeSet<String>,
 }
 
@@ -194,6 +196,7 @@ impl Judge {
     /// What decides was taken away: a lost key or a stripped state, together with
     /// another fault, may cost a restart for each Secret.
     pub fn in_the_dark(&mut self) {
+        self.dark = true;
         for pods in self.pods.values_mut() {
             pods.due += pods.run.len();
         }
@@ -320,7 +323,12 @@ impl Judge {
             last.is_some_and(|(at, _)| now - at.as_millisecond() <= 6000)
         };
         let in_doubt = uses.iter().find(recent).is_some();
-        self.pods.entry(name.to_owned()).or_default().due = usize::from(in_doubt);
+        let due = if self.dark {
+            uses.len()
+        } else {
+            usize::from(in_doubt)
+        };
+        self.pods.entry(name.to_owned()).or_default().due = due;
     }
 
     /// A resource was deleted.

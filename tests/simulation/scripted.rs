@@ -98,8 +98,10 @@ fn what_people_do_to_the_workload_costs_at_most_one() {
         seconds(60).await;
         tenant.pause("web", false);
     });
-    restarts("undone", 2, async |tenant| {
+    restarts("undone to an old hash", 3, async |tenant| {
         tenant.write_vault("app", &change);
+        seconds(60).await;
+        tenant.write_vault("app", &source(&[("password", "c")]));
         seconds(60).await;
         tenant.undo("web");
     });
