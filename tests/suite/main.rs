@@ -4,7 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod applied;
 mod guardrails;
+mod install;
 mod judgement;
 mod static_secrets;
 mod support;
@@ -55,7 +57,12 @@ fn main() -> Result<ExitCode> {
 }
 
 fn all() -> Vec<TrialOf> {
-    [guardrails::trials(), static_secrets::trials()].concat()
+    [
+        guardrails::trials(),
+        install::trials(),
+        static_secrets::trials(),
+    ]
+    .concat()
 }
 
 /// The ground starts with the first trial that runs: listing starts none.
