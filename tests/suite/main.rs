@@ -4,12 +4,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod applied;
 mod bad_specs;
 mod budgets;
 mod destinations;
 mod documents;
 mod endpoints;
 mod guardrails;
+mod install;
 mod judgement;
 mod outages;
 mod probes;
@@ -80,6 +82,7 @@ fn all() -> Vec<TrialOf> {
         bad_specs::trials(),
         rollouts::trials(),
         guardrails::trials(),
+        install::trials(),
         budgets::trials(),
         process::trials(),
         endpoints::trials(),
