@@ -189,16 +189,19 @@ async fn without_a_right_it_waits_and_says_so(suite: &Suite) -> Result<()> {
     let team = Team { tenant, operator };
     team.put("app", json!({ "password": "vault" })).await?;
     team.static_secret("app", json!({})).await?;
+    // The resource itself says what its operator cannot see.
+    let message = team.wait_problem("app", "KubernetesForbidden").await?;
+    ensure!(message.contains("watch secrets"), "{message}");
     // Now it sees everything but may not write.
     without(&["patch"]).await?;
     team.operator.wait_ready(LONG).await?;
-    let message = team.wait_problem("app", "KubernetesForbidden").await?;
-    ensure!(
-        message.contains("Role does not allow")
-            && message.contains("patch")
-            && message.contains("rbac/"),
-        "{message}"
-    );
+    team.wait_for_condition("VaultStaticSecret", "app", "Ready", |ready| {
+        ready.reason == "KubernetesForbidden"
+            && ready.message.contains("Role does not allow to apply Secret")
+            && ready.message.contains("patch")
+            && ready.message.contains("rbac/")
+    })
+    .await?;
     without(&[]).await?;
     team.wait_ready("app").await?;
     let metrics = team.operator.metrics().await?;
