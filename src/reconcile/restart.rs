@@ -173,10 +173,14 @@ pub fn baseline_before_change(
     tag: &ResourceTag,
     hash: &ContentHash,
 ) -> Option<WorkloadPatch> {
-    let name = baseline_annotation(tag);
-    let known = workload.annotations.contains_key(&name)
-        || workload.template.contains_key(&template_annotation(tag));
-    (!known).then(|| baseline(workload, name, hash))
+    is_unrecorded(workload, tag).then(|| baseline(workload, baseline_annotation(tag), hash))
+}
+
+/// Whether nothing is recorded about what the workload's pods run.
+#[must_use]
+pub fn is_unrecorded(workload: &WorkloadMeta, tag: &ResourceTag) -> bool {
+    !workload.annotations.contains_key(&baseline_annotation(tag))
+        && !workload.template.contains_key(&template_annotation(tag))
 }
 
 /// The patch that replaces a hash of a lost key: only where the workload ran

@@ -40,6 +40,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         {
             self.baselines_before(work, &before.hash).await?;
         }
+        if plan.before.is_none() && !plan.first && self.runs_unrecorded(work) {
+            // The state was stripped: what the Secret holds is what such pods run.
+            let mut live = self.live_content(work).await?;
+            live.retain(|name, _| rendered.data.contains_key(name));
+            let hash = self.key.content(&work.me.tag, &live);
+            self.baselines_before(work, &hash).await?;
+        }
         if plan.fence == Fence::Create && !self.may_create(work).await? {
             return Ok(());
         }
@@ -137,9 +144,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         state: &State,
         rendered: &Rendered,
     ) -> Result<ContentHash, Problem> {
-        let secret = &work.permitted.destination().secret;
-        let mut data = self.cluster.secret_data(secret).await?.unwrap_or_default();
-        data.remove(crate::render::RAW_KEY);
+        let mut data = self.live_content(work).await?;
         // Keys that others added to the Secret are no content of ours; which ones
         // are ours is known as long as their number has not changed. A drifted
         // Secret has no content to compare: then a restart is the safe side.
@@ -153,6 +158,23 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         })
         .await?;
         Ok(hash)
+    }
+
+    /// What the Secret holds now, without `_raw`.
+    async fn live_content(&self, work: &Work) -> Result<SecretData, Problem> {
+        let secret = &work.permitted.destination().secret;
+        let mut data = self.cluster.secret_data(secret).await?.unwrap_or_default();
+        data.remove(crate::render::RAW_KEY);
+        Ok(data)
+    }
+
+    /// Whether a target carries no record of what its pods run.
+    fn runs_unrecorded(&self, work: &Work) -> bool {
+        let view = self.view.borrow();
+        targets_of(&work.resource)
+            .filter(|target| self.restarts(target.kind))
+            .filter_map(|target| view.workloads.get(&target))
+            .any(|workload| restart::is_unrecorded(workload, &work.me.tag))
     }
 
     async fn patch_targets(

@@ -74,6 +74,7 @@ async fn unseen_deletion(world: Rc<World>) {
 #[test]
 fn without_a_defect_all_of_it_is_right() {
     run(0, None, life).is_right("life");
+    run(0, Some(Defect::PrunedStatus), life).is_right("pruned status");
     run(0, None, deleted_source).is_right("deleted source");
     run(0, None, stolen_name).is_right("stolen name");
     run(0, None, unseen_deletion).is_right("unseen deletion");
@@ -101,7 +102,7 @@ fn each_defect_is_caught_by_its_invariant() {
         ended.breaches
     );
     caught(Defect::NoState, Invariant::StatusTrue);
-    caught(Defect::PrunedStatus, Invariant::Quiet);
+    caught(Defect::RisingVersion, Invariant::Quiet);
     let ended = run(0, Some(Defect::NoBaseline), scripted);
     assert!(
         ended.breaks(Invariant::RestartForContent),

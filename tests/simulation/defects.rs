@@ -27,7 +27,10 @@ pub enum Defect {
     StaleReads,
     /// The state annotation is dropped from every write.
     NoState,
-    /// A field of the status is dropped, as by another vendor's definitions.
+    /// Each answer of Vault names another version.
+    RisingVersion,
+    /// A field of the status is dropped, as by another vendor's definitions: no
+    /// defect of the operator, and nothing may come of it.
     PrunedStatus,
 }
 
@@ -96,6 +99,14 @@ pub fn in_reply(world: &World, reply: Reply) -> Reply {
     };
     let mut data = text(&reply);
     match world.defect {
+        Some(Defect::RisingVersion) if data["metadata"]["version"].is_number() => {
+            data["metadata"]["version"] = json!(world.requests.borrow().len());
+            let raw = RawValue::from_string(data.to_string()).unwrap();
+            Reply {
+                data: Some(Redacted::new(raw)),
+                ..reply
+            }
+        }
         Some(Defect::StaleReads) if data["metadata"]["version"].is_number() => {
             let vault = world.vault.borrow();
             let first = vault

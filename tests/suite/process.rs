@@ -197,7 +197,9 @@ async fn without_a_right_it_waits_and_says_so(suite: &Suite) -> Result<()> {
     team.operator.wait_ready(LONG).await?;
     team.wait_for_condition("VaultStaticSecret", "app", "Ready", |ready| {
         ready.reason == "KubernetesForbidden"
-            && ready.message.contains("Role does not allow to apply Secret")
+            && ready
+                .message
+                .contains("Role does not allow to apply Secret")
             && ready.message.contains("patch")
             && ready.message.contains("rbac/")
     })
