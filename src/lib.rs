@@ -2,7 +2,7 @@
 //! Kubernetes Secrets of one tenant, by a Role alone.
 
 pub mod api;
-// pub mod cli;
+pub mod cli;
 pub mod config;
 pub mod key;
 pub mod operator;

@@ -55,7 +55,8 @@ pub enum Problem {
     },
     /// A guardrail of the operator's configuration forbids it.
     PolicyDenied {
-        /// The configuration key that would have to allow it (`policy.vaultAddresses`).
+        /// The configuration key that would have to allow it (`policy.vaultAddresses`),
+        /// or, without the prefix `policy.`, a rule that no configuration lifts.
         rule: &'static str,
         /// What was refused and why.
         why: String,
@@ -258,6 +259,10 @@ impl fmt::Display for Problem {
                 )
             }
             Problem::ReferenceDenied { what, why } => write!(f, "{what} may not be used: {why}"),
+            Problem::PolicyDenied { rule, why } if !rule.starts_with("policy.") => write!(
+                f,
+                "{why}; a guardrail that no configuration lifts ({rule}): change the resource"
+            ),
             Problem::PolicyDenied { rule, why } => write!(
                 f,
                 "{why}; refused by the operator's configuration, key {rule}: change the resource, or ask the platform team to allow it there"

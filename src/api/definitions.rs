@@ -184,10 +184,12 @@ fn tidy_root(root: &mut JSONSchemaProps) {
 }
 
 /// Removes what the generators add beyond the types: `null` as a value of optional fields (the API
-/// server drops nulls by itself, and then sets the defaults), and the line breaks of doc comments.
+/// server drops nulls by itself, and then sets the defaults), titles, and the line breaks of doc
+/// comments.
 fn tidy(root: &mut JSONSchemaProps) {
     walk(root, &mut |schema| {
         schema.nullable = None;
+        schema.title = None;
         if let Some(values) = schema.enum_.as_mut() {
             values.retain(|value| !value.0.is_null());
         }

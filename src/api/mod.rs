@@ -10,6 +10,9 @@
 //! can only be stored under foreign definitions: watch through `kube::core::DeserializeGuard`, so
 //! that one such object is reported instead of ending the watch of all.
 
+// The lint takes the parts of one `printcolumn(..)` for repetitions of those of another.
+#![allow(clippy::duplicated_attributes)]
+
 mod definitions;
 mod destination;
 mod enumeration;

@@ -30,7 +30,7 @@ use super::status::Condition;
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("required" = ["address", "skipTLSVerify"]))]
 pub struct VaultConnectionSpec {
-    /// Base URL of the Vault server, for example https://vault.example.com:8200.
+    /// Base URL of the Vault server, for example `https://vault.example.com:8200`.
     pub address: String,
     /// Headers sent with every request. Those that carry identity or routing are refused.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -10,9 +10,7 @@ use super::schema::{self, DURATION, DURATION_OR_DAYS};
 use super::status::Condition;
 
 /// A certificate that Vault issues, and where it goes.
-#[derive(
-    CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "secrets.hashicorp.com",
     version = "v1beta1",
@@ -21,7 +19,6 @@ use super::status::Condition;
     namespaced,
     status = "VaultPKISecretStatus",
     derive = "PartialEq",
-    derive = "Default",
     shortname = "vps",
     category = "vault",
     printcolumn(

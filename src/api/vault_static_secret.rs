@@ -71,7 +71,7 @@ pub struct VaultStaticSecretSpec {
     #[serde(rename = "type")]
     pub type_: KvType,
     /// Version of the secret to stay at; 0 for the newest. Only for kv-v2.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::integer", range(min = 0))]
     pub version: Option<i64>,
     /// How often to look for a change, as one number and one unit: 30s, 1.5h.

@@ -61,6 +61,19 @@ impl Address {
         Ok(Self { url })
     }
 
+    /// The address without path and query that a URL leads to, such as one of a
+    /// redirect.
+    ///
+    /// # Errors
+    /// As [`Address::parse`].
+    pub fn of_origin(url: &Url) -> Result<Self, String> {
+        let mut origin = url.clone();
+        origin.set_path("");
+        origin.set_query(None);
+        origin.set_fragment(None);
+        Self::parse(origin.as_str())
+    }
+
     /// `https` or `http`.
     #[must_use]
     pub fn scheme(&self) -> &str {
@@ -97,12 +110,6 @@ impl Address {
     #[must_use]
     pub fn path(&self) -> &str {
         self.url.path().trim_end_matches('/')
-    }
-
-    /// The parsed URL.
-    #[must_use]
-    pub const fn url(&self) -> &Url {
-        &self.url
     }
 
     /// Whether scheme, host and port are the same.

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serializer, de};
+use serde::{Deserializer, Serializer, de};
 
 /// Why a text is no duration. `Display` is a sentence with the mend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,25 +7,23 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
-use k8s_openapi::api::core::v1::{ObjectReference, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 
+use super::bodies;
 use super::kube_errors::classify;
 use super::meta;
 use crate::api::{GROUP, STORED_VERSION};
 use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
-use crate::problem::{Problem, printable};
+use crate::problem::Problem;
 use crate::reconcile::ports::{Clock, Cluster, Fence, Note, SecretWrite, WorkloadPatch};
 use crate::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
 use crate::render::SecretData;
@@ -34,9 +32,6 @@ use crate::vault::Credentials;
 
 /// Field manager of status writes, and the reporting controller of events.
 pub const CONTROLLER: &str = "vault-tenant-operator";
-
-/// Longest note of an event (Kubernetes, events.k8s.io/v1).
-const NOTE_LIMIT: usize = 1000;
 
 /// How long an answer about a right is believed.
 const REVIEW_LIFE: Duration = Duration::from_secs(300);
@@ -63,7 +58,12 @@ impl KubeCluster {
     /// A port over `client`; `instance` names this process in events.
     #[must_use]
     pub fn new(client: kube::Client, metrics: Rc<Metrics>, instance: String) -> Self {
-        Self { client, metrics, instance, reviews: RefCell::default() }
+        Self {
+            client,
+            metrics,
+            instance,
+            reviews: RefCell::default(),
+        }
     }
 
     async fn count<T>(
@@ -75,7 +75,8 @@ impl KubeCluster {
         let began = tokio::time::Instant::now();
         let answer = request.await.map_err(|error| classify(what(), &error));
         let outcome = answer.as_ref().err().map_or("ok", Problem::reason);
-        self.metrics.kubernetes_request(verb, outcome, began.elapsed());
+        self.metrics
+            .kubernetes_request(verb, outcome, began.elapsed());
         answer
     }
 
@@ -88,7 +89,12 @@ impl KubeCluster {
     }
 
     async fn get_secret(&self, key: &ObjectKey) -> Result<Option<Secret>, Problem> {
-        self.count("get", || format!("get Secret {key}"), self.secrets(key).get_opt(&key.name)).await
+        self.count(
+            "get",
+            || format!("get Secret {key}"),
+            self.secrets(key).get_opt(&key.name),
+        )
+        .await
     }
 }
 
@@ -132,21 +138,32 @@ impl Credentials for KubeCluster {
                 },
                 other => other,
             })?;
-        let token = answer.status.map(|status| status.token).filter(|token| !token.is_empty());
-        token.map(Redacted::new).ok_or_else(|| Problem::CredentialUnusable {
-            why: format!("the API server gave an empty token for the ServiceAccount {account}"),
-        })
+        let token = answer
+            .status
+            .map(|status| status.token)
+            .filter(|token| !token.is_empty());
+        token
+            .map(Redacted::new)
+            .ok_or_else(|| Problem::CredentialUnusable {
+                why: format!("the API server gave an empty token for the ServiceAccount {account}"),
+            })
     }
 
-    async fn secret_value(&self, secret: &ObjectKey, key: &str) -> Result<Redacted<Vec<u8>>, Problem> {
+    async fn secret_value(
+        &self,
+        secret: &ObjectKey,
+        key: &str,
+    ) -> Result<Redacted<Vec<u8>>, Problem> {
         let unusable = |why: String| Problem::CredentialUnusable { why };
         let found = self.get_secret(secret).await?.ok_or_else(|| {
-            unusable(format!("the Secret {secret} does not exist; create it with the key {key}"))
+            unusable(format!(
+                "the Secret {secret} does not exist; create it with the key {key}"
+            ))
         })?;
         let value = found.data.and_then(|mut data| data.remove(key));
-        value.map(|bytes| Redacted::new(bytes.0)).ok_or_else(|| {
-            unusable(format!("the Secret {secret} has no key {key}; add it"))
-        })
+        value
+            .map(|bytes| Redacted::new(bytes.0))
+            .ok_or_else(|| unusable(format!("the Secret {secret} has no key {key}; add it")))
     }
 }
 
@@ -155,15 +172,23 @@ impl Cluster for KubeCluster {
         let key = &write.secret;
         let mut params = PatchParams::apply(&write.manager);
         params.force = matches!(write.fence, Fence::Update { .. });
-        let body = Patch::Apply(secret_body(write));
+        let body = Patch::Apply(bodies::secret(write));
         let request = self.secrets(key);
         let request = request.patch_metadata(&key.name, &params, &body);
-        self.count("patch", || format!("apply Secret {key}"), request).await.map(meta::secret)
+        self.count("patch", || format!("apply Secret {key}"), request)
+            .await
+            .map(meta::secret)
     }
 
     async fn secret_meta(&self, secret: &ObjectKey) -> Result<Option<SecretMeta>, Problem> {
         let what = || format!("get metadata of Secret {secret}");
-        let found = self.count("get", what, self.secrets(secret).get_metadata_opt(&secret.name)).await?;
+        let found = self
+            .count(
+                "get",
+                what,
+                self.secrets(secret).get_metadata_opt(&secret.name),
+            )
+            .await?;
         Ok(found.map(meta::secret))
     }
 
@@ -171,21 +196,31 @@ impl Cluster for KubeCluster {
         let found = self.get_secret(secret).await?;
         Ok(found.map(|secret| {
             let data = secret.data.unwrap_or_default().into_iter();
-            data.map(|(key, value)| (key, Redacted::new(value.0))).collect()
+            data.map(|(key, value)| (key, Redacted::new(value.0)))
+                .collect()
         }))
     }
 
     async fn resource_lives(&self, key: &ResourceKey, uid: &str) -> Result<bool, Problem> {
         let api = self.resources(key.kind, &key.object.namespace);
         let found = self
-            .count("get", || format!("get {key}"), api.get_metadata_opt(&key.object.name))
+            .count(
+                "get",
+                || format!("get {key}"),
+                api.get_metadata_opt(&key.object.name),
+            )
             .await?;
         Ok(found.is_some_and(|found| {
-            found.metadata.uid.as_deref() == Some(uid) && found.metadata.deletion_timestamp.is_none()
+            found.metadata.uid.as_deref() == Some(uid)
+                && found.metadata.deletion_timestamp.is_none()
         }))
     }
 
-    async fn patch_workload(&self, workload: &WorkloadKey, patch: &WorkloadPatch) -> Result<WorkloadMeta, Problem> {
+    async fn patch_workload(
+        &self,
+        workload: &WorkloadKey,
+        patch: &WorkloadPatch,
+    ) -> Result<WorkloadMeta, Problem> {
         let resource = meta::workload_resource(workload.kind);
         let api: Api<meta::Workload> =
             Api::namespaced_with(self.client.clone(), &workload.object.namespace, &resource);
@@ -197,10 +232,15 @@ impl Cluster for KubeCluster {
         if !patch.template.is_empty() {
             body["spec"] = json!({ "template": { "metadata": { "annotations": patch.template } } });
         }
-        let params = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
+        let params = PatchParams {
+            field_manager: Some(CONTROLLER.to_owned()),
+            ..PatchParams::default()
+        };
         let body = Patch::Merge(body);
         let request = api.patch(&workload.object.name, &params, &body);
-        self.count("patch", || format!("patch {workload}"), request).await.map(meta::workload)
+        self.count("patch", || format!("patch {workload}"), request)
+            .await
+            .map(meta::workload)
     }
 
     async fn apply_status(&self, key: &ResourceKey, status: &Value) -> Result<String, Problem> {
@@ -215,39 +255,30 @@ impl Cluster for KubeCluster {
         let params = PatchParams::apply(CONTROLLER).force();
         let body = Patch::Apply(body);
         let request = api.patch_status(&key.object.name, &params, &body);
-        let written = self.count("patch", || format!("write the status of {key}"), request).await?;
+        let written = self
+            .count("patch", || format!("write the status of {key}"), request)
+            .await;
+        // What cannot be told in the status is told in the log, or nowhere.
+        if let Err(problem) = &written {
+            tracing::warn!(resource = %key, %problem, "status not written");
+        }
+        let written = written?;
         Ok(written.metadata.resource_version.unwrap_or_default())
     }
 
     async fn publish(&self, note: &Note) -> Result<(), Problem> {
         let about = &note.about;
         let api: Api<Event> = Api::namespaced(self.client.clone(), &about.object.namespace);
-        let event = Event {
-            metadata: ObjectMeta {
-                generate_name: Some(format!("{}.", about.object.name)),
-                namespace: Some(about.object.namespace.clone()),
-                ..ObjectMeta::default()
-            },
-            action: Some(note.action.to_owned()),
-            reason: Some(note.reason.to_owned()),
-            note: Some(printable(&note.message, NOTE_LIMIT)),
-            type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
-            event_time: Some(MicroTime(Timestamp::now())),
-            reporting_controller: Some(CONTROLLER.to_owned()),
-            reporting_instance: Some(self.instance.clone()),
-            regarding: Some(ObjectReference {
-                api_version: Some(format!("{GROUP}/{STORED_VERSION}")),
-                kind: Some(about.kind.as_str().to_owned()),
-                namespace: Some(about.object.namespace.clone()),
-                name: Some(about.object.name.clone()),
-                uid: Some(note.uid.clone()),
-                ..ObjectReference::default()
-            }),
-            ..Event::default()
-        };
+        let event = bodies::event(note, &self.instance);
         let params = PostParams::default();
         let request = api.create(&params, &event);
-        self.count("create", || format!("publish an event about {about}"), request).await.map(drop)
+        self.count(
+            "create",
+            || format!("publish an event about {about}"),
+            request,
+        )
+        .await
+        .map(drop)
     }
 
     async fn may_patch(&self, kind: Kind, namespace: &str) -> Result<bool, Problem> {
@@ -274,55 +305,41 @@ impl Cluster for KubeCluster {
         let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
         let params = PostParams::default();
         let request = api.create(&params, &review);
-        let answer = self.count("create", || format!("ask whether {kind} may be patched"), request).await?;
+        let answer = self
+            .count(
+                "create",
+                || format!("ask whether {kind} may be patched"),
+                request,
+            )
+            .await?;
         let allowed = answer.status.is_some_and(|status| status.allowed);
-        self.reviews.borrow_mut().insert(key, (tokio::time::Instant::now(), allowed));
+        self.reviews
+            .borrow_mut()
+            .insert(key, (tokio::time::Instant::now(), allowed));
         Ok(allowed)
     }
 
-    async fn set_finalizers(&self, key: &ResourceKey, resource_version: &str, finalizers: &[String]) -> Result<(), Problem> {
+    async fn set_finalizers(
+        &self,
+        key: &ResourceKey,
+        resource_version: &str,
+        finalizers: &[String],
+    ) -> Result<(), Problem> {
         let api = self.resources(key.kind, &key.object.namespace);
         let body = json!({ "metadata": {
             "resourceVersion": resource_version,
             "finalizers": finalizers,
         }});
-        let params = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
+        let params = PatchParams {
+            field_manager: Some(CONTROLLER.to_owned()),
+            ..PatchParams::default()
+        };
         let body = Patch::Merge(body);
         let request = api.patch_metadata(&key.object.name, &params, &body);
-        self.count("patch", || format!("remove a finalizer of {key}"), request).await.map(drop)
+        self.count("patch", || format!("remove a finalizer of {key}"), request)
+            .await
+            .map(drop)
     }
-}
-
-/// The body of a Secret's apply. Its `Debug` is never used: the values are in it.
-fn secret_body(write: &SecretWrite) -> Value {
-    let mut metadata = json!({ "name": write.secret.name });
-    if let Fence::Update { uid, resource_version } = &write.fence {
-        metadata["uid"] = json!(uid);
-        metadata["resourceVersion"] = json!(resource_version);
-    }
-    if !write.labels.is_empty() {
-        metadata["labels"] = json!(write.labels);
-    }
-    if !write.annotations.is_empty() {
-        metadata["annotations"] = json!(write.annotations);
-    }
-    if let Some(owner) = &write.owner {
-        metadata["ownerReferences"] = json!([{
-            "apiVersion": format!("{GROUP}/{STORED_VERSION}"),
-            "kind": owner.kind.as_str(),
-            "name": owner.name,
-            "uid": owner.uid,
-        }]);
-    }
-    let mut body = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata });
-    if !write.data.is_empty() {
-        let encoded = write.data.iter().map(|(key, value)| (key, STANDARD.encode(value.expose())));
-        body["data"] = Value::Object(encoded.map(|(k, v)| (k.clone(), Value::String(v))).collect());
-    }
-    if let Some(type_) = &write.type_ {
-        body["type"] = json!(type_);
-    }
-    body
 }
 
 impl Debug for KubeCluster {

@@ -24,7 +24,11 @@ const DATA_KEY: &str = "key";
 ///
 /// # Errors
 /// Rights, transport, or a Secret that holds something else.
-pub async fn obtain(client: &kube::Client, namespace: &str, known: Option<&HashKey>) -> Result<HashKey, Problem> {
+pub async fn obtain(
+    client: &kube::Client,
+    namespace: &str,
+    known: Option<&HashKey>,
+) -> Result<HashKey, Problem> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     if let Some(key) = read(&api).await? {
         return Ok(key);
@@ -32,9 +36,12 @@ pub async fn obtain(client: &kube::Client, namespace: &str, known: Option<&HashK
     let mut bytes = vec![0; KEY_LENGTH];
     let mut suffix = [0; 8];
     let random = SystemRandom::new();
-    random.fill(&mut bytes).and_then(|()| random.fill(&mut suffix)).map_err(|_| {
-        Problem::Internal { why: "the system gives no random numbers".to_owned() }
-    })?;
+    random
+        .fill(&mut bytes)
+        .and_then(|()| random.fill(&mut suffix))
+        .map_err(|_| Problem::Internal {
+            why: "the system gives no random numbers".to_owned(),
+        })?;
     if let Some(known) = known {
         bytes.clone_from(known.bytes().expose());
     }
@@ -49,8 +56,11 @@ pub async fn obtain(client: &kube::Client, namespace: &str, known: Option<&HashK
     });
     // A manager of this process alone: whoever comes second gets a 409.
     let params = PatchParams::apply(&format!("vto-key-{}", hex(&suffix)));
-    let made = api.patch_metadata(SECRET_NAME, &params, &Patch::Apply(body)).await;
-    match made.map_err(|error| classify(format!("create Secret {namespace}/{SECRET_NAME}"), &error)) {
+    let made = api
+        .patch_metadata(SECRET_NAME, &params, &Patch::Apply(body))
+        .await;
+    match made.map_err(|error| classify(format!("create Secret {namespace}/{SECRET_NAME}"), &error))
+    {
         Ok(_) => HashKey::new(bytes).map_err(|why| Problem::Internal { why }),
         Err(Problem::Conflict { what, why }) => {
             read(&api).await?.ok_or(Problem::Conflict { what, why })
@@ -65,9 +75,14 @@ async fn read(api: &Api<Secret>) -> Result<Option<HashKey>, Problem> {
         .await
         .map_err(|error| classify(format!("get Secret {SECRET_NAME}"), &error))?;
     let Some(secret) = found else { return Ok(None) };
-    let bytes = secret.data.and_then(|mut data| data.remove(DATA_KEY)).map(|b| b.0);
+    let bytes = secret
+        .data
+        .and_then(|mut data| data.remove(DATA_KEY))
+        .map(|b| b.0);
     let unusable = |why: String| Problem::CredentialUnusable {
-        why: format!("the Secret {SECRET_NAME} cannot be used: {why}; delete it, a new one is made"),
+        why: format!(
+            "the Secret {SECRET_NAME} cannot be used: {why}; delete it, a new one is made"
+        ),
     };
     let bytes = bytes.ok_or_else(|| unusable(format!("it has no key {DATA_KEY}")))?;
     HashKey::new(bytes).map(Some).map_err(unusable)

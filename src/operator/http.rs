@@ -28,12 +28,18 @@ impl Readiness {
 
     /// `topic` is there.
     pub fn has(&self, topic: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(topic);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(topic);
     }
 
     fn missing(&self) -> String {
         let topics = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        topics.iter().map(|(topic, why)| format!("{topic}: {why}\n")).collect()
+        topics
+            .iter()
+            .map(|(topic, why)| format!("{topic}: {why}\n"))
+            .collect()
     }
 }
 
@@ -50,7 +56,9 @@ pub async fn listen(address: BindAddress, key: &str) -> Result<Option<TcpListene
         }
     }
     failed.map_or(Ok(None), |why| {
-        Err(format!("cannot listen on {why}; free the port, or set {key} to another"))
+        Err(format!(
+            "cannot listen on {why}; free the port, or set {key} to another"
+        ))
     })
 }
 
@@ -65,7 +73,14 @@ pub async fn probes(listener: TcpListener, readiness: Readiness, stop: Cancellat
 
 /// Serves the metrics until `stop`.
 pub async fn metrics(listener: TcpListener, metrics: Metrics, stop: CancellationToken) {
-    serve(listener, Router::new().route("/metrics", get(exposition)).with_state(metrics), stop).await;
+    serve(
+        listener,
+        Router::new()
+            .route("/metrics", get(exposition))
+            .with_state(metrics),
+        stop,
+    )
+    .await;
 }
 
 async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
@@ -85,7 +100,9 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
 }
 
 async fn exposition(State(metrics): State<Metrics>, headers: HeaderMap) -> impl IntoResponse {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
     let (content_type, text) = metrics.exposition(accept.unwrap_or_default());
     ([(header::CONTENT_TYPE, content_type)], text)
 }

@@ -40,8 +40,15 @@ impl Default for Audiences {
 
 /// Reads the identity from the client's configuration.
 pub async fn read(config: &kube::Config) -> OwnIdentity {
-    let claims = token(config).as_deref().and_then(claims).unwrap_or_default();
-    let mut subject = claims.sub.strip_prefix("system:serviceaccount:").unwrap_or_default().splitn(2, ':');
+    let claims = token(config)
+        .as_deref()
+        .and_then(claims)
+        .unwrap_or_default();
+    let mut subject = claims
+        .sub
+        .strip_prefix("system:serviceaccount:")
+        .unwrap_or_default()
+        .splitn(2, ':');
     let from_token = subject.next().filter(|part| !part.is_empty());
     let namespace = std::fs::read_to_string(NAMESPACE_FILE)
         .ok()
@@ -63,12 +70,16 @@ pub async fn read(config: &kube::Config) -> OwnIdentity {
 
 fn token(config: &kube::Config) -> Option<String> {
     use kube::config::AuthInfo;
-    let AuthInfo { token, token_file, .. } = &config.auth_info;
+    let AuthInfo {
+        token, token_file, ..
+    } = &config.auth_info;
     if let Some(file) = token_file {
         return std::fs::read_to_string(file).ok();
     }
     // Not secrecy's type: only its exposed text is needed, here and now.
-    token.as_ref().map(|token| secrecy::ExposeSecret::expose_secret(token).to_owned())
+    token
+        .as_ref()
+        .map(|token| secrecy::ExposeSecret::expose_secret(token).to_owned())
 }
 
 fn claims(token: &str) -> Option<Claims> {
@@ -105,10 +116,15 @@ mod tests {
     #[tokio::test]
     async fn a_token_says_who_we_are() {
         let mut config = kube::Config::new("https://127.0.0.1:6443".parse().unwrap());
-        let text = token(r#"{"sub":"system:serviceaccount:team:vto","aud":["https://kubernetes.default.svc"]}"#);
+        let text = token(
+            r#"{"sub":"system:serviceaccount:team:vto","aud":["https://kubernetes.default.svc"]}"#,
+        );
         config.auth_info.token = Some(text.into());
         let own = read(&config).await;
-        assert_eq!((own.namespace.as_str(), own.service_account.as_str()), ("team", "vto"));
+        assert_eq!(
+            (own.namespace.as_str(), own.service_account.as_str()),
+            ("team", "vto")
+        );
         assert_eq!(own.api_audiences, ["https://kubernetes.default.svc"]);
         assert!(own.api_server.contains(&"127.0.0.1".to_owned()));
     }
@@ -119,6 +135,9 @@ mod tests {
         let own = read(&config).await;
         assert!(own.api_audiences.is_empty() && own.service_account.is_empty());
         assert!(claims("nonsense").is_none() && claims("a.!.c").is_none());
-        assert!(matches!(claims(&token(r#"{"aud":"x"}"#)).unwrap().aud, Audiences::One(_)));
+        assert!(matches!(
+            claims(&token(r#"{"aud":"x"}"#)).unwrap().aud,
+            Audiences::One(_)
+        ));
     }
 }

@@ -11,7 +11,10 @@ pub fn classify(what: impl Into<String>, error: &kube::Error) -> Problem {
     let what = what.into();
     match error {
         kube::Error::Api(status) => of_status(what, status),
-        other => Problem::KubernetesUnavailable { what, why: printable(&sources(other), FOREIGN_TEXT_LIMIT) },
+        other => Problem::KubernetesUnavailable {
+            what,
+            why: printable(&sources(other), FOREIGN_TEXT_LIMIT),
+        },
     }
 }
 
@@ -20,7 +23,9 @@ fn of_status(what: String, status: &Status) -> Problem {
     match status.code {
         403 if is_terminating(status) => {
             let namespace = why.split('"').nth(3).unwrap_or_default();
-            Problem::NamespaceTerminating { namespace: namespace.to_owned() }
+            Problem::NamespaceTerminating {
+                namespace: namespace.to_owned(),
+            }
         }
         // RBAC says who cannot do what; quotas and admission rules say something else.
         401 => Problem::KubernetesForbidden { what, why },
@@ -34,7 +39,10 @@ fn of_status(what: String, status: &Status) -> Problem {
 
 fn is_terminating(status: &Status) -> bool {
     status.details.as_ref().is_some_and(|details| {
-        details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
+        details
+            .causes
+            .iter()
+            .any(|cause| cause.reason == "NamespaceTerminating")
     })
 }
 
@@ -58,7 +66,11 @@ mod tests {
     use super::*;
 
     fn reason(code: u16, message: &str) -> &'static str {
-        let status = Status { code, message: message.to_owned(), ..Status::default() };
+        let status = Status {
+            code,
+            message: message.to_owned(),
+            ..Status::default()
+        };
         classify("apply Secret a/b", &kube::Error::Api(Box::new(status))).reason()
     }
 
@@ -74,7 +86,11 @@ mod tests {
             (422, "metadata.uid: Invalid value", "Conflict"),
             (422, "type: field is immutable", "KubernetesRefused"),
             (429, "too many requests", "KubernetesUnavailable"),
-            (500, "etcdserver: request timed out", "KubernetesUnavailable"),
+            (
+                500,
+                "etcdserver: request timed out",
+                "KubernetesUnavailable",
+            ),
         ] {
             assert_eq!(reason(code, message), expected, "{message}");
         }

@@ -2,14 +2,14 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta};
 use kube::Resource;
+use kube::core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::problem::printable;
-use crate::reconcile::observe::Kept;
+use crate::reconcile::kept::Kept;
 use crate::reconcile::view::{Manager, SecretMeta, WorkloadKind, WorkloadMeta};
 use crate::reconcile::{PREFIX, digest_of_managed};
 
@@ -25,23 +25,35 @@ pub fn secret(object: PartialObjectMeta<Secret>) -> SecretMeta {
         resource_version: meta.resource_version.unwrap_or_default(),
         created: meta.creation_timestamp.map(|time| time.0),
         deleting: meta.deletion_timestamp.is_some(),
-        owners: meta.owner_references.into_iter().flatten().map(|owner| owner.uid).collect(),
+        owners: meta
+            .owner_references
+            .into_iter()
+            .flatten()
+            .map(|owner| owner.uid)
+            .collect(),
         states: ours(meta.annotations.unwrap_or_default()),
         managers: meta
             .managed_fields
             .into_iter()
             .flatten()
-            .map(|entry| Manager {
-                name: entry.manager.unwrap_or_default(),
-                time: entry.time.map(|time| time.0),
-                fields: entry.fields_v1.map(|fields| digest_of_managed(&fields.0)).unwrap_or_default(),
+            .map(|entry| {
+                let fields = entry.fields_v1.map(|fields| fields.0).unwrap_or_default();
+                Manager {
+                    name: entry.manager.unwrap_or_default(),
+                    time: entry.time.map(|time| time.0),
+                    fields: digest_of_managed(&fields),
+                    owns_type: fields.get("f:type").is_some(),
+                }
             })
             .collect(),
     }
 }
 
 fn ours(annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
-    annotations.into_iter().filter(|(name, _)| name.starts_with(PREFIX)).collect()
+    annotations
+        .into_iter()
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .collect()
 }
 
 /// A custom resource without what no decision needs; `None` when it is not of

@@ -1,6 +1,7 @@
 //! The running operator: wiring only. It brings up the endpoints, waits for
 //! what it needs, starts the watches and the engine, and ends in order.
 
+mod bodies;
 mod cluster;
 mod hash_key;
 mod http;
@@ -26,10 +27,10 @@ use self::http::Readiness;
 use self::watches::{Health, SecretMetadata, WorkloadObject};
 use crate::api;
 use crate::config::Config;
-use crate::config::address::Address;
-use crate::policy::{OwnIdentity, Policy, address_allowed, redirect_allowed};
 use crate::key::ObjectKey;
-use crate::reconcile::observe::{Base, Kept, Resources, Secrets, Workloads};
+use crate::policy::{OwnIdentity, Policy, address_allowed, redirect_allowed};
+use crate::reconcile::kept::Kept;
+use crate::reconcile::observe::{Base, Resources, Secrets, Workloads};
 use crate::reconcile::view::{Store, WorkloadKind};
 use crate::reconcile::{Engine, Parts};
 use crate::render::HashKey;
@@ -57,7 +58,10 @@ pub fn run(config: Config) -> Result<(), String> {
     telemetry::init_logs(config.telemetry.log_format, config.telemetry.log_level);
     std::panic::set_hook(Box::new(|panic| {
         // The place alone: a message could hold what must not be logged.
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let place = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         tracing::error!(place, "a defect of the operator");
     }));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -78,8 +82,9 @@ async fn start(config: Config) -> Result<(), String> {
     }
     let kube_config = kube_config().await?;
     let own = identity::read(&kube_config).await;
-    let client = Client::try_from(kube_config)
-        .map_err(|error| format!("the API server's address or certificates cannot be used: {error}"))?;
+    let client = Client::try_from(kube_config).map_err(|error| {
+        format!("the API server's address or certificates cannot be used: {error}")
+    })?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         namespace = own.namespace,
@@ -89,12 +94,31 @@ async fn start(config: Config) -> Result<(), String> {
     let Some(key) = wait_for_key(&client, &own, &readiness, &stop).await else {
         return Ok(());
     };
-    let namespace = config.watch_namespaces.first().unwrap_or(&own.namespace).clone();
-    let health = Health { readiness: readiness.clone(), metrics: Rc::new(metrics.clone()) };
+    let namespace = config
+        .watch_namespaces
+        .first()
+        .unwrap_or(&own.namespace)
+        .clone();
+    let health = Health {
+        readiness: readiness.clone(),
+        metrics: Rc::new(metrics.clone()),
+    };
     let engine = engine(config, own, client.clone(), key.clone(), metrics);
     let key_gone = Rc::new(Notify::new());
-    watch_all(&mut background, &engine, &client, &namespace, &health, &key_gone);
-    background.spawn_local(keep_key(client, engine.own_namespace().to_owned(), key, key_gone));
+    watch_all(
+        &mut background,
+        &engine,
+        &client,
+        &namespace,
+        &health,
+        &key_gone,
+    );
+    background.spawn_local(keep_key(
+        client,
+        engine.own_namespace().to_owned(),
+        key,
+        key_gone,
+    ));
     readiness.has("start");
     let work = Rc::clone(&engine).run(stop.clone());
     let ended = bounded(work, &stop).await;
@@ -133,10 +157,20 @@ async fn endpoints(
     use futures::FutureExt as _;
     let mut servers = Vec::new();
     let telemetry = &config.telemetry;
-    if let Some(listener) = http::listen(telemetry.health_probe_bind_address, "telemetry.healthProbeBindAddress").await? {
+    if let Some(listener) = http::listen(
+        telemetry.health_probe_bind_address,
+        "telemetry.healthProbeBindAddress",
+    )
+    .await?
+    {
         servers.push(http::probes(listener, readiness.clone(), stop.clone()).boxed_local());
     }
-    if let Some(listener) = http::listen(telemetry.metrics_bind_address, "telemetry.metricsBindAddress").await? {
+    if let Some(listener) = http::listen(
+        telemetry.metrics_bind_address,
+        "telemetry.metricsBindAddress",
+    )
+    .await?
+    {
         servers.push(http::metrics(listener, metrics.clone(), stop.clone()).boxed_local());
     }
     Ok(servers)
@@ -188,12 +222,22 @@ async fn keep_key(client: Client, namespace: String, key: HashKey, gone: Rc<Noti
     }
 }
 
-fn engine(config: Config, own: OwnIdentity, client: Client, key: HashKey, metrics: Metrics) -> Rc<Operator> {
+fn engine(
+    config: Config,
+    own: OwnIdentity,
+    client: Client,
+    key: HashKey,
+    metrics: Metrics,
+) -> Rc<Operator> {
     let metrics = Rc::new(metrics);
     let policy = Arc::new(Policy::new(&config));
     let instance = std::fs::read_to_string(HOSTNAME_FILE).unwrap_or_default();
     let instance = crate::problem::printable(&instance, 100);
-    let instance = if instance.is_empty() { cluster::CONTROLLER.to_owned() } else { instance };
+    let instance = if instance.is_empty() {
+        cluster::CONTROLLER.to_owned()
+    } else {
+        instance
+    };
     let kubernetes = Rc::new(KubeCluster::new(client, Rc::clone(&metrics), instance));
     let limits = Limits {
         requests_per_second: at_least_one(config.sync.vault_requests_per_second),
@@ -234,7 +278,8 @@ fn travel_rules(policy: &Arc<Policy>, own: &OwnIdentity) -> TravelRules {
             address_allowed(ip, listed, &own).map_err(|problem| problem.to_string())
         }),
         redirect: Arc::new(move |to, connection| {
-            let (from, to) = (Address::parse(&connection.address)?, Address::parse(to)?);
+            let url = |text: &str| reqwest::Url::parse(text).map_err(|error| error.to_string());
+            let (from, to) = (url(&connection.address)?, url(to)?);
             redirect_allowed(&from, &to, &redirects).map_err(|problem| problem.to_string())
         }),
     }
@@ -274,13 +319,24 @@ fn watch_all(
     };
     let (place, fares) = (namespace.to_owned(), health.clone());
     let cut = |object| Some(meta::secret(object));
-    tasks.spawn_local(async move { watches::run(secrets, Store::Secrets, &place, fares, cut, observer).await });
-    for kind in WorkloadKind::ALL.into_iter().filter(|kind| engine.restarts(*kind)) {
+    tasks.spawn_local(async move {
+        watches::run(secrets, Store::Secrets, &place, fares, cut, observer).await
+    });
+    for kind in WorkloadKind::ALL
+        .into_iter()
+        .filter(|kind| engine.restarts(*kind))
+    {
         let store = Store::Workloads(kind);
         let resource = meta::workload_resource(kind);
         let api: Api<WorkloadObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-        let (namespace, health, observer) = (namespace.to_owned(), health.clone(), Workloads(own(store), kind));
+        let (namespace, health, observer) = (
+            namespace.to_owned(),
+            health.clone(),
+            Workloads(own(store), kind),
+        );
         let cut = |object| Some(meta::workload(object));
-        tasks.spawn_local(async move { watches::run(api, store, &namespace, health, cut, observer).await });
+        tasks.spawn_local(async move {
+            watches::run(api, store, &namespace, health, cut, observer).await
+        });
     }
 }

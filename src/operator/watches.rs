@@ -43,32 +43,41 @@ pub async fn run<K, T>(
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let topic = format!("watch {store} in {namespace}");
-    health.readiness.waits(&topic, "the first list is not complete");
-    // Lists come from the API server's cache and in pages: cheap for both sides.
-    let config = watcher::Config::default().any_semantic().page_size(100);
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Init) => observer.listing(),
-            Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                observer.seen(key_of(&object), cut(object));
-            }
-            Ok(Event::Delete(object)) => {
-                let uid = object.uid();
-                observer.gone(&key_of(&object), uid.as_deref());
-            }
-            Ok(Event::InitDone) => {
-                observer.listed();
-                health.readiness.has(&topic);
-                health.metrics.watch(&store.to_string(), false);
-            }
-            Err(error) => {
-                let Some(problem) = lasting(&topic, &error) else { continue };
-                let why = problem.to_string();
-                observer.failing(&why);
-                health.metrics.watch(&store.to_string(), true);
-                if health.readiness.waits(&topic, &why) {
-                    tracing::warn!(%store, namespace, %problem, "cannot watch, trying again");
+    health
+        .readiness
+        .waits(&topic, "the first list is not complete");
+    loop {
+        // Lists come from the API server's cache and in pages: cheap for both sides.
+        let config = watcher::Config::default().any_semantic().page_size(100);
+        let mut events = std::pin::pin!(watcher(api.clone(), config).default_backoff());
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init) => observer.listing(),
+                Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                    observer.seen(key_of(&object), cut(object));
+                }
+                Ok(Event::Delete(object)) => {
+                    let uid = object.uid();
+                    observer.gone(&key_of(&object), uid.as_deref());
+                }
+                Ok(Event::InitDone) => {
+                    observer.listed();
+                    health.readiness.has(&topic);
+                    health.metrics.watch(&store.to_string(), false);
+                }
+                Err(error) => {
+                    let Some(problem) = lasting(&topic, &error) else {
+                        continue;
+                    };
+                    observer.failing(&problem);
+                    health.metrics.watch(&store.to_string(), true);
+                    if health.readiness.waits(&topic, &problem.to_string()) {
+                        tracing::warn!(%store, namespace, %problem, "cannot watch, trying again");
+                    }
+                    if matches!(error, watcher::Error::WatchStartFailed(_)) {
+                        // A resumed watch would not say that it is well again; a new list does.
+                        break;
+                    }
                 }
             }
         }
@@ -79,20 +88,22 @@ fn key_of<K: Resource>(object: &K) -> ObjectKey {
     ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// What is worth telling of a watch's error: an expired or closed watch is the
-/// ordinary course of things.
+/// What is worth telling of a watch's error. An expired or closed watch is the
+/// ordinary course of things, and one that does not start because the API server
+/// is away for a moment is resumed without loss.
 fn lasting(topic: &str, error: &watcher::Error) -> Option<Problem> {
-    match error {
-        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
-            Some(match classify(topic, error) {
-                Problem::Conflict { what, .. } => Problem::KubernetesRefused {
-                    what,
-                    why: "the API server does not know the kind; apply kustomize/crds".to_owned(),
-                },
-                other => other,
-            })
-        }
-        _ => None,
+    let (error, listed) = match error {
+        watcher::Error::InitialListFailed(error) => (error, false),
+        watcher::Error::WatchStartFailed(error) => (error, true),
+        _ => return None,
+    };
+    match classify(topic, error) {
+        Problem::KubernetesUnavailable { .. } if listed => None,
+        Problem::Conflict { what, .. } => Some(Problem::KubernetesRefused {
+            what,
+            why: "the API server does not know the kind; apply kustomize/crds".to_owned(),
+        }),
+        other => Some(other),
     }
 }
 

@@ -82,7 +82,7 @@ pub(super) fn check(
 }
 
 /// Whether a resource may set these headers.
-pub(crate) fn headers(field: &str, headers: &BTreeMap<String, String>) -> Result<(), Problem> {
+pub(super) fn headers(field: &str, headers: &BTreeMap<String, String>) -> Result<(), Problem> {
     for (name, value) in headers {
         // The parser takes only what HTTP can carry, and gives lower case.
         let Ok(header) = http::HeaderName::from_bytes(name.as_bytes()) else {

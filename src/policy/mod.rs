@@ -13,12 +13,16 @@ mod network;
 mod permitted;
 mod read;
 pub mod rule;
+#[cfg(test)]
+mod tests;
 
 pub use network::{address_allowed, redirect_allowed};
 pub use permitted::{
     CaSource, Connection, DestinationRequest, Login, LoginMethod, Permitted, PermittedConnection,
     PermittedLogin, Read, Resolved,
 };
+
+use std::collections::BTreeMap;
 
 use crate::config::address::{Address, AddressPattern};
 use crate::config::{Config, PolicyRules};
@@ -120,7 +124,8 @@ pub fn permit_connection(
     policy: &Policy,
     own: &OwnIdentity,
 ) -> Result<PermittedConnection, Problem> {
-    connection::check(connection, policy, own, |path| std::fs::canonicalize(path)).map(PermittedConnection)
+    connection::check(connection, policy, own, |path| std::fs::canonicalize(path))
+        .map(PermittedConnection)
 }
 
 /// Whether a login over a connection is allowed.
@@ -135,6 +140,14 @@ pub fn permit_login(
 ) -> Result<PermittedLogin, Problem> {
     login::check(&login, connection.get(), policy, own)?;
     Ok(PermittedLogin { connection, login })
+}
+
+/// Whether headers may be set by anybody but the operator.
+///
+/// # Errors
+/// As [`permit`], naming the field.
+pub(crate) fn headers(field: &str, headers: &BTreeMap<String, String>) -> Result<(), Problem> {
+    connection::headers(field, headers)
 }
 
 /// A refusal by a guardrail.

@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use reqwest::Url;
+
 use super::{OwnIdentity, Policy, denied, rule};
 use crate::config::address::Address;
 use crate::problem::Problem;
@@ -66,33 +68,30 @@ pub fn address_allowed(ip: IpAddr, listed: bool, own: &OwnIdentity) -> Result<()
     Ok(())
 }
 
-/// Whether a redirect may be followed: to the same scheme, host and port, or
-/// to an address that the configuration lists. Tokens travel along.
+/// Whether a redirect may be followed, given the URL that was asked and the
+/// absolute one that it leads to: to the same scheme, host and port, or to an
+/// address that the configuration lists. Tokens travel along. The addresses
+/// that the new host resolves to are still to be asked for, as listed.
 ///
 /// # Errors
 /// [`Problem::PolicyDenied`].
-pub fn redirect_allowed(from: &Address, to: &Address, policy: &Policy) -> Result<(), Problem> {
-    if from.same_origin(to) {
-        return Ok(());
-    }
+pub fn redirect_allowed(from: &Url, to: &Url, policy: &Policy) -> Result<(), Problem> {
+    let refused = |why: String| Err(denied(rule::VAULT_ADDRESSES, why));
+    let (from, to) = match (Address::of_origin(from), Address::of_origin(to)) {
+        (Ok(from), Ok(to)) => (from, to),
+        (Err(why), _) | (_, Err(why)) => return refused(format!("Vault redirects, and {why}")),
+    };
     // The path of a redirect is Vault's business; only who is there counts.
-    if policy
-        .listed
-        .iter()
-        .any(|pattern| pattern.matches_origin(to))
-    {
+    let listed = || {
+        policy
+            .listed
+            .iter()
+            .any(|pattern| pattern.matches_origin(&to))
+    };
+    if from.same_origin(&to) || listed() {
         return Ok(());
     }
-    Err(denied(
-        rule::VAULT_ADDRESSES,
-        format!(
-            "Vault at {} redirects to {}://{}:{}",
-            from,
-            to.scheme(),
-            to.host(),
-            to.port()
-        ),
-    ))
+    refused(format!("Vault at {from} redirects to {to}"))
 }
 
 /// What an address that the configuration does not list must be: `https` to a

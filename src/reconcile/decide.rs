@@ -124,7 +124,10 @@ impl Slots {
         let digits = crate::render::fingerprint([uid]);
         let spread = u64::from_str_radix(&digits, 16).unwrap_or_default() >> 1;
         let phase_ms = i64::try_from(spread).unwrap_or_default() % period_ms;
-        Self { period_ms, phase_ms }
+        Self {
+            period_ms,
+            phase_ms,
+        }
     }
 
     /// The last slot at or before `now`.
@@ -137,7 +140,10 @@ impl Slots {
     /// The first slot after `now`.
     #[must_use]
     pub fn next(&self, now: Timestamp) -> Timestamp {
-        let next = self.last(now).as_millisecond().saturating_add(self.period_ms);
+        let next = self
+            .last(now)
+            .as_millisecond()
+            .saturating_add(self.period_ms);
         Timestamp::from_millisecond(next).unwrap_or(Timestamp::MAX)
     }
 }
@@ -162,20 +168,27 @@ pub fn decide(situation: &Situation<'_>) -> Step {
     let standing = standing(situation);
     match (standing, rendered) {
         (Standing::Leaving, _) => Step::Wait(None),
-        (Standing::Foreign(why), _) => {
-            Step::Refuse(Problem::DestinationNotOwned { name: me.secret.clone(), why })
-        }
-        (Standing::Missing, _) if !me.create => {
-            Step::Refuse(Problem::DestinationMissing { name: me.secret.clone() })
-        }
+        (Standing::Foreign(why), _) => Step::Refuse(Problem::DestinationNotOwned {
+            name: me.secret.clone(),
+            why,
+        }),
+        (Standing::Missing, _) if !me.create => Step::Refuse(Problem::DestinationMissing {
+            name: me.secret.clone(),
+        }),
         (Standing::Missing, None) => Step::Fetch(Why::Missing),
-        (Standing::Missing, Some(_)) => {
-            Step::Write(Plan { fence: Fence::Create, content_changed: false, before: None, first: true })
-        }
+        (Standing::Missing, Some(_)) => Step::Write(Plan {
+            fence: Fence::Create,
+            content_changed: false,
+            before: None,
+            first: true,
+        }),
         (Standing::Open(_), None) => Step::Fetch(Why::Missing),
-        (Standing::Open(meta), Some(_)) => {
-            Step::Write(Plan { fence: fence(meta), content_changed: false, before: None, first: true })
-        }
+        (Standing::Open(meta), Some(_)) => Step::Write(Plan {
+            fence: fence(meta),
+            content_changed: false,
+            before: None,
+            first: true,
+        }),
         (Standing::Ours(meta, state), None) => look_again(situation, meta, state),
         (Standing::Ours(meta, state), Some(rendered)) => compare(situation, meta, state, rendered),
     }
@@ -184,7 +197,9 @@ pub fn decide(situation: &Situation<'_>) -> Step {
 /// Without a fresh read: is one due?
 fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<State>) -> Step {
     let me = situation.me;
-    let Some(state) = state else { return Step::Fetch(Why::Drift) };
+    let Some(state) = state else {
+        return Step::Fetch(Why::Drift);
+    };
     if drifted(me, meta, &state) {
         return Step::Fetch(Why::Drift);
     }
@@ -198,8 +213,13 @@ fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<State>
     if !situation.reported_ready && situation.last_read.is_none() {
         return Step::Fetch(Why::Unsettled);
     }
-    let Some(slots) = situation.slots else { return Step::Wait(None) };
-    let since = situation.last_read.unwrap_or(situation.started).max(situation.started);
+    let Some(slots) = situation.slots else {
+        return Step::Wait(None);
+    };
+    let since = situation
+        .last_read
+        .unwrap_or(situation.started)
+        .max(situation.started);
     if slots.last(situation.now) > since {
         return Step::Fetch(Why::Due);
     }
@@ -215,7 +235,12 @@ fn compare(
 ) -> Step {
     let me = situation.me;
     let Some(state) = state else {
-        return Step::Write(Plan { fence: fence(meta), content_changed: false, before: None, first: false });
+        return Step::Write(Plan {
+            fence: fence(meta),
+            content_changed: false,
+            before: None,
+            first: false,
+        });
     };
     // Newer than the view of the resource; or just written there by somebody.
     if state.generation > me.generation && !drifted(me, meta, &state) {
@@ -223,7 +248,11 @@ fn compare(
     }
     if rendered.keys == 0 && state.keys > 0 {
         return Step::Refuse(Problem::SourceDeleted {
-            path: format!("version {}", rendered.version),
+            path: if rendered.version.is_empty() {
+                "the source".to_owned()
+            } else {
+                format!("version {} of the source", rendered.version)
+            },
             why: format!(
                 "holds no data that the filters keep; the Secret {} keeps its {} keys",
                 me.secret, state.keys
@@ -245,16 +274,26 @@ fn compare(
     if same {
         return Step::Wait(situation.slots.map(|slots| slots.next(situation.now)));
     }
-    Step::Write(Plan { fence: fence(meta), content_changed, before: Some(state), first: false })
+    Step::Write(Plan {
+        fence: fence(meta),
+        content_changed,
+        before: Some(state),
+        first: false,
+    })
 }
 
 fn fence(meta: &SecretMeta) -> Fence {
-    Fence::Update { uid: meta.uid.clone(), resource_version: meta.resource_version.clone() }
+    Fence::Update {
+        uid: meta.uid.clone(),
+        resource_version: meta.resource_version.clone(),
+    }
 }
 
 /// Whether our manager owns other names than the last write said it would.
 fn drifted(me: &Me, meta: &SecretMeta, state: &State) -> bool {
-    meta.managers.iter().find(|manager| manager.name == me.manager)
+    meta.managers
+        .iter()
+        .find(|manager| manager.name == me.manager)
         .is_none_or(|ours| ours.fields != state.fields)
 }
 
@@ -284,11 +323,16 @@ pub fn last_editor<'a>(me: &Me, meta: &'a SecretMeta) -> Option<&'a str> {
 /// What the destination is to the resource (product.md, promise 6).
 fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
     let me = situation.me;
-    let Some(meta) = situation.destination else { return Standing::Missing };
+    let Some(meta) = situation.destination else {
+        return Standing::Missing;
+    };
     if meta.deleting {
         return Standing::Leaving;
     }
-    let ours = meta.managers.iter().find(|manager| manager.name == me.manager);
+    let ours = meta
+        .managers
+        .iter()
+        .find(|manager| manager.name == me.manager);
     let state = state_of(me, meta);
     let owned = meta.owners.iter().any(|owner| *owner == me.uid);
     let first_write_holds = state.as_ref().is_none_or(|state| {
@@ -320,17 +364,20 @@ fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
     ))
 }
 
-/// Whether the Secret came into being by our manager's write: nobody else has a
-/// part in it; or it was created no earlier than two seconds before our entry,
-/// and nobody else's entry is as old.
+/// Whether the Secret came into being by our manager's write: nobody else owns
+/// its type, which whoever creates a Secret gets; or, where somebody applied the
+/// type since, by the times: created no earlier than two seconds before our
+/// entry, and nobody else's entry is as old.
 pub(super) fn made_by(meta: &SecretMeta, ours: &super::view::Manager) -> bool {
-    if meta.managers.iter().all(|manager| manager.name == ours.name) {
+    let others = || meta.managers.iter().filter(|other| other.name != ours.name);
+    if ours.owns_type && !others().any(|other| other.owns_type) {
         return true;
     }
-    let (Some(created), Some(wrote)) = (meta.created, ours.time) else { return false };
-    let near = wrote.as_millisecond() - created.as_millisecond() <= 2000;
-    near && meta.managers.iter().filter(|other| other.name != ours.name)
-        .all(|other| other.time.is_some_and(|time| time > wrote))
+    let (Some(created), Some(wrote)) = (meta.created, ours.time) else {
+        return false;
+    };
+    wrote.as_millisecond() - created.as_millisecond() <= 2000
+        && others().all(|other| other.time.is_some_and(|time| time > wrote))
 }
 
 #[cfg(test)]

@@ -63,13 +63,21 @@ fn case() -> Case {
 }
 
 fn manager(name: &str, second: i64, fields: &str) -> Manager {
-    Manager { name: name.into(), time: Some(at(second)), fields: fields.into() }
+    Manager {
+        name: name.into(),
+        time: Some(at(second)),
+        fields: fields.into(),
+        owns_type: true,
+    }
 }
 
 impl Case {
     fn hash(&self, text: &str) -> ContentHash {
-        let data: SecretData =
-            [("k".to_owned(), crate::key::Redacted::new(text.as_bytes().to_vec()))].into();
+        let data: SecretData = [(
+            "k".to_owned(),
+            crate::key::Redacted::new(text.as_bytes().to_vec()),
+        )]
+        .into();
         self.key.content(&self.me.tag, &data)
     }
 
@@ -152,7 +160,10 @@ impl Case {
 }
 
 fn update() -> Fence {
-    Fence::Update { uid: "s".into(), resource_version: "7".into() }
+    Fence::Update {
+        uid: "s".into(),
+        resource_version: "7".into(),
+    }
 }
 
 #[test]
@@ -163,7 +174,10 @@ fn quiet_while_nothing_is_due() {
 
 #[test]
 fn a_restart_reads_only_what_is_not_settled() {
-    assert_eq!(case().with(|c| c.reported_ready = false).step(), Step::Fetch(Why::Unsettled));
+    assert_eq!(
+        case().with(|c| c.reported_ready = false).step(),
+        Step::Fetch(Why::Unsettled)
+    );
     let read_since = |c: &mut Case| {
         c.reported_ready = false;
         c.last_read = Some(at(950));
@@ -178,7 +192,9 @@ fn slots_are_the_same_after_a_restart_and_come_once_each() {
     assert_eq!(slots.next(at(1000)).as_second() - last.as_second(), 90);
     assert_eq!(slots.last(slots.next(at(1000))), slots.next(at(1000)));
     let due = |now: Timestamp, last_read: Option<Timestamp>| {
-        case().with(|c| (c.slots, c.now, c.last_read) = (Some(slots), now, last_read)).step()
+        case()
+            .with(|c| (c.slots, c.now, c.last_read) = (Some(slots), now, last_read))
+            .step()
     };
     let slot = slots.next(at(900));
     let after = Timestamp::from_millisecond(slot.as_millisecond() + 1).unwrap();
@@ -186,7 +202,10 @@ fn slots_are_the_same_after_a_restart_and_come_once_each() {
     assert_eq!(due(after, Some(after)), Step::Wait(Some(slots.next(after))));
     // A slot before this process started is not made up for.
     assert_eq!(due(at(901), None), Step::Wait(Some(slots.next(at(901)))));
-    assert_ne!(Slots::new(std::time::Duration::from_secs(100), "uid-2"), slots);
+    assert_ne!(
+        Slots::new(std::time::Duration::from_secs(100), "uid-2"),
+        slots
+    );
 }
 
 #[test]
@@ -221,7 +240,12 @@ fn raw_alone_is_written_without_a_change() {
 #[test]
 fn drift_is_seen_in_the_managed_fields_and_repaired_without_a_change() {
     let edits: [fn(&mut SecretMeta); 3] = [
-        |meta| meta.managers = vec![manager("vto-uid-1", 500, "fewer"), manager("kubectl-edit", 600, "k")],
+        |meta| {
+            meta.managers = vec![
+                manager("vto-uid-1", 500, "fewer"),
+                manager("kubectl-edit", 600, "k"),
+            ]
+        },
         |meta| meta.managers = vec![manager("kubectl-replace", 600, FIELDS)],
         |meta| meta.states.clear(),
     ];
@@ -250,9 +274,15 @@ fn what_belongs_to_others_is_refused_with_the_opt_in() {
         })
     };
     let text = foreign().refused();
-    assert!(text.contains("\"kubectl\"") && text.contains("overwrite: true"), "{text}");
+    assert!(
+        text.contains("\"kubectl\"") && text.contains("overwrite: true"),
+        "{text}"
+    );
     assert!(matches!(foreign().read("new").step(), Step::Refuse(_)));
-    for open in [|c: &mut Case| c.me.overwrite = true, |c: &mut Case| c.me.create = false] {
+    for open in [
+        |c: &mut Case| c.me.overwrite = true,
+        |c: &mut Case| c.me.create = false,
+    ] {
         assert_eq!(foreign().with(open).step(), Step::Fetch(Why::Missing));
         assert_eq!(foreign().with(open).read("new").writes(), (update(), false));
     }
@@ -264,13 +294,19 @@ fn a_forged_state_makes_no_owner() {
         meta.owners.clear();
         meta.managers = vec![manager("kubectl", 400, FIELDS)];
     });
-    assert!(matches!(forged.step(), Step::Refuse(Problem::DestinationNotOwned { .. })));
+    assert!(matches!(
+        forged.step(),
+        Step::Refuse(Problem::DestinationNotOwned { .. })
+    ));
 }
 
 #[test]
 fn the_secret_of_a_resource_of_the_same_name_that_is_gone_is_not_ours() {
     let stale = case().with(|c| (c.me.uid, c.me.manager) = ("uid-2".into(), "vto-uid-2".into()));
-    assert!(matches!(stale.step(), Step::Refuse(Problem::DestinationNotOwned { .. })));
+    assert!(matches!(
+        stale.step(),
+        Step::Refuse(Problem::DestinationNotOwned { .. })
+    ));
 }
 
 #[test]
@@ -283,7 +319,10 @@ fn while_it_is_being_deleted_nothing_is_done() {
 #[test]
 fn nothing_is_wiped() {
     let text = case().read("").refused();
-    assert!(text.contains("holds no data") && text.contains("keeps its 1 keys"), "{text}");
+    assert!(
+        text.contains("holds no data") && text.contains("keeps its 1 keys"),
+        "{text}"
+    );
     let empty_before = case().with_state(|state| state.keys = 0).read("");
     assert!(matches!(empty_before.step(), Step::Write(_)));
 }
@@ -315,16 +354,35 @@ fn a_lost_key_reads_what_is_live_before_it_writes() {
 fn a_creating_write_whose_answer_was_lost_is_ours_only_if_it_created() {
     let first = |created, others: &[Manager]| {
         let others = others.to_vec();
-        case().with_state(|state| state.first_write = true).with_meta(|meta| {
-            meta.created = Some(at(created));
-            meta.managers.extend(others);
-        })
+        case()
+            .with_state(|state| state.first_write = true)
+            .with_meta(|meta| {
+                meta.created = Some(at(created));
+                meta.managers.extend(others);
+            })
     };
     assert_eq!(first(500, &[]).step(), Step::Wait(None));
-    assert_eq!(first(499, &[manager("argocd", 501, "x")]).step(), Step::Wait(None));
+    assert_eq!(
+        first(499, &[manager("argocd", 501, "x")]).step(),
+        Step::Wait(None)
+    );
     // It was there long before, or somebody else is as old as our entry.
-    assert!(first(400, &[]).refused().contains("before the operator's first write"));
-    assert!(matches!(first(500, &[manager("kubectl", 500, "x")]).step(), Step::Refuse(_)));
-    let taken = first(400, &[]).with(|c| c.me.overwrite = true);
+    let theirs = [manager("kubectl", 400, "x")];
+    assert!(
+        first(400, &theirs)
+            .refused()
+            .contains("before the operator's first write")
+    );
+    assert!(matches!(
+        first(500, &[manager("kubectl", 500, "x")]).step(),
+        Step::Refuse(_)
+    ));
+    // An edit in the very second of the creation gets no share of the type.
+    let edit = Manager {
+        owns_type: false,
+        ..manager("kubectl-edit", 500, "x")
+    };
+    assert_eq!(first(500, &[edit]).step(), Step::Wait(None));
+    let taken = first(400, &theirs).with(|c| c.me.overwrite = true);
     assert_eq!(taken.step(), Step::Wait(None));
 }

@@ -32,11 +32,13 @@ const ATTEMPTS_LIMIT: u32 = 32;
 /// Waiting after a write that was refused because the view was old.
 const SOON: Duration = Duration::from_millis(200);
 
-/// What the engine remembers of a resource. All of it may be lost.
+/// What the engine remembers of a resource or workload. All of it may be lost.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
     /// Failed attempts in a row.
     pub attempts: u32,
+    /// Reason of the problem that an event told last, where no status holds it.
+    pub told: Option<&'static str>,
     /// When the source was last read, and what it said of itself.
     pub last_read: Option<Timestamp>,
     /// Version of the source that was last read.
@@ -68,7 +70,7 @@ pub struct Engine<C, V, K> {
     pub(super) key: HashKey,
     pub(super) metrics: Rc<Metrics>,
     pub(super) started: Timestamp,
-    pub(super) memory: RefCell<HashMap<ResourceKey, Memory>>,
+    pub(super) memory: RefCell<HashMap<WorkKey, Memory>>,
     /// Resources whose left-over finalizer was reported by this process.
     pub(super) told_finalizer: RefCell<HashSet<ResourceKey>>,
     /// Connections over which a request failed since they were last asked.
@@ -154,8 +156,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     fn until_next(&self, room: bool) -> Duration {
         const LONGEST: Duration = Duration::from_secs(60);
-        let Some(time) = self.queue.next_time().filter(|_| room) else { return LONGEST };
-        let wait = time.as_millisecond().saturating_sub(self.clock.now().as_millisecond());
+        let Some(time) = self.queue.next_time().filter(|_| room) else {
+            return LONGEST;
+        };
+        let wait = time
+            .as_millisecond()
+            .saturating_sub(self.clock.now().as_millisecond());
         Duration::from_millis(u64::try_from(wait).unwrap_or(0)).min(LONGEST)
     }
 
@@ -172,10 +178,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 self.give_up(&key, Problem::Internal { why }).await
             }
             Err(_elapsed) => {
-                self.give_up(&key, Problem::DeadlineExceeded { after: deadline }).await
+                self.give_up(&key, Problem::DeadlineExceeded { after: deadline })
+                    .await
             }
         };
-        self.metrics.reconciled(kind_label(&key), &next, began.elapsed());
+        self.metrics
+            .reconciled(kind_label(&key), &next, began.elapsed());
         self.queue.done(&key);
         self.schedule(key, next);
         self.busy.set(self.busy.get() - 1);
@@ -215,7 +223,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Next::Failed(problem) => {
                 let wait = match problem.retry() {
                     Retry::WhenChanged => return,
-                    Retry::Soon => SOON,
+                    Retry::Soon => self.soon(attempts),
                     Retry::Backoff => self.backoff(&key, attempts),
                     Retry::NotBefore(after) => after.max(self.backoff(&key, attempts)),
                 };
@@ -225,14 +233,26 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     fn count_attempt(&self, key: &WorkKey, next: &Next) -> u32 {
-        let WorkKey::Resource(resource) = key else { return 1 };
         let mut memory = self.memory.borrow_mut();
-        let entry = memory.entry(resource.clone()).or_default();
-        entry.attempts = match next {
-            Next::Settled(_) => 0,
-            Next::Failed(_) => entry.attempts.saturating_add(1).min(ATTEMPTS_LIMIT),
-        };
-        entry.attempts
+        match next {
+            Next::Settled(_) => {
+                if let Some(entry) = memory.get_mut(key) {
+                    (entry.attempts, entry.told) = (0, None);
+                }
+                0
+            }
+            Next::Failed(_) => {
+                let entry = memory.entry(key.clone()).or_default();
+                entry.attempts = entry.attempts.saturating_add(1).min(ATTEMPTS_LIMIT);
+                entry.attempts
+            }
+        }
+    }
+
+    /// Soon, but ever less so while it does not help.
+    fn soon(&self, attempts: u32) -> Duration {
+        let doublings = attempts.saturating_sub(1).min(16);
+        (SOON * (1 << doublings)).min(self.config.sync.backoff.max_interval)
     }
 
     /// Exponential, half of it jitter. The jitter comes from key and attempt, so
@@ -240,7 +260,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     fn backoff(&self, key: &WorkKey, attempts: u32) -> Duration {
         let policy = &self.config.sync.backoff;
         let factor = 1.5_f64.powi(i32::try_from(attempts.saturating_sub(1)).unwrap_or(0));
-        let full = policy.initial_interval.mul_f64(factor).min(policy.max_interval);
+        let full = policy
+            .initial_interval
+            .mul_f64(factor)
+            .min(policy.max_interval);
         let seed = crate::render::fingerprint([format!("{key:?}/{attempts}").as_str()]);
         let draw = u32::from_str_radix(&seed[..8], 16).unwrap_or(0);
         full.mul_f64(0.5 + 0.5 * f64::from(draw) / f64::from(u32::MAX))
@@ -259,7 +282,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Whether the configuration lets the operator restart workloads of a kind.
     pub fn restarts(&self, kind: WorkloadKind) -> bool {
         self.config.rollout.enabled
-            && self.config.rollout.kinds.iter().any(|allowed| allowed.as_str() == kind.as_str())
+            && self
+                .config
+                .rollout
+                .kinds
+                .iter()
+                .any(|allowed| allowed.as_str() == kind.as_str())
     }
 
     pub(super) fn scope<'a>(&'a self, view: &'a View) -> Scope<'a> {
@@ -271,52 +299,90 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     pub(super) fn remembered(&self, resource: &ResourceKey) -> Memory {
-        self.memory.borrow().get(resource).cloned().unwrap_or_default()
+        let key = WorkKey::Resource(resource.clone());
+        self.memory.borrow().get(&key).cloned().unwrap_or_default()
     }
 
     pub(super) fn forget(&self, resource: &ResourceKey) {
-        self.memory.borrow_mut().remove(resource);
+        self.told_finalizer.borrow_mut().remove(resource);
+        self.memory
+            .borrow_mut()
+            .remove(&WorkKey::Resource(resource.clone()));
     }
 
-    /// Whether the stores that references and destinations live in are complete.
-    pub(super) fn can_see(&self, stores: &[Store]) -> bool {
-        self.view.borrow().has(stores)
+    /// Whether the stores that a reconcile needs are complete; if not, how it
+    /// ends: quietly while their first list is on its way, with a report where
+    /// one of them cannot be watched.
+    pub(super) async fn blind(&self, key: &ResourceKey, stores: &[Store]) -> Option<Next> {
+        let failing = {
+            let view = self.view.borrow();
+            if view.has(stores) {
+                return None;
+            }
+            stores
+                .iter()
+                .find_map(|store| view.failing.get(store).cloned())
+        };
+        if let Some(problem) = failing
+            && let Err(problem) = self.report_problem(key, &problem).await
+        {
+            return Some(Next::Failed(problem));
+        }
+        // Complete or failing for another reason: both wake everything.
+        Some(Next::Settled(None))
     }
 
     /// Everything that refers to a VaultAuth or VaultConnection, directly or not.
     pub fn wake_dependents(&self, kind: Kind, urgency: Urgency) {
         let view = self.view.borrow();
         let wake = |kind, object: &ObjectKey| {
-            let key = ResourceKey { kind, object: object.clone() };
+            let key = ResourceKey {
+                kind,
+                object: object.clone(),
+            };
             self.queue.wake(WorkKey::Resource(key), urgency);
         };
         if kind == Kind::VaultConnection {
-            view.auths.keys().for_each(|object| wake(Kind::VaultAuth, object));
+            view.auths
+                .keys()
+                .for_each(|object| wake(Kind::VaultAuth, object));
         }
-        view.statics.keys().for_each(|object| wake(Kind::VaultStaticSecret, object));
+        view.statics
+            .keys()
+            .for_each(|object| wake(Kind::VaultStaticSecret, object));
     }
 
     /// All resources: when a store became complete.
     pub fn wake_all(&self) {
         let view = self.view.borrow();
         let resources = [
-            (Kind::VaultConnection, view.connections.keys().collect::<Vec<_>>()),
+            (
+                Kind::VaultConnection,
+                view.connections.keys().collect::<Vec<_>>(),
+            ),
             (Kind::VaultAuthGlobal, view.globals.keys().collect()),
             (Kind::VaultAuth, view.auths.keys().collect()),
-            (Kind::SecretTransformation, view.transformations.keys().collect()),
+            (
+                Kind::SecretTransformation,
+                view.transformations.keys().collect(),
+            ),
             (Kind::VaultStaticSecret, view.statics.keys().collect()),
             (Kind::VaultDynamicSecret, view.dynamics.keys().collect()),
             (Kind::VaultPkiSecret, view.pkis.keys().collect()),
         ];
         for (kind, objects) in resources {
             for object in objects {
-                let key = ResourceKey { kind, object: object.clone() };
+                let key = ResourceKey {
+                    kind,
+                    object: object.clone(),
+                };
                 self.queue.wake(WorkKey::Resource(key), Urgency::Routine);
             }
         }
         for workload in view.workloads.keys() {
             if view.resources_of_workload(workload).next().is_some() {
-                self.queue.wake(WorkKey::Workload(workload.clone()), Urgency::Routine);
+                self.queue
+                    .wake(WorkKey::Workload(workload.clone()), Urgency::Routine);
             }
         }
     }

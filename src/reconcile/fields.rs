@@ -36,10 +36,16 @@ pub fn digest(
     for names in [&mut data, &mut labels, &mut annotations] {
         names.sort_unstable();
     }
-    let parts = [("data", data), ("labels", labels), ("annotations", annotations)];
-    fingerprint(parts.iter().flat_map(|(group, names)| {
-        std::iter::once(*group).chain(names.iter().map(String::as_str))
-    }))
+    let parts = [
+        ("data", data),
+        ("labels", labels),
+        ("annotations", annotations),
+    ];
+    fingerprint(
+        parts.iter().flat_map(|(group, names)| {
+            std::iter::once(*group).chain(names.iter().map(String::as_str))
+        }),
+    )
 }
 
 #[cfg(test)]
@@ -66,7 +72,13 @@ mod tests {
         );
         assert_eq!(digest_of_managed(&managed), applied);
         assert_ne!(digest(own(&["a.txt"]), own(&["app"]), own(&[])), applied);
-        assert_ne!(digest(own(&["a"]), own(&[]), own(&[])), digest(own(&[]), own(&["a"]), own(&[])));
-        assert_eq!(digest_of_managed(&json!({})), digest(vec![], vec![], vec![]));
+        assert_ne!(
+            digest(own(&["a"]), own(&[]), own(&[])),
+            digest(own(&[]), own(&["a"]), own(&[]))
+        );
+        assert_eq!(
+            digest_of_managed(&json!({})),
+            digest(vec![], vec![], vec![])
+        );
     }
 }

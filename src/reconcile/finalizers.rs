@@ -26,12 +26,19 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         metadata: &ObjectMeta,
     ) -> Result<(), Problem> {
         let all = metadata.finalizers.as_deref().unwrap_or_default();
-        let keep: Vec<String> =
-            all.iter().filter(|name| !FOREIGN.contains(&name.as_str())).cloned().collect();
+        let keep: Vec<String> = all
+            .iter()
+            .filter(|name| !FOREIGN.contains(&name.as_str()))
+            .cloned()
+            .collect();
         if keep.len() == all.len() {
             return Ok(());
         }
-        if self.cluster.may_patch(key.kind, &key.object.namespace).await? {
+        if self
+            .cluster
+            .may_patch(key.kind, &key.object.namespace)
+            .await?
+        {
             let version = metadata.resource_version.clone().unwrap_or_default();
             return self.cluster.set_finalizers(key, &version, &keep).await;
         }

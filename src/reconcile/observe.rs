@@ -6,16 +6,17 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use kube::Resource;
 use tokio::sync::Notify;
 
 use super::engine::Engine;
+use super::kept::Kept;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
 use super::view::{
-    SecretMeta, Store, View, WorkloadKey, WorkloadKind, WorkloadMeta, is_older, targets_of,
+    SecretMeta, Store, WorkloadKey, WorkloadKind, WorkloadMeta, is_older, targets_of,
 };
 use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::problem::Problem;
 use crate::vault::Vault;
 
 /// What becomes of what a watch of one store saw.
@@ -29,7 +30,7 @@ pub trait Observer<T> {
     /// The list is complete.
     fn listed(&self);
     /// The store cannot be watched.
-    fn failing(&self, why: &str);
+    fn failing(&self, problem: &Problem);
 }
 
 /// What all observers share: the namespace, the store, and the list in progress.
@@ -43,7 +44,12 @@ pub struct Base<E> {
 impl<C: Cluster, V: Vault, K: Clock> Base<Engine<C, V, K>> {
     /// An observer's base for one store in one namespace.
     pub fn new(engine: Rc<Engine<C, V, K>>, store: Store, namespace: &str) -> Self {
-        Self { engine, store, namespace: namespace.to_owned(), listing: RefCell::default() }
+        Self {
+            engine,
+            store,
+            namespace: namespace.to_owned(),
+            listing: RefCell::default(),
+        }
     }
 
     fn note(&self, key: &ObjectKey) {
@@ -66,69 +72,16 @@ impl<C: Cluster, V: Vault, K: Clock> Base<Engine<C, V, K>> {
         known.into_iter().filter(missing).collect()
     }
 
-    fn fail(&self, why: &str) {
-        let news = self.engine.view.borrow_mut().failing.insert(self.store, why.to_owned());
-        if news.as_deref() != Some(why) {
+    fn fail(&self, problem: &Problem) {
+        let news = self
+            .engine
+            .view
+            .borrow_mut()
+            .failing
+            .insert(self.store, problem.clone());
+        if news.as_ref() != Some(problem) {
             self.engine.wake_all();
         }
-    }
-}
-
-/// How a kind of ours is kept in the view.
-pub trait Kept: Resource<DynamicType = ()> + Clone + PartialEq {
-    /// The kind.
-    const KIND: Kind;
-    /// The one of that name.
-    fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>>;
-    /// Stores or removes.
-    fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>);
-    /// All names.
-    fn keys(view: &View) -> Vec<ObjectKey>;
-}
-
-macro_rules! kept {
-    ($type:ty, $kind:expr, $store:ident) => {
-        impl Kept for $type {
-            const KIND: Kind = $kind;
-
-            fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>> {
-                view.$store.get(key).cloned()
-            }
-
-            fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>) {
-                match new {
-                    Some(new) => view.$store.insert(key.clone(), new),
-                    None => view.$store.remove(key),
-                };
-            }
-
-            fn keys(view: &View) -> Vec<ObjectKey> {
-                view.$store.keys().cloned().collect()
-            }
-        }
-    };
-}
-
-kept!(crate::api::VaultConnection, Kind::VaultConnection, connections);
-kept!(crate::api::VaultAuth, Kind::VaultAuth, auths);
-kept!(crate::api::VaultAuthGlobal, Kind::VaultAuthGlobal, globals);
-kept!(crate::api::SecretTransformation, Kind::SecretTransformation, transformations);
-kept!(crate::api::VaultDynamicSecret, Kind::VaultDynamicSecret, dynamics);
-kept!(crate::api::VaultPKISecret, Kind::VaultPkiSecret, pkis);
-
-impl Kept for crate::api::VaultStaticSecret {
-    const KIND: Kind = Kind::VaultStaticSecret;
-
-    fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>> {
-        view.statics.get(key).cloned()
-    }
-
-    fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>) {
-        view.put_static(key, new);
-    }
-
-    fn keys(view: &View) -> Vec<ObjectKey> {
-        view.statics.keys().cloned().collect()
     }
 }
 
@@ -138,7 +91,10 @@ pub struct Resources<E>(pub Base<E>);
 impl<C: Cluster, V: Vault, K: Clock> Resources<Engine<C, V, K>> {
     fn changed<T: Kept>(&self, key: &ObjectKey) {
         let engine = &self.0.engine;
-        let resource = ResourceKey { kind: T::KIND, object: key.clone() };
+        let resource = ResourceKey {
+            kind: T::KIND,
+            object: key.clone(),
+        };
         let targets: Vec<WorkloadKey> = match T::KIND {
             Kind::VaultConnection | Kind::VaultAuth => {
                 engine.wake_dependents(T::KIND, Urgency::Now);
@@ -147,13 +103,18 @@ impl<C: Cluster, V: Vault, K: Clock> Resources<Engine<C, V, K>> {
             Kind::VaultStaticSecret => {
                 let view = engine.view.borrow();
                 let found = view.statics.get(key);
-                found.into_iter().flat_map(|found| targets_of(found)).collect()
+                found
+                    .into_iter()
+                    .flat_map(|found| targets_of(found))
+                    .collect()
             }
             _ => Vec::new(),
         };
         engine.queue.wake(WorkKey::Resource(resource), Urgency::Now);
         for target in targets {
-            engine.queue.wake(WorkKey::Workload(target), Urgency::Routine);
+            engine
+                .queue
+                .wake(WorkKey::Workload(target), Urgency::Routine);
         }
     }
 }
@@ -205,8 +166,8 @@ where
         self.0.engine.wake_all();
     }
 
-    fn failing(&self, why: &str) {
-        self.0.fail(why);
+    fn failing(&self, problem: &Problem) {
+        self.0.fail(problem);
     }
 }
 
@@ -242,22 +203,36 @@ impl<C: Cluster, V: Vault, K: Clock> Secrets<Engine<C, V, K>> {
         let view = engine.view.borrow();
         if moved {
             for resource in view.resources_of_secret(key) {
-                engine.queue.wake(WorkKey::Resource(resource.clone()), Urgency::Now);
+                engine
+                    .queue
+                    .wake(WorkKey::Resource(resource.clone()), Urgency::Now);
                 // Its hash may be news: of a write whose answer was lost, say.
-                for target in view.statics.get(&resource.object).into_iter().flat_map(|r| targets_of(r)) {
-                    engine.queue.wake(WorkKey::Workload(target), Urgency::Routine);
+                for target in view
+                    .statics
+                    .get(&resource.object)
+                    .into_iter()
+                    .flat_map(|r| targets_of(r))
+                {
+                    engine
+                        .queue
+                        .wake(WorkKey::Workload(target), Urgency::Routine);
                 }
             }
         }
         let uses_ca = |c: &crate::api::VaultConnection| {
             c.spec.ca_cert_secret_ref.as_deref() == Some(key.name.as_str())
         };
-        let in_place = view.connections.iter().filter(|(at, _)| at.namespace == key.namespace);
-        let connections: Vec<ObjectKey> =
-            in_place.filter(|(_, c)| uses_ca(c)).map(|(at, _)| at.clone()).collect();
+        let in_place = view
+            .connections
+            .iter()
+            .filter(|(at, _)| at.namespace == key.namespace);
+        let connections: Vec<ObjectKey> = in_place
+            .filter(|(_, c)| uses_ca(c))
+            .map(|(at, _)| at.clone())
+            .collect();
         drop(view);
         for connection in connections {
-            engine.suspect(&connection);
+            engine.recheck(&connection);
         }
     }
 }
@@ -269,7 +244,9 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, 
         let mut view = self.base.engine.view.borrow_mut();
         let old = view.secrets.get(&key).cloned();
         let first_list = !view.has(&[Store::Secrets]);
-        let same_version = old.as_ref().is_some_and(|old| old.resource_version == new.resource_version);
+        let same_version = old
+            .as_ref()
+            .is_some_and(|old| old.resource_version == new.resource_version);
         view.put_secret(&key, new);
         // What is older than the view, such as the echo of a write that another
         // one followed, moves nothing.
@@ -284,7 +261,11 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, 
 
     fn gone(&self, key: &ObjectKey, uid: Option<&str>) {
         let mut view = self.base.engine.view.borrow_mut();
-        if view.secrets.get(key).is_some_and(|known| Some(known.uid.as_str()) == uid) {
+        if view
+            .secrets
+            .get(key)
+            .is_some_and(|known| Some(known.uid.as_str()) == uid)
+        {
             view.remove_secret(key);
             drop(view);
             self.changed(key, true);
@@ -299,7 +280,15 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, 
     }
 
     fn listed(&self) {
-        let known = self.base.engine.view.borrow().secrets.keys().cloned().collect();
+        let known = self
+            .base
+            .engine
+            .view
+            .borrow()
+            .secrets
+            .keys()
+            .cloned()
+            .collect();
         for key in self.base.end(known) {
             self.base.engine.view.borrow_mut().remove_secret(&key);
             self.changed(&key, true);
@@ -307,8 +296,8 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, 
         self.base.engine.wake_all();
     }
 
-    fn failing(&self, why: &str) {
-        self.base.fail(why);
+    fn failing(&self, problem: &Problem) {
+        self.base.fail(problem);
     }
 }
 
@@ -319,13 +308,22 @@ impl<C: Cluster, V: Vault, K: Clock> Workloads<Engine<C, V, K>> {
     fn changed(&self, key: WorkloadKey) {
         let engine = &self.0.engine;
         engine.wake_reports(&key);
-        if engine.view.borrow().resources_of_workload(&key).next().is_some() {
+        if engine
+            .view
+            .borrow()
+            .resources_of_workload(&key)
+            .next()
+            .is_some()
+        {
             engine.queue.wake(WorkKey::Workload(key), Urgency::Now);
         }
     }
 
     fn key(&self, object: &ObjectKey) -> WorkloadKey {
-        WorkloadKey { kind: self.1, object: object.clone() }
+        WorkloadKey {
+            kind: self.1,
+            object: object.clone(),
+        }
     }
 }
 
@@ -348,7 +346,11 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
     fn gone(&self, object: &ObjectKey, uid: Option<&str>) {
         let key = self.key(object);
         let mut view = self.0.engine.view.borrow_mut();
-        if view.workloads.get(&key).is_some_and(|known| Some(known.uid.as_str()) == uid) {
+        if view
+            .workloads
+            .get(&key)
+            .is_some_and(|known| Some(known.uid.as_str()) == uid)
+        {
             view.remove_workload(&key);
             drop(view);
             self.changed(key);
@@ -360,7 +362,13 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
     }
 
     fn listed(&self) {
-        let known = self.0.engine.view.borrow().workloads.keys()
+        let known = self
+            .0
+            .engine
+            .view
+            .borrow()
+            .workloads
+            .keys()
             .filter(|key| key.kind == self.1)
             .map(|key| key.object.clone())
             .collect();
@@ -372,7 +380,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
         self.0.engine.wake_all();
     }
 
-    fn failing(&self, why: &str) {
-        self.0.fail(why);
+    fn failing(&self, problem: &Problem) {
+        self.0.fail(problem);
     }
 }

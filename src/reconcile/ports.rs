@@ -95,7 +95,10 @@ pub struct Note {
 }
 
 /// The requests that the pipeline makes to the API server.
-#[allow(async_fn_in_trait, reason = "static dispatch on one thread; no Send bound is wanted")]
+#[allow(
+    async_fn_in_trait,
+    reason = "static dispatch on one thread; no Send bound is wanted"
+)]
 pub trait Cluster: Credentials {
     /// Server-side apply of a Secret; answers with its metadata afterwards.
     ///

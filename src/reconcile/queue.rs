@@ -64,7 +64,9 @@ impl Queue {
     /// Asks for work on `key` at `time`, unless it is due earlier.
     pub fn wake_at(&self, key: WorkKey, time: Timestamp) {
         let mut inner = self.inner.borrow_mut();
-        if inner.ready_as.contains_key(&key) || inner.later_as.get(&key).is_some_and(|at| *at <= time) {
+        if inner.ready_as.contains_key(&key)
+            || inner.later_as.get(&key).is_some_and(|at| *at <= time)
+        {
             return;
         }
         inner.drop_later(&key);
@@ -81,7 +83,9 @@ impl Queue {
             if *time > now {
                 break;
             }
-            let Some(((_, key), ())) = inner.later.pop_first() else { break };
+            let Some(((_, key), ())) = inner.later.pop_first() else {
+                break;
+            };
             inner.later_as.remove(&key);
             inner.make_ready(key, Urgency::Routine);
         }
@@ -103,7 +107,11 @@ impl Queue {
 
     /// When the next key becomes ready by itself.
     pub fn next_time(&self) -> Option<Timestamp> {
-        self.inner.borrow().later.first_key_value().map(|((time, _), ())| *time)
+        self.inner
+            .borrow()
+            .later
+            .first_key_value()
+            .map(|((time, _), ())| *time)
     }
 
     /// Waits until something was added.
@@ -177,12 +185,21 @@ mod tests {
         queue.wake_at(key("a"), at(20));
         queue.wake_at(key("a"), at(10));
         queue.wake_at(key("a"), at(30));
-        assert_eq!((queue.next_time(), drain(&queue, 9)), (Some(at(10)), vec![]));
-        assert_eq!((drain(&queue, 10), queue.next_time()), (vec![key("a")], None));
+        assert_eq!(
+            (queue.next_time(), drain(&queue, 9)),
+            (Some(at(10)), vec![])
+        );
+        assert_eq!(
+            (drain(&queue, 10), queue.next_time()),
+            (vec![key("a")], None)
+        );
         queue.done(&key("a"));
         queue.wake_at(key("a"), at(50));
         queue.wake(key("a"), Urgency::Now);
-        assert_eq!((drain(&queue, 10), queue.next_time()), (vec![key("a")], None));
+        assert_eq!(
+            (drain(&queue, 10), queue.next_time()),
+            (vec![key("a")], None)
+        );
     }
 
     #[test]

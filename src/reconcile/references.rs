@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde_json::{Value, json};
 
 use super::engine::{Engine, Next};
-use super::observe::Kept;
+use super::kept::Kept;
 use super::ports::{Clock, Cluster};
 use super::queue::Urgency;
 use super::report::{self, Verdict, is_ready};
@@ -25,8 +25,8 @@ use crate::vault::Vault;
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) async fn reconcile_connection(&self, key: &ResourceKey) -> Next {
         let needed = [Store::Resource(Kind::VaultConnection), Store::Secrets];
-        if !self.can_see(&needed) {
-            return Next::Settled(None);
+        if let Some(next) = self.blind(key, &needed).await {
+            return next;
         }
         let Some(resource) = self.view.borrow().connections.get(&key.object).cloned() else {
             self.sessions.forget(&key.object);
@@ -48,10 +48,19 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         };
         self.clear_suspicion(&key.object);
         let verdict = match &asked {
-            Ok(()) => Verdict::good("Accepted", format!("Vault at {} answers and can serve", shown(&resource.spec.address))),
+            Ok(()) => Verdict::good(
+                "Accepted",
+                format!(
+                    "Vault at {} answers and can serve",
+                    shown(&resource.spec.address)
+                ),
+            ),
             Err(problem) => Verdict::bad(problem),
         };
-        let reported = self.report_connection(key, &resource, &verdict).await;
+        let problem = asked.as_ref().err();
+        let reported = self
+            .report_connection(key, &resource, &verdict, problem)
+            .await;
         if asked.is_ok() && !known {
             self.wake_dependents(Kind::VaultConnection, Urgency::Routine);
         }
@@ -61,13 +70,22 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
     }
 
-    fn resolve_connection(&self, resource: &VaultConnection) -> Result<crate::policy::PermittedConnection, Problem> {
+    fn resolve_connection(
+        &self,
+        resource: &VaultConnection,
+    ) -> Result<crate::policy::PermittedConnection, Problem> {
         let view = self.view.borrow();
         let connection = resolve::connection(self.scope(&view), resource)?;
         permit_connection(connection, &self.policy, &self.own)
     }
 
-    async fn report_connection(&self, key: &ResourceKey, resource: &Rc<VaultConnection>, verdict: &Verdict) -> Result<(), Problem> {
+    async fn report_connection(
+        &self,
+        key: &ResourceKey,
+        resource: &Rc<VaultConnection>,
+        verdict: &Verdict,
+        problem: Option<&Problem>,
+    ) -> Result<(), Problem> {
         let previous = resource.status.clone().unwrap_or_default();
         let valid = verdict.truth == report::Truth::True;
         let findings = verdict.findings(&["ResourceValidation", "VaultPing", "Healthy", "Ready"]);
@@ -80,12 +98,21 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if status == previous {
             return Ok(());
         }
-        let value = report::status(&status.conditions, resource.metadata.generation, json!({ "valid": valid }));
+        let turned = reason_of(&previous.conditions) != reason_of(&status.conditions);
+        let value = report::status(
+            &status.conditions,
+            resource.metadata.generation,
+            json!({ "valid": valid }),
+        );
         let version = self.cluster.apply_status(key, &value).await?;
         let mut new = VaultConnection::clone(resource);
         new.status = Some(status);
         new.metadata.resource_version = Some(version);
         self.put_unless_changed(&key.object, resource, new);
+        if let (Some(problem), true) = (problem, turned) {
+            self.warn(key, resource.metadata.uid.as_deref(), problem)
+                .await;
+        }
         Ok(())
     }
 
@@ -95,8 +122,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Store::Resource(Kind::VaultAuth),
             Store::Secrets,
         ];
-        if !self.can_see(&needed) {
-            return Next::Settled(None);
+        if let Some(next) = self.blind(key, &needed).await {
+            return next;
         }
         let Some(resource) = self.view.borrow().auths.get(&key.object).cloned() else {
             self.sessions.forget_login(&key.object);
@@ -126,23 +153,39 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         } else {
             ""
         };
-        match self.sessions.last_login(&key.object).map(|outcome| outcome.result) {
-            Some(Ok(())) => {
-                Ok(Verdict::good("LoggedIn", format!("Vault accepted the login{unused}")))
-            }
+        match self
+            .sessions
+            .last_login(&key.object)
+            .map(|outcome| outcome.result)
+        {
+            Some(Ok(())) => Ok(Verdict::good(
+                "LoggedIn",
+                format!("Vault accepted the login{unused}"),
+            )),
             Some(Err(problem)) => Err(problem),
             None => {
                 let status = resource.status.clone().unwrap_or_default();
                 // What an earlier process saw of this generation stands.
                 if is_ready(&status.conditions, resource.metadata.generation) {
-                    return Ok(Verdict::good("LoggedIn", format!("Vault accepted the login{unused}")));
+                    return Ok(Verdict::good(
+                        "LoggedIn",
+                        format!("Vault accepted the login{unused}"),
+                    ));
                 }
-                Ok(Verdict::unknown("NotUsedYet", format!("complete and allowed; no resource has logged in with it yet{unused}")))
+                Ok(Verdict::unknown(
+                    "NotUsedYet",
+                    format!("complete and allowed; no resource has logged in with it yet{unused}"),
+                ))
             }
         }
     }
 
-    async fn report_auth(&self, key: &ResourceKey, resource: &Rc<VaultAuth>, judged: &Result<Verdict, Problem>) -> Result<(), Problem> {
+    async fn report_auth(
+        &self,
+        key: &ResourceKey,
+        resource: &Rc<VaultAuth>,
+        judged: &Result<Verdict, Problem>,
+    ) -> Result<(), Problem> {
         let previous = resource.status.clone().unwrap_or_default();
         let verdict = judged.as_ref().map_or_else(Verdict::bad, Clone::clone);
         let error = judged.as_ref().err().map(ToString::to_string);
@@ -167,7 +210,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         new.metadata.resource_version = Some(version);
         self.put_unless_changed(&key.object, resource, new);
         if let (Err(problem), true) = (judged, turned) {
-            self.warn(key, resource.metadata.uid.as_deref(), problem).await;
+            self.warn(key, resource.metadata.uid.as_deref(), problem)
+                .await;
         }
         Ok(())
     }
@@ -175,7 +219,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// The view holds what was written at once, so that the next look does not
     /// write it again before the watch has brought it; but not if the watch has
     /// brought something newer meanwhile.
-    pub(super) fn put_unless_changed<T: Kept>(&self, object: &ObjectKey, looked_at: &Rc<T>, new: T) {
+    pub(super) fn put_unless_changed<T: Kept>(
+        &self,
+        object: &ObjectKey,
+        looked_at: &Rc<T>,
+        new: T,
+    ) {
         let mut view = self.view.borrow_mut();
         if T::get(&view, object).is_some_and(|now| Rc::ptr_eq(&now, looked_at)) {
             T::put(&mut view, object, Some(Rc::new(new)));
@@ -194,7 +243,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if metadata.deletion_timestamp.is_some() {
             return Next::Settled(None);
         }
-        let problem = Problem::NotServed { what: format!("the kind {}", key.kind) };
+        let problem = Problem::NotServed {
+            what: format!("the kind {}", key.kind),
+        };
         match self.report_plain(key, &metadata, &status, &problem).await {
             Ok(()) => Next::Settled(None),
             Err(problem) => Next::Failed(problem),
@@ -208,7 +259,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         macro_rules! of {
             ($store:ident) => {{
                 let found = view.$store.get(object)?;
-                (found.metadata.clone(), serde_json::to_value(&found.status).unwrap_or_default())
+                (
+                    found.metadata.clone(),
+                    serde_json::to_value(&found.status).unwrap_or_default(),
+                )
             }};
         }
         Some(match key.kind {
@@ -223,17 +277,33 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// Reports a problem of a resource of any kind.
-    pub(super) async fn report_problem(&self, key: &ResourceKey, problem: &Problem) -> Result<(), Problem> {
-        let Some((metadata, status)) = self.plain(key) else { return Ok(()) };
+    pub(super) async fn report_problem(
+        &self,
+        key: &ResourceKey,
+        problem: &Problem,
+    ) -> Result<(), Problem> {
+        let Some((metadata, status)) = self.plain(key) else {
+            return Ok(());
+        };
         self.report_plain(key, &metadata, &status, problem).await
     }
 
-    async fn report_plain(&self, key: &ResourceKey, metadata: &ObjectMeta, status: &Value, problem: &Problem) -> Result<(), Problem> {
+    async fn report_plain(
+        &self,
+        key: &ResourceKey,
+        metadata: &ObjectMeta,
+        status: &Value,
+        problem: &Problem,
+    ) -> Result<(), Problem> {
         let previous: Vec<Condition> =
             serde_json::from_value(status["conditions"].clone()).unwrap_or_default();
         let verdict = Verdict::bad(problem);
         let mut types = vec!["Healthy", "Ready"];
-        let secret = [Kind::VaultStaticSecret, Kind::VaultDynamicSecret, Kind::VaultPkiSecret];
+        let secret = [
+            Kind::VaultStaticSecret,
+            Kind::VaultDynamicSecret,
+            Kind::VaultPkiSecret,
+        ];
         if secret.contains(&key.kind) {
             types.insert(0, "SecretSynced");
         }
@@ -241,7 +311,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if conditions == previous {
             return Ok(());
         }
-        let value = report::status(&conditions, metadata.generation, required(key.kind, problem));
+        let value = report::status(
+            &conditions,
+            metadata.generation,
+            required(key.kind, problem),
+        );
         self.cluster.apply_status(key, &value).await?;
         if reason_of(&previous) != reason_of(&conditions) {
             self.warn(key, metadata.uid.as_deref(), problem).await;
@@ -249,12 +323,34 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Ok(())
     }
 
-    fn conditions(&self, previous: &[Condition], findings: &[report::Finding], metadata: &ObjectMeta) -> Vec<Condition> {
+    fn conditions(
+        &self,
+        previous: &[Condition],
+        findings: &[report::Finding],
+        metadata: &ObjectMeta,
+    ) -> Vec<Condition> {
         report::conditions(previous, findings, metadata.generation, self.clock.now())
     }
 
-    /// A request over this connection failed: its own status is to be looked at.
-    pub fn suspect(&self, connection: &ObjectKey) {
+    /// A request over this connection failed: its own status is to be looked at,
+    /// unless it says so already and is asked again with backoff.
+    pub(super) fn suspect(&self, connection: &ObjectKey) {
+        let ready = self
+            .view
+            .borrow()
+            .connections
+            .get(connection)
+            .is_some_and(|found| {
+                let status = found.status.as_ref();
+                status.is_some_and(|status| is_ready(&status.conditions, found.metadata.generation))
+            });
+        if ready {
+            self.recheck(connection);
+        }
+    }
+
+    /// Something that this connection depends on changed.
+    pub fn recheck(&self, connection: &ObjectKey) {
         self.suspects.borrow_mut().insert(connection.clone());
         self.wake_resource(Kind::VaultConnection, connection);
     }

@@ -52,7 +52,12 @@ impl Finding {
         reason: &'static str,
         message: impl Into<String>,
     ) -> Self {
-        Self { type_, truth, reason, message: message.into() }
+        Self {
+            type_,
+            truth,
+            reason,
+            message: message.into(),
+        }
     }
 }
 
@@ -71,18 +76,30 @@ pub struct Verdict {
 impl Verdict {
     /// All is well.
     pub fn good(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { truth: Truth::True, reason, message: message.into() }
+        Self {
+            truth: Truth::True,
+            reason,
+            message: message.into(),
+        }
     }
 
     /// A problem.
     #[must_use]
     pub fn bad(problem: &Problem) -> Self {
-        Self { truth: Truth::False, reason: problem.reason(), message: problem.to_string() }
+        Self {
+            truth: Truth::False,
+            reason: problem.reason(),
+            message: problem.to_string(),
+        }
     }
 
     /// Not known yet.
     pub fn unknown(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { truth: Truth::Unknown, reason, message: message.into() }
+        Self {
+            truth: Truth::Unknown,
+            reason,
+            message: message.into(),
+        }
     }
 
     /// The verdict as conditions of these types.
@@ -110,7 +127,10 @@ pub fn conditions(
             let since = previous
                 .iter()
                 .find(|old| old.type_ == finding.type_ && old.status == status)
-                .map_or_else(|| Time(whole_seconds(now)), |old| old.last_transition_time.clone());
+                .map_or_else(
+                    || Time(whole_seconds(now)),
+                    |old| old.last_transition_time.clone(),
+                );
             Condition {
                 type_: finding.type_.to_owned(),
                 status: status.to_owned(),
@@ -123,12 +143,13 @@ pub fn conditions(
         .collect()
 }
 
-/// A status of `conditions`, `observedGeneration` and further fields.
+/// A status of `conditions`, `observedGeneration` and further fields. What is
+/// null is left out: an optional field of the schemas takes no null.
 #[must_use]
 pub fn status(conditions: &[Condition], generation: Option<i64>, further: Value) -> Value {
     let mut status = json!({ "conditions": conditions, "observedGeneration": generation });
     if let (Value::Object(status), Value::Object(further)) = (&mut status, further) {
-        status.extend(further);
+        status.extend(further.into_iter().filter(|(_, value)| !value.is_null()));
     }
     status
 }
@@ -142,9 +163,8 @@ pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Conditio
 /// Whether the conditions say that this generation is ready.
 #[must_use]
 pub fn is_ready(conditions: &[Condition], generation: Option<i64>) -> bool {
-    find(conditions, "Ready").is_some_and(|ready| {
-        ready.status == "True" && ready.observed_generation == generation
-    })
+    find(conditions, "Ready")
+        .is_some_and(|ready| ready.status == "True" && ready.observed_generation == generation)
 }
 
 /// Conditions carry whole seconds; more would differ from what is read back.
@@ -167,7 +187,10 @@ mod tests {
         let first = conditions(&[], &finding(Truth::False, "a"), Some(1), at(10));
         let same = conditions(&first, &finding(Truth::False, "b"), Some(2), at(20));
         assert_eq!(same[0].last_transition_time, first[0].last_transition_time);
-        assert_eq!((same[0].message.as_str(), same[0].observed_generation), ("b", Some(2)));
+        assert_eq!(
+            (same[0].message.as_str(), same[0].observed_generation),
+            ("b", Some(2))
+        );
         let turned = conditions(&same, &finding(Truth::True, "b"), Some(2), at(30));
         assert_eq!(turned[0].last_transition_time.0, at(30));
         assert!(is_ready(&turned, Some(2)) && !is_ready(&turned, Some(3)));
@@ -175,9 +198,27 @@ mod tests {
     }
 
     #[test]
+    fn a_field_without_a_value_is_left_out() {
+        let written = status(
+            &[],
+            Some(1),
+            json!({ "secretMAC": null, "lastGeneration": 1 }),
+        );
+        assert_eq!(
+            written,
+            json!({ "conditions": [], "observedGeneration": 1, "lastGeneration": 1 })
+        );
+    }
+
+    #[test]
     fn what_is_written_equals_what_is_read_back() {
         let now: Timestamp = "2026-01-02T03:04:05.678Z".parse().unwrap();
-        let written = conditions(&[], &[Finding::new("Ready", Truth::True, "R", "m")], Some(1), now);
+        let written = conditions(
+            &[],
+            &[Finding::new("Ready", Truth::True, "R", "m")],
+            Some(1),
+            now,
+        );
         let read: Vec<Condition> =
             serde_json::from_str(&serde_json::to_string(&written).unwrap()).unwrap();
         assert_eq!(written, read);

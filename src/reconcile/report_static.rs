@@ -35,10 +35,16 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut findings = verdict.findings(&VERDICT_TYPES);
         findings.extend(self.rollout_finding(key, resource));
         let generation = resource.metadata.generation;
-        let conditions =
-            report::conditions(&previous.conditions, &findings, generation, self.clock.now());
+        let conditions = report::conditions(
+            &previous.conditions,
+            &findings,
+            generation,
+            self.clock.now(),
+        );
         let hash = outcome.ok().and_then(|synced| synced.hash.as_ref());
-        let secret_mac = hash.map(|h| h.as_str().to_owned()).or(previous.secret_mac.clone());
+        let secret_mac = hash
+            .map(|h| h.as_str().to_owned())
+            .or(previous.secret_mac.clone());
         let status = VaultStaticSecretStatus {
             last_generation: generation.unwrap_or_default(),
             secret_mac,
@@ -50,7 +56,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return Ok(());
         }
         let turned = turned(&previous, &status);
-        let further = json!({ "lastGeneration": status.last_generation, "secretMAC": status.secret_mac });
+        let mut further = json!({ "lastGeneration": status.last_generation });
+        // The schema allows no null: before the first sync the field is left out.
+        if let Some(mac) = &status.secret_mac {
+            further["secretMAC"] = json!(mac);
+        }
         let value = report::status(&status.conditions, generation, further);
         let version = self.cluster.apply_status(key, &value).await?;
         let mut new = VaultStaticSecret::clone(resource);
@@ -58,7 +68,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         new.metadata.resource_version = Some(version);
         self.put_unless_changed(&key.object, resource, new);
         if let (Err(problem), true) = (outcome, turned) {
-            self.warn(key, resource.metadata.uid.as_deref(), problem).await;
+            self.warn(key, resource.metadata.uid.as_deref(), problem)
+                .await;
         }
         Ok(())
     }

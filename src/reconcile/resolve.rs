@@ -31,10 +31,7 @@ pub struct Scope<'a> {
 /// # Errors
 /// [`Problem::InvalidSpec`], [`Problem::ReferenceMissing`],
 /// [`Problem::ReferenceDenied`].
-pub fn static_secret(
-    scope: Scope<'_>,
-    resource: &VaultStaticSecret,
-) -> Result<Resolved, Problem> {
+pub fn static_secret(scope: Scope<'_>, resource: &VaultStaticSecret) -> Result<Resolved, Problem> {
     let namespace = resource.namespace().unwrap_or_default();
     let auth = find_auth(scope, resource.spec.vault_auth_ref.as_deref(), &namespace)?;
     let connection = connection_of(scope, auth)?;
@@ -73,14 +70,14 @@ pub fn auth(scope: Scope<'_>, auth: &VaultAuth) -> Result<(Connection, Login), P
 ///
 /// # Errors
 /// [`Problem::InvalidSpec`].
-pub fn connection(
-    scope: Scope<'_>,
-    resource: &VaultConnection,
-) -> Result<Connection, Problem> {
+pub fn connection(scope: Scope<'_>, resource: &VaultConnection) -> Result<Connection, Problem> {
     let spec = &resource.spec;
     let defaults = scope.defaults;
     let namespace = resource.namespace().unwrap_or_default();
-    let ca = match (non_empty(spec.ca_cert_secret_ref.as_ref()), non_empty(spec.ca_cert_path.as_ref())) {
+    let ca = match (
+        non_empty(spec.ca_cert_secret_ref.as_ref()),
+        non_empty(spec.ca_cert_path.as_ref()),
+    ) {
         (Some(_), Some(_)) => {
             return Err(Problem::InvalidSpec {
                 field: "spec.caCertPath".to_owned(),
@@ -119,9 +116,10 @@ pub fn positive_duration(field: &str, text: &str) -> Result<Duration, Problem> {
             field: field.to_owned(),
             why: "is zero; give a duration such as 30s".to_owned(),
         }),
-        Err(why) => {
-            Err(Problem::InvalidSpec { field: field.to_owned(), why: why.to_string() })
-        }
+        Err(why) => Err(Problem::InvalidSpec {
+            field: field.to_owned(),
+            why: why.to_string(),
+        }),
     }
 }
 
@@ -135,7 +133,10 @@ fn ca_secret(view: &View, secret: ObjectKey) -> CaSource {
 }
 
 fn default_ca(defaults: &ConnectionDefaults) -> CaSource {
-    defaults.ca_cert_path.clone().map_or(CaSource::System, CaSource::File)
+    defaults
+        .ca_cert_path
+        .clone()
+        .map_or(CaSource::System, CaSource::File)
 }
 
 fn connection_of(scope: Scope<'_>, auth: &VaultAuth) -> Result<Connection, Problem> {
@@ -152,7 +153,12 @@ fn connection_of(scope: Scope<'_>, auth: &VaultAuth) -> Result<Connection, Probl
     match found {
         Found::Object(found) => connection(scope, found),
         Found::NoDefault => configured_connection(scope.defaults).ok_or_else(|| {
-            no_default("VaultConnection", "spec.vaultConnectionRef", &namespace, scope.operator_namespace)
+            no_default(
+                "VaultConnection",
+                "spec.vaultConnectionRef",
+                &namespace,
+                scope.operator_namespace,
+            )
         }),
     }
 }
@@ -180,7 +186,12 @@ fn find_auth<'a>(
         scope.view.auths.get(key)
     })?;
     let Found::Object(auth) = found else {
-        return Err(no_default("VaultAuth", field, namespace, scope.operator_namespace));
+        return Err(no_default(
+            "VaultAuth",
+            field,
+            namespace,
+            scope.operator_namespace,
+        ));
     };
     let home = auth.namespace().unwrap_or_default();
     let open = auth.name_any() == "default" && home == scope.operator_namespace;
@@ -220,7 +231,9 @@ fn find<'a, T>(
 ) -> Result<Found<&'a T>, Problem> {
     let Some(reference) = reference else {
         let places = [namespace, scope.operator_namespace];
-        let found = places.iter().find_map(|place| get(&ObjectKey::new(*place, "default")));
+        let found = places
+            .iter()
+            .find_map(|place| get(&ObjectKey::new(*place, "default")));
         return Ok(found.map_or(Found::NoDefault, |object| Found::Object(object)));
     };
     let key = match reference.split('/').collect::<Vec<_>>()[..] {
@@ -252,7 +265,11 @@ fn find<'a, T>(
 }
 
 fn no_default(kind: &str, field: &str, namespace: &str, operator: &str) -> Problem {
-    let second = if operator == namespace { String::new() } else { format!(" nor {operator}/default") };
+    let second = if operator == namespace {
+        String::new()
+    } else {
+        format!(" nor {operator}/default")
+    };
     Problem::ReferenceMissing {
         what: format!("{kind} {namespace}/default{second}"),
         by: format!("used because {field} is empty"),
@@ -274,7 +291,10 @@ fn login(scope: Scope<'_>, auth: &VaultAuth, accounts_in: &str) -> Result<Login,
     let mount = non_empty(spec.mount.as_ref())
         .ok_or_else(|| needed("spec.mount", "the auth mount in Vault, without auth/"))?;
     Ok(Login {
-        origin: Some(ObjectKey::new(auth.namespace().unwrap_or_default(), auth.name_any())),
+        origin: Some(ObjectKey::new(
+            auth.namespace().unwrap_or_default(),
+            auth.name_any(),
+        )),
         mount: mount.trim_matches('/').to_owned(),
         vault_namespace: non_empty(spec.namespace.as_ref())
             .or_else(|| scope.defaults.vault_namespace.clone()),
@@ -299,7 +319,10 @@ fn kubernetes(block: Option<&KubernetesAuth>, accounts_in: &str) -> Result<Login
 }
 
 fn needed(field: &str, what: &str) -> Problem {
-    Problem::InvalidSpec { field: field.to_owned(), why: format!("is missing: give {what}") }
+    Problem::InvalidSpec {
+        field: field.to_owned(),
+        why: format!("is missing: give {what}"),
+    }
 }
 
 fn non_empty(text: Option<&String>) -> Option<String> {

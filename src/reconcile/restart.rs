@@ -63,7 +63,9 @@ fn row(workload: &WorkloadMeta, wanted: &Wanted, key: &HashKey) -> Row {
         return Row::Current;
     }
     let recorded = |annotations: &BTreeMap<String, String>, name: String| {
-        annotations.get(&name).map(|text| ContentHash::from_annotation(text))
+        annotations
+            .get(&name)
+            .map(|text| ContentHash::from_annotation(text))
     };
     let template = recorded(&workload.template, template_annotation(&wanted.tag));
     let baseline = recorded(&workload.annotations, baseline_annotation(&wanted.tag));
@@ -83,7 +85,9 @@ fn row(workload: &WorkloadMeta, wanted: &Wanted, key: &HashKey) -> Row {
 /// Created around a change of content that wasn't the first write: the pods may
 /// run what was there before.
 fn in_doubt(workload: &WorkloadMeta, state: &State) -> bool {
-    let Some(created) = workload.created else { return false };
+    let Some(created) = workload.created else {
+        return false;
+    };
     let apart = created.as_millisecond() - state.changed_at.as_millisecond();
     !state.initial && apart.unsigned_abs() <= u64::try_from(CREATION_DOUBT.as_millis()).unwrap_or(0)
 }
@@ -123,24 +127,35 @@ pub fn decide(
         match row(workload, one, key) {
             Row::Current => {}
             Row::New => {
-                patch.annotations.insert(baseline_annotation(&one.tag), one.state.hash.as_str().to_owned());
+                patch.annotations.insert(
+                    baseline_annotation(&one.tag),
+                    one.state.hash.as_str().to_owned(),
+                );
             }
             Row::Behind => behind.push(one),
         }
     }
     let mut verdict = Verdict::default();
     if !behind.is_empty() && !workload.paused {
-        let last = behind.iter().map(|one| one.state.changed_at).max().unwrap_or(now);
+        let last = behind
+            .iter()
+            .map(|one| one.state.changed_at)
+            .max()
+            .unwrap_or(now);
         let due = later(last, debounce);
         if due > now {
             verdict.again = Some(due);
         } else {
             for one in &behind {
                 let hash = one.state.hash.as_str().to_owned();
-                patch.annotations.insert(baseline_annotation(&one.tag), hash.clone());
+                patch
+                    .annotations
+                    .insert(baseline_annotation(&one.tag), hash.clone());
                 patch.template.insert(template_annotation(&one.tag), hash);
             }
-            patch.annotations.insert(RESTARTED_AT.to_owned(), now.to_string());
+            patch
+                .annotations
+                .insert(RESTARTED_AT.to_owned(), now.to_string());
             verdict.restarts = behind.iter().map(|one| one.resource.clone()).collect();
         }
     }
@@ -158,10 +173,14 @@ pub fn baseline_before_change(
     tag: &ResourceTag,
     hash: &ContentHash,
 ) -> Option<WorkloadPatch> {
-    let name = baseline_annotation(tag);
-    let known = workload.annotations.contains_key(&name)
-        || workload.template.contains_key(&template_annotation(tag));
-    (!known).then(|| baseline(workload, name, hash))
+    is_unrecorded(workload, tag).then(|| baseline(workload, baseline_annotation(tag), hash))
+}
+
+/// Whether nothing is recorded about what the workload's pods run.
+#[must_use]
+pub fn is_unrecorded(workload: &WorkloadMeta, tag: &ResourceTag) -> bool {
+    !workload.annotations.contains_key(&baseline_annotation(tag))
+        && !workload.template.contains_key(&template_annotation(tag))
 }
 
 /// The patch that replaces a hash of a lost key: only where the workload ran

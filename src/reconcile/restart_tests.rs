@@ -16,12 +16,18 @@ fn key(byte: u8) -> HashKey {
 }
 
 fn resource(name: &str) -> ResourceKey {
-    ResourceKey { kind: Kind::VaultStaticSecret, object: ObjectKey::new("team", name) }
+    ResourceKey {
+        kind: Kind::VaultStaticSecret,
+        object: ObjectKey::new("team", name),
+    }
 }
 
 fn hash_by(key: &HashKey, name: &str, text: &str) -> ContentHash {
-    let data: SecretData =
-        [("k".to_owned(), crate::key::Redacted::new(text.as_bytes().to_vec()))].into();
+    let data: SecretData = [(
+        "k".to_owned(),
+        crate::key::Redacted::new(text.as_bytes().to_vec()),
+    )]
+    .into();
     key.content(&ResourceTag::of(&resource(name)), &data)
 }
 
@@ -44,14 +50,20 @@ fn wanted(name: &str, text: &str, changed_at: i64) -> Wanted {
         initial: false,
         first_write: false,
     };
-    Wanted { resource: resource(name), tag, state }
+    Wanted {
+        resource: resource(name),
+        tag,
+        state,
+    }
 }
 
 /// A workload, created at 0, that runs `template` and has the baseline `base`.
 fn workload(template: Option<&ContentHash>, base: Option<&ContentHash>) -> WorkloadMeta {
     let tag = ResourceTag::of(&resource("app"));
     let one = |name: String, hash: Option<&ContentHash>| {
-        hash.map(|hash| (name, hash.as_str().to_owned())).into_iter().collect()
+        hash.map(|hash| (name, hash.as_str().to_owned()))
+            .into_iter()
+            .collect()
     };
     WorkloadMeta {
         uid: "w".into(),
@@ -71,7 +83,9 @@ fn decide_at(now: i64, workload: &WorkloadMeta, wanted: &[Wanted]) -> Verdict {
 fn restarts(mut workload: WorkloadMeta, wanted: &[Wanted]) -> usize {
     let mut count = 0;
     for now in 1000..1100 {
-        let Some(patch) = decide_at(now, &workload, wanted).patch else { continue };
+        let Some(patch) = decide_at(now, &workload, wanted).patch else {
+            continue;
+        };
         count += usize::from(!patch.template.is_empty());
         workload.annotations.extend(patch.annotations);
         workload.template.extend(patch.template);
@@ -85,14 +99,26 @@ fn first_sight_makes_a_baseline_and_no_restart() {
     let patch = verdict.patch.unwrap();
     assert_eq!(patch.annotations.len(), 1);
     assert!(patch.template.is_empty() && verdict.restarts.is_empty());
-    assert_eq!((patch.uid.as_str(), patch.resource_version.as_str()), ("w", "3"));
-    assert_eq!(restarts(workload(None, None), &[wanted("app", "a", 500)]), 0);
+    assert_eq!(
+        (patch.uid.as_str(), patch.resource_version.as_str()),
+        ("w", "3")
+    );
+    assert_eq!(
+        restarts(workload(None, None), &[wanted("app", "a", 500)]),
+        0
+    );
 }
 
 #[test]
 fn the_same_content_never_restarts() {
-    for workload in [workload(Some(&hash("a")), None), workload(None, Some(&hash("a")))] {
-        assert_eq!(decide_at(1000, &workload, &[wanted("app", "a", 500)]), Verdict::default());
+    for workload in [
+        workload(Some(&hash("a")), None),
+        workload(None, Some(&hash("a"))),
+    ] {
+        assert_eq!(
+            decide_at(1000, &workload, &[wanted("app", "a", 500)]),
+            Verdict::default()
+        );
     }
 }
 
@@ -142,7 +168,10 @@ fn a_workload_made_after_the_change_runs_it_already() {
 
 #[test]
 fn a_stripped_template_is_judged_by_its_baseline() {
-    assert_eq!(restarts(workload(None, Some(&hash("a"))), &[wanted("app", "a", 500)]), 0);
+    assert_eq!(
+        restarts(workload(None, Some(&hash("a"))), &[wanted("app", "a", 500)]),
+        0
+    );
 }
 
 #[test]
@@ -157,7 +186,10 @@ fn a_paused_deployment_is_rolled_once_it_resumes() {
     paused.paused = true;
     let new = [wanted("app", "b", 500)];
     assert_eq!(decide_at(1000, &paused, &new), Verdict::default());
-    assert_eq!(standing(&paused, &new[0], &key(1), DEBOUNCE), Standing::Paused);
+    assert_eq!(
+        standing(&paused, &new[0], &key(1), DEBOUNCE),
+        Standing::Paused
+    );
     paused.paused = false;
     assert_eq!(restarts(paused, &new), 1);
 }
@@ -167,7 +199,10 @@ fn hashes_of_a_lost_key_say_nothing_and_the_baseline_decides() {
     let foreign = hash_by(&key(2), "app", "a");
     let mut lost = workload(Some(&foreign), Some(&foreign));
     let tag = ResourceTag::of(&resource("app"));
-    assert_eq!(rekeyed_baseline(&lost, &tag, &hash("else"), &hash("a")), None);
+    assert_eq!(
+        rekeyed_baseline(&lost, &tag, &hash("else"), &hash("a")),
+        None
+    );
     let patch = rekeyed_baseline(&lost, &tag, &foreign, &hash("a")).unwrap();
     assert!(patch.template.is_empty());
     lost.annotations.extend(patch.annotations);
@@ -180,7 +215,10 @@ fn the_baseline_comes_before_the_first_change() {
     let tag = ResourceTag::of(&resource("app"));
     let before = |w: &WorkloadMeta| baseline_before_change(w, &tag, &hash("a"));
     let patch = before(&workload(None, None)).unwrap();
-    assert_eq!(patch.annotations[&baseline_annotation(&tag)], hash("a").as_str());
+    assert_eq!(
+        patch.annotations[&baseline_annotation(&tag)],
+        hash("a").as_str()
+    );
     assert_eq!(before(&workload(Some(&hash("a")), None)), None);
     assert_eq!(before(&workload(None, Some(&hash("x")))), None);
 }
@@ -188,8 +226,14 @@ fn the_baseline_comes_before_the_first_change() {
 #[test]
 fn a_restart_that_was_pending_when_the_key_was_lost_stays_pending() {
     let foreign = hash_by(&key(2), "app", "before");
-    assert_eq!(restarts(workload(None, Some(&foreign)), &[wanted("app", "a", 500)]), 1);
-    assert_eq!(restarts(workload(Some(&foreign), None), &[wanted("app", "a", 500)]), 1);
+    assert_eq!(
+        restarts(workload(None, Some(&foreign)), &[wanted("app", "a", 500)]),
+        1
+    );
+    assert_eq!(
+        restarts(workload(Some(&foreign), None), &[wanted("app", "a", 500)]),
+        1
+    );
 }
 
 #[test]
@@ -197,5 +241,8 @@ fn standing_tells_what_a_person_asks() {
     let new = wanted("app", "b", 500);
     let of = |w: &WorkloadMeta| standing(w, &new, &key(1), DEBOUNCE);
     assert_eq!(of(&workload(Some(&hash("b")), None)), Standing::Current);
-    assert_eq!(of(&workload(Some(&hash("a")), None)), Standing::Due(at(505)));
+    assert_eq!(
+        of(&workload(Some(&hash("a")), None)),
+        Standing::Due(at(505))
+    );
 }

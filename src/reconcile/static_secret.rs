@@ -54,8 +54,8 @@ const NEEDED: [Store; 4] = [
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) async fn reconcile_static(&self, key: &ResourceKey) -> Next {
-        if !self.can_see(&NEEDED) {
-            return Next::Settled(None);
+        if let Some(next) = self.blind(key, &NEEDED).await {
+            return next;
         }
         let Some(resource) = self.view.borrow().statics.get(&key.object).cloned() else {
             self.forget(key);
@@ -82,7 +82,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
     }
 
-    async fn sync(&self, key: &ResourceKey, resource: &Rc<VaultStaticSecret>) -> Result<Synced, Problem> {
+    async fn sync(
+        &self,
+        key: &ResourceKey,
+        resource: &Rc<VaultStaticSecret>,
+    ) -> Result<Synced, Problem> {
         let mut work = self.prepare(key, resource)?;
         let mut rendered: Option<Rendered> = None;
         let mut live: Option<ContentHash> = None;
@@ -112,7 +116,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// Resolve and permit, and all that can be wrong before anything is sent.
-    fn prepare(&self, key: &ResourceKey, resource: &Rc<VaultStaticSecret>) -> Result<Work, Problem> {
+    fn prepare(
+        &self,
+        key: &ResourceKey,
+        resource: &Rc<VaultStaticSecret>,
+    ) -> Result<Work, Problem> {
         let spec = &resource.spec;
         let view = self.view.borrow();
         not_served(resource)?;
@@ -130,7 +138,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             &transformation.includes.unwrap_or_default(),
         )?;
         let uid = resource.metadata.uid.clone().unwrap_or_default();
-        let refresh = match spec.refresh_after.as_deref().filter(|text| !text.is_empty()) {
+        let refresh = match spec
+            .refresh_after
+            .as_deref()
+            .filter(|text| !text.is_empty())
+        {
             Some(text) => refresh_after(text)?,
             None => spec.hmac_secret_data.then_some(DEFAULT_REFRESH),
         };
@@ -153,18 +165,30 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         })
     }
 
-    fn next_step(&self, work: &Work, rendered: Option<&Rendered>, live: Option<&ContentHash>) -> Step {
+    fn next_step(
+        &self,
+        work: &Work,
+        rendered: Option<&Rendered>,
+        live: Option<&ContentHash>,
+    ) -> Step {
         let view = self.view.borrow();
         let memory = self.remembered(&work.key);
-        let conditions =
-            work.resource.status.as_ref().map(|status| status.conditions.as_slice());
+        let conditions = work
+            .resource
+            .status
+            .as_ref()
+            .map(|status| status.conditions.as_slice());
         decide(&Situation {
             me: &work.me,
             destination: view.secrets.get(&work.permitted.destination().secret),
             rendered,
             live,
             made: memory.made.as_deref(),
-            reported_hash: work.resource.status.as_ref().and_then(|s| s.secret_mac.as_deref()),
+            reported_hash: work
+                .resource
+                .status
+                .as_ref()
+                .and_then(|s| s.secret_mac.as_deref()),
             reported_ready: is_ready(
                 conditions.unwrap_or_default(),
                 work.resource.metadata.generation,
@@ -179,15 +203,19 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     async fn fetch(&self, work: &Work) -> Result<Rendered, Problem> {
         let login = work.permitted.login().get().origin.clone();
-        let before = login.as_ref().and_then(|origin| self.sessions.last_login(origin));
+        let before = login
+            .as_ref()
+            .and_then(|origin| self.sessions.last_login(origin));
         let reply = self.sessions.read(&work.permitted, self.clock.now()).await;
         if let Some(origin) = login
             && (self.sessions.last_login(&origin) != before || self.login_unreported(&origin))
         {
             self.wake_resource(Kind::VaultAuth, &origin);
         }
-        if let (Err(Problem::VaultUnreachable { .. } | Problem::VaultUnavailable { .. }), Some(origin)) =
-            (&reply, &work.permitted.login().connection().get().origin)
+        if let (
+            Err(Problem::VaultUnreachable { .. } | Problem::VaultUnavailable { .. }),
+            Some(origin),
+        ) = (&reply, &work.permitted.login().connection().get().origin)
         {
             self.suspect(origin);
         }
@@ -203,7 +231,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             &self.key,
         )?;
         let mut memory = self.memory.borrow_mut();
-        let entry = memory.entry(work.key.clone()).or_default();
+        let entry = memory
+            .entry(WorkKey::Resource(work.key.clone()))
+            .or_default();
         entry.last_read = Some(self.clock.now());
         entry.version.clone_from(&rendered.version);
         Ok(rendered)
@@ -213,10 +243,19 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// since the reconcile that made it was cut off before it could say so.
     fn login_unreported(&self, origin: &ObjectKey) -> bool {
         let view = self.view.borrow();
-        let Some(auth) = view.auths.get(origin) else { return false };
-        let conditions = auth.status.as_ref().map(|status| status.conditions.as_slice());
+        let Some(auth) = view.auths.get(origin) else {
+            return false;
+        };
+        let conditions = auth
+            .status
+            .as_ref()
+            .map(|status| status.conditions.as_slice());
         let told = is_ready(conditions.unwrap_or_default(), auth.metadata.generation);
-        !told && self.sessions.last_login(origin).is_some_and(|outcome| outcome.result.is_ok())
+        !told
+            && self
+                .sessions
+                .last_login(origin)
+                .is_some_and(|outcome| outcome.result.is_ok())
     }
 
     fn synced(&self, work: &Work, again: Option<jiff::Timestamp>) -> Synced {
@@ -227,11 +266,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .and_then(|meta| super::decide::state_of(&work.me, meta));
         let read = self.remembered(&work.key).version;
         let (version, hash) = state.map_or((String::new(), None), |s| (s.version, Some(s.hash)));
-        Synced { again, version: if read.is_empty() { version } else { read }, hash }
+        Synced {
+            again,
+            version: if read.is_empty() { version } else { read },
+            hash,
+        }
     }
 
     pub(super) fn wake_resource(&self, kind: Kind, object: &ObjectKey) {
-        let key = ResourceKey { kind, object: object.clone() };
+        let key = ResourceKey {
+            kind,
+            object: object.clone(),
+        };
         self.queue.wake(WorkKey::Resource(key), Urgency::Now);
     }
 
@@ -240,7 +286,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut kinds: Vec<WorkloadKind> = targets_of(resource).map(|target| target.kind).collect();
         kinds.sort_unstable();
         kinds.dedup();
-        kinds.into_iter().filter(|kind| self.restarts(*kind)).map(Store::Workloads).collect()
+        kinds
+            .into_iter()
+            .filter(|kind| self.restarts(*kind))
+            .map(Store::Workloads)
+            .collect()
     }
 }
 
@@ -256,10 +306,21 @@ fn refresh_after(text: &str) -> Result<Option<std::time::Duration>, Problem> {
 fn not_served(resource: &VaultStaticSecret) -> Result<(), Problem> {
     let spec = &resource.spec;
     let transformation = spec.destination.transformation.as_ref();
-    let templates = transformation.and_then(|t| t.templates.as_ref()).is_some_and(|t| !t.is_empty());
-    let refs = transformation.and_then(|t| t.transformation_refs.as_ref()).is_some_and(|r| !r.is_empty());
-    let instant = spec.sync_config.as_ref().and_then(|sync| sync.instant_updates) == Some(true);
-    let target = spec.rollout_restart_targets.iter().flatten()
+    let templates = transformation
+        .and_then(|t| t.templates.as_ref())
+        .is_some_and(|t| !t.is_empty());
+    let refs = transformation
+        .and_then(|t| t.transformation_refs.as_ref())
+        .is_some_and(|r| !r.is_empty());
+    let instant = spec
+        .sync_config
+        .as_ref()
+        .and_then(|sync| sync.instant_updates)
+        == Some(true);
+    let target = spec
+        .rollout_restart_targets
+        .iter()
+        .flatten()
         .find(|target| WorkloadKind::parse(target.kind.as_str()).is_none());
     let what = if templates {
         "spec.destination.transformation.templates".to_owned()
@@ -268,7 +329,10 @@ fn not_served(resource: &VaultStaticSecret) -> Result<(), Problem> {
     } else if instant {
         "spec.syncConfig.instantUpdates".to_owned()
     } else if let Some(target) = target {
-        format!("spec.rolloutRestartTargets of kind {}", crate::problem::printable(target.kind.as_str(), 40))
+        format!(
+            "spec.rolloutRestartTargets of kind {}",
+            crate::problem::printable(target.kind.as_str(), 40)
+        )
     } else {
         return Ok(());
     };
@@ -277,5 +341,9 @@ fn not_served(resource: &VaultStaticSecret) -> Result<(), Problem> {
 
 /// Mount and path of the source, for messages.
 pub(super) fn source_name(resource: &VaultStaticSecret) -> String {
-    format!("{}/{}", resource.spec.mount.trim_matches('/'), resource.spec.path.trim_matches('/'))
+    format!(
+        "{}/{}",
+        resource.spec.mount.trim_matches('/'),
+        resource.spec.path.trim_matches('/')
+    )
 }

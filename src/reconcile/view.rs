@@ -13,6 +13,7 @@ use crate::api::{
     VaultPKISecret, VaultStaticSecret,
 };
 use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::problem::Problem;
 
 /// Kinds of workloads that a rollout can restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,8 +28,11 @@ pub enum WorkloadKind {
 
 impl WorkloadKind {
     /// All of them.
-    pub const ALL: [WorkloadKind; 3] =
-        [WorkloadKind::Deployment, WorkloadKind::StatefulSet, WorkloadKind::DaemonSet];
+    pub const ALL: [WorkloadKind; 3] = [
+        WorkloadKind::Deployment,
+        WorkloadKind::StatefulSet,
+        WorkloadKind::DaemonSet,
+    ];
 
     /// As manifests write it.
     #[must_use]
@@ -71,6 +75,9 @@ pub struct Manager {
     pub time: Option<Timestamp>,
     /// Digest of the names of what it owns (see [`super::fields`]).
     pub fields: String,
+    /// Whether it owns the Secret's type. Whoever creates a Secret does, and
+    /// since the type never changes, no later update gets a share of it.
+    pub owns_type: bool,
 }
 
 /// What the operator keeps of a Secret: never its data.
@@ -96,8 +103,10 @@ impl SecretMeta {
     /// Whether anything but the resourceVersion differs.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {
-        let same_version =
-            |meta: &Self| Self { resource_version: String::new(), ..meta.clone() };
+        let same_version = |meta: &Self| Self {
+            resource_version: String::new(),
+            ..meta.clone()
+        };
         same_version(self) != same_version(other)
     }
 }
@@ -125,8 +134,10 @@ impl WorkloadMeta {
     /// Whether anything but the resourceVersion differs.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {
-        let same_version =
-            |meta: &Self| Self { resource_version: String::new(), ..meta.clone() };
+        let same_version = |meta: &Self| Self {
+            resource_version: String::new(),
+            ..meta.clone()
+        };
         same_version(self) != same_version(other)
     }
 }
@@ -176,7 +187,7 @@ pub struct View {
     /// Stores whose first list is complete.
     pub complete: HashSet<Store>,
     /// Stores that cannot be watched now, and why.
-    pub failing: HashMap<Store, String>,
+    pub failing: HashMap<Store, Problem>,
     /// Uids of what the watches last saw go, by name.
     gone_secrets: HashMap<ObjectKey, String>,
     gone_workloads: HashMap<WorkloadKey, String>,
@@ -187,7 +198,10 @@ pub struct View {
 impl View {
     /// Stores a VaultStaticSecret and keeps the indexes in step; `None` removes it.
     pub fn put_static(&mut self, key: &ObjectKey, new: Option<Rc<VaultStaticSecret>>) {
-        let resource = ResourceKey { kind: Kind::VaultStaticSecret, object: key.clone() };
+        let resource = ResourceKey {
+            kind: Kind::VaultStaticSecret,
+            object: key.clone(),
+        };
         if let Some(old) = self.statics.remove(key) {
             unlink(&mut self.by_destination, &destination_of(&old), &resource);
             for workload in targets_of(&old) {
@@ -195,9 +209,15 @@ impl View {
             }
         }
         if let Some(new) = new {
-            self.by_destination.entry(destination_of(&new)).or_default().insert(resource.clone());
+            self.by_destination
+                .entry(destination_of(&new))
+                .or_default()
+                .insert(resource.clone());
             for workload in targets_of(&new) {
-                self.by_workload.entry(workload).or_default().insert(resource.clone());
+                self.by_workload
+                    .entry(workload)
+                    .or_default()
+                    .insert(resource.clone());
             }
             self.statics.insert(key.clone(), new);
         }
@@ -324,14 +344,25 @@ fn unlink<K: Ord>(
 /// The Secret that a VaultStaticSecret writes.
 #[must_use]
 pub fn destination_of(resource: &VaultStaticSecret) -> ObjectKey {
-    ObjectKey::new(resource.namespace().unwrap_or_default(), &resource.spec.destination.name)
+    ObjectKey::new(
+        resource.namespace().unwrap_or_default(),
+        &resource.spec.destination.name,
+    )
 }
 
 /// The workloads that a VaultStaticSecret restarts, as far as their kinds are served.
 pub fn targets_of(resource: &VaultStaticSecret) -> impl Iterator<Item = WorkloadKey> {
     let namespace = resource.namespace().unwrap_or_default();
-    resource.spec.rollout_restart_targets.iter().flatten().filter_map(move |target| {
-        let kind = WorkloadKind::parse(target.kind.as_str())?;
-        Some(WorkloadKey { kind, object: ObjectKey::new(namespace.clone(), &target.name) })
-    })
+    resource
+        .spec
+        .rollout_restart_targets
+        .iter()
+        .flatten()
+        .filter_map(move |target| {
+            let kind = WorkloadKind::parse(target.kind.as_str())?;
+            Some(WorkloadKey {
+                kind,
+                object: ObjectKey::new(namespace.clone(), &target.name),
+            })
+        })
 }

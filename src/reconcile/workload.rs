@@ -18,7 +18,7 @@ pub(super) enum TargetStanding {
     Known(Standing),
     Missing,
     Off,
-    Unseen(String),
+    Unseen(Problem),
 }
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
@@ -28,7 +28,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Store::Secrets,
             Store::Workloads(target.kind),
         ];
-        if !self.can_see(&needed) || !self.restarts(target.kind) {
+        if !self.view.borrow().has(&needed) || !self.restarts(target.kind) {
             return Next::Settled(None);
         }
         let decided = {
@@ -55,27 +55,60 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Next::Settled(decided.again)
     }
 
-    async fn not_patched(&self, target: &WorkloadKey, restarts: &[ResourceKey], problem: Problem) -> Next {
-        if !matches!(problem, Problem::Conflict { .. }) {
+    async fn not_patched(
+        &self,
+        target: &WorkloadKey,
+        restarts: &[ResourceKey],
+        problem: Problem,
+    ) -> Next {
+        let key = WorkKey::Workload(target.clone());
+        let told = self
+            .memory
+            .borrow()
+            .get(&key)
+            .and_then(|memory| memory.told);
+        let reason = problem.reason();
+        if !matches!(problem, Problem::Conflict { .. }) && told != Some(reason) {
             for resource in restarts {
                 self.tell_restart(resource, target, Some(&problem)).await;
             }
+            self.memory.borrow_mut().entry(key).or_default().told = Some(reason);
         }
         Next::Failed(problem)
     }
 
-    async fn tell_restart(&self, resource: &ResourceKey, target: &WorkloadKey, problem: Option<&Problem>) {
+    async fn tell_restart(
+        &self,
+        resource: &ResourceKey,
+        target: &WorkloadKey,
+        problem: Option<&Problem>,
+    ) {
         let uid = {
             let view = self.view.borrow();
-            view.statics.get(&resource.object).and_then(|found| found.metadata.uid.clone())
+            view.statics
+                .get(&resource.object)
+                .and_then(|found| found.metadata.uid.clone())
         };
         let Some(uid) = uid else { return };
         let (reason, message) = match problem {
-            None => ("RolloutRestartTriggered", format!("{target} restarts with the new content")),
-            Some(problem) => ("RolloutRestartFailed", format!("{target} is still to be restarted: {problem}")),
+            None => (
+                "RolloutRestartTriggered",
+                format!("{target} restarts with the new content"),
+            ),
+            Some(problem) => (
+                "RolloutRestartFailed",
+                format!("{target} is still to be restarted: {problem}"),
+            ),
         };
         let about = resource.clone();
-        let note = Note { about, uid, warning: problem.is_some(), reason, message, action: "Restart" };
+        let note = Note {
+            about,
+            uid,
+            warning: problem.is_some(),
+            reason,
+            message,
+            action: "Restart",
+        };
         self.publish(note).await;
     }
 
@@ -83,7 +116,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub fn wake_reports(&self, target: &WorkloadKey) {
         let view = self.view.borrow();
         for resource in view.resources_of_workload(target) {
-            self.queue.wake(WorkKey::Resource(resource.clone()), Urgency::Routine);
+            self.queue
+                .wake(WorkKey::Resource(resource.clone()), Urgency::Routine);
         }
     }
 
@@ -102,7 +136,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if let Some(why) = view.failing.get(&store) {
             return TargetStanding::Unseen(why.clone());
         }
-        let Some(workload) = view.workloads.get(target) else { return TargetStanding::Missing };
+        let Some(workload) = view.workloads.get(target) else {
+            return TargetStanding::Missing;
+        };
         let Some(wanted) = wanted_by(&view, key, resource) else {
             return TargetStanding::Known(Standing::Current);
         };
@@ -125,5 +161,9 @@ fn wanted_by(view: &View, key: &ResourceKey, resource: &VaultStaticSecret) -> Op
     let tag = ResourceTag::of(key);
     let uid = resource.metadata.uid.as_deref()?;
     let state = state_of_tag(&tag, uid, view.secrets.get(&destination_of(resource))?)?;
-    Some(Wanted { resource: key.clone(), tag, state })
+    Some(Wanted {
+        resource: key.clone(),
+        tag,
+        state,
+    })
 }

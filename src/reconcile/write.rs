@@ -28,12 +28,24 @@ const OWN_LABELS: [(&str, &str); 2] = [
 ];
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
-    pub(super) async fn write(&self, work: &Work, plan: &Plan, rendered: &Rendered) -> Result<(), Problem> {
+    pub(super) async fn write(
+        &self,
+        work: &Work,
+        plan: &Plan,
+        rendered: &Rendered,
+    ) -> Result<(), Problem> {
         check_size(&work.me.secret, &rendered.data)?;
         if plan.content_changed
             && let Some(before) = &plan.before
         {
             self.baselines_before(work, &before.hash).await?;
+        }
+        if plan.before.is_none() && !plan.first && self.runs_unrecorded(work) {
+            // The state was stripped: what the Secret holds is what such pods run.
+            let mut live = self.live_content(work).await?;
+            live.retain(|name, _| rendered.data.contains_key(name));
+            let hash = self.key.content(&work.me.tag, &live);
+            self.baselines_before(work, &hash).await?;
         }
         if plan.fence == Fence::Create && !self.may_create(work).await? {
             return Ok(());
@@ -53,9 +65,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             self.keep_in_memory(work, |memory| memory.made = Some(meta.uid.clone()));
         }
         self.remember(work, meta);
-        let changed = plan.content_changed || plan.before.is_none();
         self.metrics.secret_written();
-        self.tell_written(work, &state, editor, changed).await;
+        self.tell_written(work, plan, &state, editor).await;
         Ok(())
     }
 
@@ -69,7 +80,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             annotations.extend(asked.annotations.clone());
         }
         let state_name = state_annotation(&me.tag);
-        let names = annotations.keys().cloned().chain([state_name.clone()]).collect();
+        let names = annotations
+            .keys()
+            .cloned()
+            .chain([state_name.clone()])
+            .collect();
         let kept = plan.before.as_ref().filter(|_| !plan.content_changed);
         let state = State {
             uid: me.uid.clone(),
@@ -93,7 +108,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             manager: me.manager.clone(),
             fence: plan.fence.clone(),
             type_: me.create.then(|| {
-                if asked.type_.is_empty() { "Opaque".to_owned() } else { asked.type_.clone() }
+                if asked.type_.is_empty() {
+                    "Opaque".to_owned()
+                } else {
+                    asked.type_.clone()
+                }
             }),
             data: rendered.data.clone(),
             labels,
@@ -119,10 +138,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// A lost key: the live content, hashed with the new key, becomes the
     /// baseline of every workload that ran just that.
-    pub(super) async fn rekey(&self, work: &Work, state: &State, rendered: &Rendered) -> Result<ContentHash, Problem> {
-        let secret = &work.permitted.destination().secret;
-        let mut data = self.cluster.secret_data(secret).await?.unwrap_or_default();
-        data.remove(crate::render::RAW_KEY);
+    pub(super) async fn rekey(
+        &self,
+        work: &Work,
+        state: &State,
+        rendered: &Rendered,
+    ) -> Result<ContentHash, Problem> {
+        let mut data = self.live_content(work).await?;
         // Keys that others added to the Secret are no content of ours; which ones
         // are ours is known as long as their number has not changed. A drifted
         // Secret has no content to compare: then a restart is the safe side.
@@ -136,6 +158,23 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         })
         .await?;
         Ok(hash)
+    }
+
+    /// What the Secret holds now, without `_raw`.
+    async fn live_content(&self, work: &Work) -> Result<SecretData, Problem> {
+        let secret = &work.permitted.destination().secret;
+        let mut data = self.cluster.secret_data(secret).await?.unwrap_or_default();
+        data.remove(crate::render::RAW_KEY);
+        Ok(data)
+    }
+
+    /// Whether a target carries no record of what its pods run.
+    fn runs_unrecorded(&self, work: &Work) -> bool {
+        let view = self.view.borrow();
+        targets_of(&work.resource)
+            .filter(|target| self.restarts(target.kind))
+            .filter_map(|target| view.workloads.get(&target))
+            .any(|workload| restart::is_unrecorded(workload, &work.me.tag))
     }
 
     async fn patch_targets(
@@ -164,7 +203,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// new resource costs no request; before any other one, which may act on an
     /// old view, both resource and destination are looked at live.
     async fn may_create(&self, work: &Work) -> Result<bool, Problem> {
-        let written = work.resource.status.as_ref().is_some_and(|s| s.secret_mac.is_some());
+        let written = work
+            .resource
+            .status
+            .as_ref()
+            .is_some_and(|s| s.secret_mac.is_some());
         if written || self.remembered(&work.key).creating {
             if !self.cluster.resource_lives(&work.key, &work.me.uid).await? {
                 return Err(Problem::Conflict {
@@ -174,7 +217,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
             self.look_live(work).await?;
             let view = self.view.borrow();
-            if view.secrets.contains_key(&work.permitted.destination().secret) {
+            if view
+                .secrets
+                .contains_key(&work.permitted.destination().secret)
+            {
                 return Ok(false);
             }
         }
@@ -183,7 +229,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     fn keep_in_memory(&self, work: &Work, change: impl FnOnce(&mut super::engine::Memory)) {
-        change(self.memory.borrow_mut().entry(work.key.clone()).or_default());
+        change(
+            self.memory
+                .borrow_mut()
+                .entry(WorkKey::Resource(work.key.clone()))
+                .or_default(),
+        );
     }
 
     /// Puts what the API server holds now into the view.
@@ -201,13 +252,21 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     fn created_by_us(&self, work: &Work, meta: &SecretMeta) -> bool {
-        let ours = meta.managers.iter().find(|manager| manager.name == work.me.manager);
+        let ours = meta
+            .managers
+            .iter()
+            .find(|manager| manager.name == work.me.manager);
         work.me.overwrite || ours.is_some_and(|ours| made_by(meta, ours))
     }
 
     /// The creating apply met a Secret that the view did not know: takes out
     /// again what it merged in, and reports whose the Secret is.
-    async fn take_out(&self, work: &Work, write: &SecretWrite, meta: &SecretMeta) -> Result<(), Problem> {
+    async fn take_out(
+        &self,
+        work: &Work,
+        write: &SecretWrite,
+        meta: &SecretMeta,
+    ) -> Result<(), Problem> {
         let empty = SecretWrite {
             fence: Fence::Update {
                 uid: meta.uid.clone(),
@@ -240,27 +299,40 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let view = self.view.borrow();
         let meta = view.secrets.get(&work.permitted.destination().secret)?;
-        Some(last_editor(&work.me, meta).unwrap_or("an unnamed field manager").to_owned())
+        Some(
+            last_editor(&work.me, meta)
+                .unwrap_or("an unnamed field manager")
+                .to_owned(),
+        )
     }
 
-    async fn tell_written(&self, work: &Work, state: &State, editor: Option<String>, changed: bool) {
+    async fn tell_written(&self, work: &Work, plan: &Plan, state: &State, editor: Option<String>) {
         let secret = &work.me.secret;
-        let source = source_name(&work.resource);
         let version = if state.version.is_empty() {
             String::new()
         } else {
             format!(" version {}", state.version)
         };
-        let note = match (editor, changed) {
-            (Some(editor), _) => (
+        let source = format!("{}{version}", source_name(&work.resource));
+        let (reason, message) = match editor {
+            Some(editor) if plan.content_changed => (
                 "SecretDataDrift",
-                format!("the Secret {secret} was changed by {editor} and is repaired from {source}{version}; running pods have the right content already, nothing restarts for this"),
+                format!("the Secret {secret} was changed by {editor}; {source} is written over it"),
             ),
-            (None, true) => ("SecretSynced", format!("{source}{version} written to the Secret {secret}")),
+            Some(editor) => (
+                "SecretDataDrift",
+                format!(
+                    "the Secret {secret} was changed by {editor} and is repaired from {source}; pods that run have the right content, nothing restarts for this"
+                ),
+            ),
+            None if plan.content_changed || plan.before.is_none() => (
+                "SecretSynced",
+                format!("{source} written to the Secret {secret}"),
+            ),
             // Same content: labels, annotations, `_raw` or the generation moved.
-            (None, false) => return,
+            None => return,
         };
-        self.tell(work, note.0, note.1).await;
+        self.tell(work, reason, message).await;
     }
 
     async fn tell(&self, work: &Work, reason: &'static str, message: String) {

@@ -43,13 +43,16 @@ fn compile(patterns: &[String], field: &str) -> Result<Vec<Regex>, Problem> {
         .iter()
         .enumerate()
         .map(|(index, pattern)| {
-            RegexBuilder::new(pattern).size_limit(PATTERN_SIZE_LIMIT).build().map_err(|error| {
-                let why = crate::problem::printable(&error.to_string(), 200);
-                Problem::InvalidSpec {
-                    field: format!("{field}[{index}]"),
-                    why: format!("not a regular expression: {why}"),
-                }
-            })
+            RegexBuilder::new(pattern)
+                .size_limit(PATTERN_SIZE_LIMIT)
+                .build()
+                .map_err(|error| {
+                    let why = crate::problem::printable(&error.to_string(), 200);
+                    Problem::InvalidSpec {
+                        field: format!("{field}[{index}]"),
+                        why: format!("not a regular expression: {why}"),
+                    }
+                })
         })
         .collect()
 }
@@ -62,7 +65,10 @@ mod tests {
     fn kept(excludes: &[&str], includes: &[&str], keys: &[&str]) -> Vec<String> {
         let own = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
         let filter = Filter::new(&own(excludes), &own(includes)).unwrap();
-        own(keys).into_iter().filter(|key| filter.keeps(key)).collect()
+        own(keys)
+            .into_iter()
+            .filter(|key| filter.keeps(key))
+            .collect()
     }
 
     #[test]
@@ -78,7 +84,10 @@ mod tests {
     fn a_bad_pattern_names_field_and_cause() {
         let problem = Filter::new(&["ok".into(), "(".into()], &[]).unwrap_err();
         let text = problem.to_string();
-        assert!(text.starts_with("spec.destination.transformation.excludes[1]"), "{text}");
+        assert!(
+            text.starts_with("spec.destination.transformation.excludes[1]"),
+            "{text}"
+        );
         let problem = Filter::new(&[], &["(a{1000}){1000}".into()]).unwrap_err();
         assert!(problem.to_string().contains("size limit"), "{problem}");
     }

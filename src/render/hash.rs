@@ -22,7 +22,9 @@ impl ResourceTag {
     #[must_use]
     pub fn of(key: &ResourceKey) -> Self {
         let name = format!("{}/{}/{}", key.kind, key.object.namespace, key.object.name);
-        Self(hex(&digest::digest(&digest::SHA256, name.as_bytes()).as_ref()[..8]))
+        Self(hex(
+            &digest::digest(&digest::SHA256, name.as_bytes()).as_ref()[..8]
+        ))
     }
 
     /// The digits.
@@ -85,11 +87,18 @@ impl HashKey {
     /// A sentence when the length is not [`KEY_LENGTH`].
     pub fn new(bytes: Vec<u8>) -> Result<Self, String> {
         if bytes.len() != KEY_LENGTH {
-            return Err(format!("{} bytes long instead of {KEY_LENGTH}", bytes.len()));
+            return Err(format!(
+                "{} bytes long instead of {KEY_LENGTH}",
+                bytes.len()
+            ));
         }
         let key = hmac::Key::new(hmac::HMAC_SHA256, &bytes);
         let id = hex(&hmac::sign(&key, b"key id").as_ref()[..4]);
-        Ok(Self { key, id, bytes: Redacted::new(bytes) })
+        Ok(Self {
+            key,
+            id,
+            bytes: Redacted::new(bytes),
+        })
     }
 
     /// The key's bytes, to be written into the operator's own Secret.
@@ -114,7 +123,11 @@ impl HashKey {
                 context.update(part);
             }
         }
-        ContentHash(format!("{}:{}", self.id, hex(&context.sign().as_ref()[..16])))
+        ContentHash(format!(
+            "{}:{}",
+            self.id,
+            hex(&context.sign().as_ref()[..16])
+        ))
     }
 }
 
@@ -122,11 +135,13 @@ impl HashKey {
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "{byte:02x}");
+            out
+        })
 }
 
 /// First 8 bytes of SHA-256 over the parts, in hex: a fingerprint of names, not
@@ -155,7 +170,10 @@ mod tests {
     }
 
     fn data(pairs: &[(&str, &str)]) -> BTreeMap<String, Redacted<Vec<u8>>> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), Redacted::new(v.as_bytes().to_vec()))).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), Redacted::new(v.as_bytes().to_vec())))
+            .collect()
     }
 
     #[test]

@@ -65,14 +65,21 @@ pub fn render(
 ) -> Result<Rendered, Problem> {
     let broken = |why: String| Problem::Transformation { why };
     let mut data = SecretData::new();
-    for (name, value) in material.fields.iter().filter(|(name, _)| filter.keeps(name)) {
+    for (name, value) in material
+        .fields
+        .iter()
+        .filter(|(name, _)| filter.keeps(name))
+    {
         if name == RAW_KEY && !exclude_raw {
             return Err(broken(format!(
                 "the source has a key {RAW_KEY}, which would hide Vault's raw answer: set spec.destination.transformation.excludeRaw, or exclude the key"
             )));
         }
         check_key(name, secret)?;
-        data.insert(name.clone(), Redacted::new(field_bytes(value).map_err(broken)?));
+        data.insert(
+            name.clone(),
+            Redacted::new(field_bytes(value).map_err(broken)?),
+        );
     }
     let hash = key.content(tag, &data);
     let keys = data.len();
@@ -83,7 +90,13 @@ pub fn render(
         raw_hash = Some(key.content(tag, &raw));
         data.extend(raw);
     }
-    Ok(Rendered { data, hash, raw_hash, keys, version: material.version.clone() })
+    Ok(Rendered {
+        data,
+        hash,
+        raw_hash,
+        keys,
+        version: material.version.clone(),
+    })
 }
 
 /// Strings as they are, everything else as compact JSON.
@@ -103,7 +116,9 @@ fn check_key(key: &str, secret: &str) -> Result<(), Problem> {
         && key.len() <= 253
         && key != "."
         && !key.starts_with("..")
-        && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+        && key
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
     if fits {
         return Ok(());
     }

@@ -19,7 +19,14 @@ fn rendered(json: &str, exclude_raw: bool) -> Result<Rendered, Problem> {
         object: ObjectKey::new("team", "app"),
     });
     let key = HashKey::new(vec![1; KEY_LENGTH]).unwrap();
-    render(&material(json), &Filter::default(), exclude_raw, "app", &tag, &key)
+    render(
+        &material(json),
+        &Filter::default(),
+        exclude_raw,
+        "app",
+        &tag,
+        &key,
+    )
 }
 
 fn texts(rendered: &Rendered) -> Vec<(String, String)> {
@@ -32,9 +39,22 @@ fn texts(rendered: &Rendered) -> Vec<(String, String)> {
 
 #[test]
 fn strings_stay_and_everything_else_is_json() {
-    let secret = rendered(r#"{"s":"a\nb","n":1.50,"o":{"b":1,"a":[]},"z":null,"t":true}"#, true).unwrap();
-    let expected = [("n", "1.50"), ("o", r#"{"a":[],"b":1}"#), ("s", "a\nb"), ("t", "true"), ("z", "null")];
-    assert_eq!(texts(&secret), expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
+    let secret = rendered(
+        r#"{"s":"a\nb","n":1.50,"o":{"b":1,"a":[]},"z":null,"t":true}"#,
+        true,
+    )
+    .unwrap();
+    let expected = [
+        ("n", "1.50"),
+        ("o", r#"{"a":[],"b":1}"#),
+        ("s", "a\nb"),
+        ("t", "true"),
+        ("z", "null"),
+    ];
+    assert_eq!(
+        texts(&secret),
+        expected.map(|(k, v)| (k.to_owned(), v.to_owned()))
+    );
     assert_eq!((secret.keys, secret.raw_hash.is_none()), (5, true));
 }
 
@@ -42,7 +62,10 @@ fn strings_stay_and_everything_else_is_json() {
 fn raw_is_the_answer_and_does_not_touch_the_hash() {
     let with = rendered(r#"{ "a" : "<" }"#, false).unwrap();
     let without = rendered(r#"{"a":"<"}"#, true).unwrap();
-    assert_eq!(texts(&with)[0], ("_raw".to_owned(), r#"{"a":"\u003c"}"#.to_owned()));
+    assert_eq!(
+        texts(&with)[0],
+        ("_raw".to_owned(), r#"{"a":"\u003c"}"#.to_owned())
+    );
     assert_eq!(with.hash, without.hash);
     assert_eq!(with.keys, 1);
 }

@@ -29,5 +29,7 @@ pub fn init(format: LogFormat, level: LogLevel) {
         LogFormat::Text => layer.with_ansi(false).boxed(),
     };
     // Fails only when a subscriber is set already.
-    let _ = tracing_subscriber::registry().with(layer.with_filter(ours)).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(layer.with_filter(ours))
+        .try_init();
 }

@@ -92,27 +92,53 @@ impl Metrics {
             new.reconciles.clone(),
         );
         let unit = || Unit::Seconds;
-        registry.register_with_unit("reconcile_duration", "Time of a reconcile, by kind", unit(), new.reconcile_seconds.clone());
+        registry.register_with_unit(
+            "reconcile_duration",
+            "Time of a reconcile, by kind",
+            unit(),
+            new.reconcile_seconds.clone(),
+        );
         registry.register(
             "vault_requests",
             "Requests to Vault by operation and outcome",
             new.vault_requests.clone(),
         );
-        registry.register_with_unit("vault_request_duration", "Time of a request to Vault", unit(), new.vault_seconds.clone());
+        registry.register_with_unit(
+            "vault_request_duration",
+            "Time of a request to Vault",
+            unit(),
+            new.vault_seconds.clone(),
+        );
         registry.register(
             "kubernetes_requests",
             "Requests to the API server, without watches, by verb and outcome",
             new.kubernetes_requests.clone(),
         );
-        registry.register_with_unit("kubernetes_request_duration", "Time of a request to the API server", unit(), new.kubernetes_seconds.clone());
-        registry.register("secret_writes", "Writes of destination Secrets", new.secret_writes.clone());
-        registry.register("rollout_restarts", "Restarts of workloads", new.restarts.clone());
+        registry.register_with_unit(
+            "kubernetes_request_duration",
+            "Time of a request to the API server",
+            unit(),
+            new.kubernetes_seconds.clone(),
+        );
+        registry.register(
+            "secret_writes",
+            "Writes of destination Secrets",
+            new.secret_writes.clone(),
+        );
+        registry.register(
+            "rollout_restarts",
+            "Restarts of workloads",
+            new.restarts.clone(),
+        );
         registry.register(
             "watch_failing",
             "1 while a resource cannot be watched, 0 otherwise",
             new.watch_failing.clone(),
         );
-        Self { registry: Arc::new(registry), ..new }
+        Self {
+            registry: Arc::new(registry),
+            ..new
+        }
     }
 
     /// A reconcile ended.
@@ -121,7 +147,9 @@ impl Metrics {
             Next::Settled(_) => "ok",
             Next::Failed(problem) => problem.reason(),
         };
-        self.reconciles.get_or_create(&Reconcile { kind, outcome }).inc();
+        self.reconciles
+            .get_or_create(&Reconcile { kind, outcome })
+            .inc();
         self.reconcile_seconds
             .get_or_create(&Operation { operation: kind })
             .observe(took.as_secs_f64());
@@ -129,14 +157,27 @@ impl Metrics {
 
     /// A request to Vault ended.
     pub fn vault_request(&self, operation: &'static str, outcome: &'static str, took: Duration) {
-        self.vault_requests.get_or_create(&Request { operation, outcome }).inc();
-        self.vault_seconds.get_or_create(&Operation { operation }).observe(took.as_secs_f64());
+        self.vault_requests
+            .get_or_create(&Request { operation, outcome })
+            .inc();
+        self.vault_seconds
+            .get_or_create(&Operation { operation })
+            .observe(took.as_secs_f64());
     }
 
     /// A request to the API server ended.
-    pub fn kubernetes_request(&self, operation: &'static str, outcome: &'static str, took: Duration) {
-        self.kubernetes_requests.get_or_create(&Request { operation, outcome }).inc();
-        self.kubernetes_seconds.get_or_create(&Operation { operation }).observe(took.as_secs_f64());
+    pub fn kubernetes_request(
+        &self,
+        operation: &'static str,
+        outcome: &'static str,
+        took: Duration,
+    ) {
+        self.kubernetes_requests
+            .get_or_create(&Request { operation, outcome })
+            .inc();
+        self.kubernetes_seconds
+            .get_or_create(&Operation { operation })
+            .observe(took.as_secs_f64());
     }
 
     /// A destination was written.
@@ -151,7 +192,9 @@ impl Metrics {
 
     /// A resource can or cannot be watched.
     pub fn watch(&self, resource: &str, failing: bool) {
-        let gauge = self.watch_failing.get_or_create_owned(&Resource { resource: resource.to_owned() });
+        let gauge = self.watch_failing.get_or_create_owned(&Resource {
+            resource: resource.to_owned(),
+        });
         gauge.set(i64::from(failing));
     }
 
@@ -164,7 +207,10 @@ impl Metrics {
         // Writing to a String cannot fail.
         if accept.contains("application/openmetrics-text") {
             let _ = text::encode(&mut out, &self.registry);
-            return ("application/openmetrics-text; version=1.0.0; charset=utf-8", out);
+            return (
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                out,
+            );
         }
         let _ = prometheus_text::encode(&mut out, &self.registry);
         ("text/plain; version=0.0.4; charset=utf-8", out)

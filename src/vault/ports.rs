@@ -131,7 +131,11 @@ impl<T: Credentials> Credentials for std::rc::Rc<T> {
         T::service_account_token(self, account, audiences, expiration_seconds).await
     }
 
-    async fn secret_value(&self, secret: &ObjectKey, key: &str) -> Result<Redacted<Vec<u8>>, Problem> {
+    async fn secret_value(
+        &self,
+        secret: &ObjectKey,
+        key: &str,
+    ) -> Result<Redacted<Vec<u8>>, Problem> {
         T::secret_value(self, secret, key).await
     }
 }

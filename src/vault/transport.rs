@@ -206,16 +206,14 @@ fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
     if let Some(tls) = error.downcast_ref::<rustls::Error>() {
         return Some(tls);
     }
-    let inner = error.downcast_ref::<std::io::Error>()?.get_ref()?;
-    inner
-        .downcast_ref::<rustls::Error>()
-        .or_else(|| tls_error(inner.source()?))
+    tls_error(error.downcast_ref::<std::io::Error>()?.get_ref()?)
 }
 
 fn tls_in_words(error: &rustls::Error, ca: &str) -> String {
     use rustls::{CertificateError as Bad, Error::InvalidCertificate};
     match error {
-        InvalidCertificate(Bad::UnknownIssuer) => format!(
+        // A bad signature: by a CA of the same name, but with another key.
+        InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => format!(
             "its TLS certificate is not signed by {ca}; give the connection the CA that signed it"
         ),
         InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => format!(

@@ -72,7 +72,7 @@ async fn unseen_deletion(world: Rc<World>) {
 }
 
 #[test]
-fn without_a_defect_all_of_it_expect_right() {
+fn without_a_defect_all_of_it_is_right() {
     run(0, None, life).expect_right("life");
     run(0, Some(Defect::PrunedStatus), life).expect_right("pruned status");
     run(0, None, deleted_source).expect_right("deleted source");

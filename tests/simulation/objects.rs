@@ -100,6 +100,7 @@ impl Secret {
                     name: name.clone(),
                     time: Some(owned.time),
                     fields: digest_of_managed(&self.managed(owned)),
+                    owns_type: owned.fields.contains(&Field::Type),
                 })
                 .collect(),
         }

@@ -37,7 +37,12 @@ pub fn request(
             });
         }
     };
-    Ok(Read { vault_namespace, mount: mount.to_owned(), path, query })
+    Ok(Read {
+        vault_namespace,
+        mount: mount.to_owned(),
+        path,
+        query,
+    })
 }
 
 /// KV v2's `data` object.
@@ -63,7 +68,11 @@ struct VersionMetadata {
 /// # Errors
 /// [`Problem::SourceMissing`], [`Problem::SourceDeleted`] or
 /// [`Problem::VaultAnswerUnusable`]; none of them quotes data.
-pub fn material(spec: &VaultStaticSecretSpec, read: &Read, reply: Reply) -> Result<Material, Problem> {
+pub fn material(
+    spec: &VaultStaticSecretSpec,
+    read: &Read,
+    reply: Reply,
+) -> Result<Material, Problem> {
     let path = read.path.clone();
     let Some(data) = reply.data else {
         return Err(missing(path, reply.status, &reply.errors, &reply.warnings));
@@ -73,7 +82,11 @@ pub fn material(spec: &VaultStaticSecretSpec, read: &Read, reply: Reply) -> Resu
             return Err(missing(path, reply.status, &reply.errors, &reply.warnings));
         }
         let fields = parse(data.expose(), &path)?;
-        return Ok(Material { fields, raw: data, version: String::new() });
+        return Ok(Material {
+            fields,
+            raw: data,
+            version: String::new(),
+        });
     }
     versioned(path, data)
 }
@@ -87,10 +100,15 @@ fn versioned(path: String, data: Redacted<Box<RawValue>>) -> Result<Material, Pr
         });
     };
     match answer.data {
-        Some(fields) => {
-            Ok(Material { fields, raw: data, version: metadata.version.to_string() })
-        }
-        None => Err(Problem::SourceDeleted { path, why: metadata.gone() }),
+        Some(fields) => Ok(Material {
+            fields,
+            raw: data,
+            version: metadata.version.to_string(),
+        }),
+        None => Err(Problem::SourceDeleted {
+            path,
+            why: metadata.gone(),
+        }),
     }
 }
 
@@ -104,7 +122,9 @@ impl VersionMetadata {
         } else {
             format!("was deleted at {}", printable(&self.deletion_time, 40))
         };
-        format!("version {version} {how} in Vault; what was synced before is kept: write a new version, or undelete this one")
+        format!(
+            "version {version} {how} in Vault; what was synced before is kept: write a new version, or undelete this one"
+        )
     }
 }
 
@@ -115,7 +135,12 @@ fn missing(path: String, status: u16, errors: &[String], warnings: &[String]) ->
             why: format!("HTTP {status} without data"),
         };
     }
-    let said = errors.iter().chain(warnings).cloned().collect::<Vec<_>>().join("; ");
+    let said = errors
+        .iter()
+        .chain(warnings)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join("; ");
     let why = if said.is_empty() {
         "there is no such secret in Vault (or no such version): write it, or correct spec.mount, spec.path and spec.type".to_owned()
     } else {
@@ -127,7 +152,10 @@ fn missing(path: String, status: u16, errors: &[String], warnings: &[String]) ->
 fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue, path: &str) -> Result<T, Problem> {
     serde_json::from_str(raw.get()).map_err(|error| Problem::VaultAnswerUnusable {
         path: path.to_owned(),
-        why: format!("its data is not an object of the expected form (column {})", error.column()),
+        why: format!(
+            "its data is not an object of the expected form (column {})",
+            error.column()
+        ),
     })
 }
 

@@ -33,8 +33,16 @@ fn paths_and_versions() {
     assert!(read("kv-v1", Some(3)).query.is_empty());
     assert_eq!(read("kv-v2", None).path, "kv/data/app/db");
     assert!(read("kv-v2", Some(0)).query.is_empty());
-    assert_eq!(read("kv-v2", Some(3)).query, [("version".to_owned(), "3".to_owned())]);
-    assert!(request(&spec("kv-v3", None), None).unwrap_err().to_string().contains("kv-v3"));
+    assert_eq!(
+        read("kv-v2", Some(3)).query,
+        [("version".to_owned(), "3".to_owned())]
+    );
+    assert!(
+        request(&spec("kv-v3", None), None)
+            .unwrap_err()
+            .to_string()
+            .contains("kv-v3")
+    );
 }
 
 #[test]
@@ -49,20 +57,46 @@ fn a_version_with_data() {
 #[test]
 fn what_is_gone_says_which_version_and_when() {
     let deleted = r#"{"data":null,"metadata":{"version":2,"deletion_time":"2026-01-02T03:04:05Z","destroyed":false}}"#;
-    let text = answer("kv-v2", reply(404, Some(deleted))).unwrap_err().to_string();
-    assert!(text.contains("version 2 was deleted at 2026-01-02T03:04:05Z"), "{text}");
+    let text = answer("kv-v2", reply(404, Some(deleted)))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("version 2 was deleted at 2026-01-02T03:04:05Z"),
+        "{text}"
+    );
     let destroyed = r#"{"data":null,"metadata":{"version":2,"deletion_time":"","destroyed":true}}"#;
-    let text = answer("kv-v2", reply(404, Some(destroyed))).unwrap_err().to_string();
+    let text = answer("kv-v2", reply(404, Some(destroyed)))
+        .unwrap_err()
+        .to_string();
     assert!(text.contains("version 2 was destroyed"), "{text}");
-    assert!(matches!(answer("kv-v2", reply(404, None)), Err(Problem::SourceMissing { .. })));
-    assert!(matches!(answer("kv-v1", reply(404, None)), Err(Problem::SourceMissing { .. })));
-    assert!(matches!(answer("kv-v1", reply(204, None)), Err(Problem::VaultAnswerUnusable { .. })));
+    assert!(matches!(
+        answer("kv-v2", reply(404, None)),
+        Err(Problem::SourceMissing { .. })
+    ));
+    assert!(matches!(
+        answer("kv-v1", reply(404, None)),
+        Err(Problem::SourceMissing { .. })
+    ));
+    assert!(matches!(
+        answer("kv-v1", reply(204, None)),
+        Err(Problem::VaultAnswerUnusable { .. })
+    ));
 }
 
 #[test]
 fn another_engine_is_recognised_without_quoting_data() {
-    let text = answer("kv-v2", reply(200, Some(r#"{"password":"hunter2"}"#))).unwrap_err().to_string();
-    assert!(text.contains("spec.type") && !text.contains("hunter2"), "{text}");
-    let text = answer("kv-v2", reply(200, Some(r#"{"data":"hunter2"}"#))).unwrap_err().to_string();
-    assert!(text.contains("column") && !text.contains("hunter2"), "{text}");
+    let text = answer("kv-v2", reply(200, Some(r#"{"password":"hunter2"}"#)))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("spec.type") && !text.contains("hunter2"),
+        "{text}"
+    );
+    let text = answer("kv-v2", reply(200, Some(r#"{"data":"hunter2"}"#)))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        text.contains("column") && !text.contains("hunter2"),
+        "{text}"
+    );
 }

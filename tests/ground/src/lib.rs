@@ -1,1 +1,244 @@
-//! The ground.
+//! The ground: a real Kubernetes control plane, a fake node and a real Vault on loopback, for tests, the sandbox and
+//! benchmarks.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use ground::{Ground, Options};
+//! let ground = Ground::start(Options::default()).await?;
+//! let tenant = ground.tenant("example").await?;
+//! tenant.vault.kv2_put(&tenant.kv2, "app/db", &serde_json::json!({ "password": "x" })).await?;
+//! ground.stop().await
+//! # }
+//! ```
+//!
+//! Every program that starts a ground calls [`supervisor::dispatch`] first thing in `main`. No process of a ground
+//! outlives that program, however it ends, and none of its files does when it ended well.
+
+mod components;
+pub mod control_plane;
+pub mod faults;
+mod go_build;
+pub mod judges;
+pub mod kubeconfig;
+pub mod manifests;
+pub mod operator;
+pub mod paths;
+pub mod pki;
+pub mod ports;
+pub mod process;
+mod progress;
+pub mod selftest;
+pub mod supervisor;
+pub mod tenant;
+pub mod vault;
+pub mod vault_api;
+pub mod wait;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use anyhow::{Context, Result};
+
+pub use components::Components;
+pub use control_plane::ControlPlane;
+pub use operator::{Operator, OperatorBinary};
+pub use process::{Exit, Process};
+pub use tenant::Tenant;
+pub use vault::{Vault, VaultStorage};
+pub use vault_api::VaultApi;
+pub use wait::wait_for;
+
+use paths::RunDir;
+use pki::Pki;
+use tenant::Setting;
+
+/// What kind of ground to start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whether the CRDs of `kustomize/crds` are installed.
+    pub crds: bool,
+    /// Where Vault keeps its data.
+    pub vault_storage: VaultStorage,
+    /// The repository whose `kustomize/` the tenants get.
+    pub repository: PathBuf,
+}
+
+impl Default for Options {
+    /// CRDs installed, Vault in memory, this repository.
+    fn default() -> Self {
+        Self {
+            crds: true,
+            vault_storage: VaultStorage::Memory,
+            repository: paths::repository(),
+        }
+    }
+}
+
+/// A running control plane, fake node and Vault.
+pub struct Ground {
+    /// The control plane.
+    pub plane: ControlPlane,
+    /// Vault.
+    pub vault: Vault,
+    /// A client of the API server that acts as administrator.
+    pub client: kube::Client,
+    /// The CA of all certificates.
+    pub pki: Pki,
+    components: Components,
+    repository: PathBuf,
+    tenants: AtomicU32,
+    stopped: AtomicBool,
+    run: RunDir,
+}
+
+impl Ground {
+    /// Builds what is missing and starts everything; returns when pods can run and Vault takes logins.
+    ///
+    /// # Errors
+    /// A component can't be built or started: the error says what to do, and names the folder with all logs.
+    pub async fn start(options: Options) -> Result<Self> {
+        // Only the first caller in a process installs it; it is the same one anyway.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let components = Components::find().await?;
+        let run = RunDir::create(&paths::ground().join("runs"))?;
+        match start_in(run.path(), &components, &options).await {
+            Ok((pki, plane, vault, client)) => Ok(Self {
+                plane,
+                vault,
+                client,
+                pki,
+                components,
+                repository: options.repository,
+                tenants: AtomicU32::new(0),
+                stopped: AtomicBool::new(false),
+                run,
+            }),
+            Err(error) => {
+                run.keep();
+                Err(error).with_context(|| {
+                    format!(
+                        "the ground does not start; its logs are in {}",
+                        run.path().display()
+                    )
+                })
+            }
+        }
+    }
+
+    /// A new tenant with a namespace `t-NAME-N` of its own.
+    ///
+    /// # Errors
+    /// The API server, kustomize or Vault refuses a step.
+    pub async fn tenant(&self, name: &str) -> Result<Tenant> {
+        let number = self.tenants.fetch_add(1, Ordering::Relaxed) + 1;
+        let namespace = format!("t-{}-{number}", tenant::label(name));
+        let (setting, dir) = self.setting_of(&namespace)?;
+        let tenant = Tenant::create(setting, namespace.clone(), dir).await;
+        tenant.with_context(|| format!("the tenant {namespace}"))
+    }
+
+    /// A tenant whose namespace, `kustomize/` overlay and side of Vault the caller sets up: nothing is created here.
+    ///
+    /// Its mounts are not [`kv1`](Tenant::kv1) and [`kv2`](Tenant::kv2) unless the caller makes them.
+    ///
+    /// # Errors
+    /// Its folder can't be made.
+    pub fn adopt(&self, namespace: &str) -> Result<Tenant> {
+        let (setting, dir) = self.setting_of(namespace)?;
+        Tenant::new(setting, namespace.to_owned(), dir)
+    }
+
+    fn setting_of(&self, namespace: &str) -> Result<(Setting, PathBuf)> {
+        let setting = Setting {
+            client: self.client.clone(),
+            vault: self.vault.api.clone(),
+            vault_address: self.vault.address.clone(),
+            api_url: self.plane.url.clone(),
+            ca_file: self.pki.ca_file(),
+            ca_pem: self.pki.ca_pem.clone(),
+            kustomize: self.components.path("kustomize")?.to_owned(),
+            repository: self.repository.clone(),
+        };
+        Ok((setting, self.dir().join("tenants").join(namespace)))
+    }
+
+    /// The folder of this run: logs, audit logs, certificates, kubeconfigs.
+    pub fn dir(&self) -> &Path {
+        self.run.path()
+    }
+
+    /// The programs that this ground is made of.
+    pub fn components(&self) -> &Components {
+        &self.components
+    }
+
+    /// Keeps the folder of this run after its end, so that somebody can read its logs.
+    pub fn keep(&self) {
+        self.run.keep();
+    }
+
+    /// Every component's process.
+    pub fn processes(&self) -> Vec<&Process> {
+        let mut all: Vec<&Process> = self.plane.processes().into();
+        all.push(&self.vault.process);
+        all
+    }
+
+    /// Ends all components and removes the folder of the run, unless it is to be [kept](Self::keep).
+    ///
+    /// # Errors
+    /// The folder can't be removed.
+    pub async fn stop(&self) -> Result<()> {
+        self.stopped.store(true, Ordering::Relaxed);
+        // Nothing here has anything to save: the fastest end is the best one.
+        self.processes().iter().for_each(|process| process.kill());
+        for process in self.processes() {
+            process.wait().await;
+        }
+        self.run.remove()
+    }
+}
+
+impl Drop for Ground {
+    /// A ground that nobody stopped belongs to something that failed: its folder stays.
+    fn drop(&mut self) {
+        if !self.stopped.load(Ordering::Relaxed) {
+            self.run.keep();
+            eprintln!(
+                "The ground was not stopped; its logs are in {}.",
+                self.dir().display()
+            );
+        }
+    }
+}
+
+async fn start_in(
+    dir: &Path,
+    components: &Components,
+    options: &Options,
+) -> Result<(Pki, ControlPlane, Vault, kube::Client)> {
+    let pki = Pki::new(&dir.join("pki"))?;
+    let ((plane, client), vault) = tokio::try_join!(
+        ControlPlane::start(components, &pki, dir),
+        Vault::start(components, &pki, dir, options.vault_storage),
+    )?;
+    tokio::try_join!(
+        plane.ready_for_pods(&client),
+        vault.trust(&plane, &client, &pki.ca_pem),
+        install_crds(&client, components, options),
+    )?;
+    Ok((pki, plane, vault, client))
+}
+
+async fn install_crds(
+    client: &kube::Client,
+    components: &Components,
+    options: &Options,
+) -> Result<()> {
+    if !options.crds {
+        return Ok(());
+    }
+    let crds = options.repository.join("kustomize/crds");
+    let yaml = manifests::kustomize(components.path("kustomize")?, &crds).await?;
+    manifests::install_crds(client, &yaml).await
+}

@@ -1,0 +1,308 @@
+//! A real Kubernetes control plane on loopback: etcd, API server, controller manager, scheduler, and kwok's fake node.
+//!
+//! RBAC decides, and the audit log holds every request once with its answer (level Metadata, no bodies). Nothing here
+//! is safe for more than tests: etcd is plain HTTP on loopback and doesn't sync to disk.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use kube::api::{Api, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::json;
+
+use crate::components::Components;
+use crate::kubeconfig::{self, User};
+use crate::paths;
+use crate::pki::Pki;
+use crate::ports::start_on_free_ports;
+use crate::process::{Process, Spec};
+use crate::wait::wait_for;
+
+/// How long one component may take to be ready; on an idle machine it is two seconds.
+const START: Duration = Duration::from_secs(120);
+
+/// Every request once, when it is answered: who, verb, resource, name, code.
+const AUDIT_POLICY: &str = "\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules: [{level: Metadata}]
+";
+
+/// The name of the only node.
+pub const NODE: &str = "ground";
+
+/// The control plane of one ground.
+#[derive(Debug)]
+pub struct ControlPlane {
+    /// etcd.
+    pub etcd: Process,
+    /// kube-apiserver.
+    pub api_server: Process,
+    /// kube-controller-manager.
+    pub controller_manager: Process,
+    /// kube-scheduler.
+    pub scheduler: Process,
+    /// kwok: plays the kubelet of the one node.
+    pub kwok: Process,
+    /// The API server's address, `https://127.0.0.1:PORT`.
+    pub url: String,
+    /// A kubeconfig of a cluster administrator.
+    pub kubeconfig: PathBuf,
+    /// The API server's audit log, one JSON `audit.k8s.io/v1` Event a line.
+    pub audit_log: PathBuf,
+}
+
+/// The parts that listen, before those that only call them.
+struct Servers {
+    etcd: Process,
+    api_server: Process,
+    url: String,
+    client: kube::Client,
+    sa_key: PathBuf,
+}
+
+impl ControlPlane {
+    /// Starts all of it below `dir`; answers also a client that acts as administrator.
+    ///
+    /// # Errors
+    /// A component can't be started or isn't ready in time.
+    pub(crate) async fn start(
+        components: &Components,
+        pki: &Pki,
+        dir: &Path,
+    ) -> Result<(Self, kube::Client)> {
+        let servers = start_servers(components, pki, dir).await?;
+        let kubeconfig = |name: &str, user: &str, group| -> Result<PathBuf> {
+            let file = dir.join(format!("{name}.kubeconfig"));
+            let identity = pki.client(name, user, group)?;
+            kubeconfig::write(
+                &file,
+                &servers.url,
+                &pki.ca_file(),
+                User::Certificate(&identity),
+                "default",
+            )?;
+            Ok(file)
+        };
+        let manager = Spec::new(
+            "kube-controller-manager",
+            components.path("kube-controller-manager")?,
+            dir,
+        )
+        .flag(
+            "kubeconfig",
+            kubeconfig("controller-manager", "system:kube-controller-manager", None)?,
+        )
+        .flag("service-account-private-key-file", &servers.sa_key)
+        .flag("root-ca-file", pki.ca_file())
+        .arg("--use-service-account-credentials")
+        .arg("--leader-elect=false")
+        .arg("--secure-port=0");
+        let scheduler = Spec::new("kube-scheduler", components.path("kube-scheduler")?, dir)
+            .flag(
+                "kubeconfig",
+                kubeconfig("scheduler", "system:kube-scheduler", None)?,
+            )
+            .arg("--leader-elect=false")
+            .arg("--secure-port=0");
+        let kwok = Spec::new("kwok", components.path("kwok")?, dir)
+            .flag(
+                "kubeconfig",
+                kubeconfig("kwok", "kwok", Some("system:masters"))?,
+            )
+            .flag(
+                "config",
+                paths::repository().join("tests/ground/go/kwok/stages.yaml"),
+            )
+            .arg("--manage-all-nodes=true")
+            .arg("--node-ip=127.0.0.1");
+        let (controller_manager, scheduler, kwok) = tokio::try_join!(
+            Process::start(manager),
+            Process::start(scheduler),
+            Process::start(kwok)
+        )?;
+        let plane = Self {
+            kubeconfig: dir.join("admin.kubeconfig"),
+            audit_log: dir.join("audit.log"),
+            etcd: servers.etcd,
+            api_server: servers.api_server,
+            controller_manager,
+            scheduler,
+            kwok,
+            url: servers.url,
+        };
+        create_node(&servers.client).await?;
+        Ok((plane, servers.client))
+    }
+
+    /// All processes, by which a caller can see whether one has ended.
+    pub fn processes(&self) -> [&Process; 5] {
+        [
+            &self.etcd,
+            &self.api_server,
+            &self.controller_manager,
+            &self.scheduler,
+            &self.kwok,
+        ]
+    }
+
+    /// Waits until pods can run: the node is Ready, and the controllers have given `default` its ServiceAccount.
+    ///
+    /// # Errors
+    /// Not within two minutes, or a component has ended.
+    pub async fn ready_for_pods(&self, client: &kube::Client) -> Result<()> {
+        let nodes: Api<Node> = Api::all(client.clone());
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
+        let ready = wait_for("the control plane to run pods", START, || async {
+            let status = nodes.get_status(NODE).await?.status.unwrap_or_default();
+            let conditions = status.conditions.unwrap_or_default();
+            ensure!(
+                conditions
+                    .iter()
+                    .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+                "the node is not Ready; its conditions: {conditions:?}"
+            );
+            accounts
+                .get("default")
+                .await
+                .context("the ServiceAccount default/default")?;
+            Ok(())
+        });
+        tokio::select! {
+            ready = ready => ready,
+            ended = self.first_end() => bail!("{} has ended. {}", ended.name(), ended.describe_log()),
+        }
+    }
+
+    /// Returns when a component ends: that one.
+    pub async fn first_end(&self) -> &Process {
+        let ends = self.processes().map(|process| {
+            Box::pin(async move {
+                process.wait().await;
+                process
+            })
+        });
+        futures::future::select_all(ends).await.0
+    }
+}
+
+async fn start_servers(components: &Components, pki: &Pki, dir: &Path) -> Result<Servers> {
+    let (etcd, etcd_url) = start_etcd(components.path("etcd")?, dir).await?;
+    let serving = pki.server(
+        "kube-apiserver",
+        &[
+            "127.0.0.1",
+            "localhost",
+            "10.0.0.1",
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+        ],
+    )?;
+    let (sa_key, sa_public) = pki.service_account_keys()?;
+    let admin = pki.client("admin", "admin", Some("system:masters"))?;
+    let audit_policy = dir.join("audit-policy.yaml");
+    std::fs::write(&audit_policy, AUDIT_POLICY)?;
+    let kubeconfig = dir.join("admin.kubeconfig");
+    let base = Spec::new("kube-apiserver", components.path("kube-apiserver")?, dir)
+        .flag("etcd-servers", etcd_url)
+        .arg("--bind-address=127.0.0.1")
+        .arg("--advertise-address=127.0.0.1")
+        .flag("tls-cert-file", &serving.cert_file)
+        .flag("tls-private-key-file", &serving.key_file)
+        .flag("client-ca-file", pki.ca_file())
+        .flag("service-account-key-file", sa_public)
+        .flag("service-account-signing-key-file", &sa_key)
+        .arg("--service-account-issuer=https://kubernetes.default.svc")
+        .arg("--service-cluster-ip-range=10.0.0.0/24")
+        .arg("--authorization-mode=RBAC")
+        .arg("--profiling=false")
+        .flag("audit-policy-file", audit_policy)
+        .flag("audit-log-path", dir.join("audit.log"))
+        // Judges read one file from its beginning: no rotation in the middle of a run.
+        .arg("--audit-log-maxsize=10000");
+    let (api_server, [port]) = start_on_free_ports(
+        START,
+        |[port]| {
+            kubeconfig::write(
+                &kubeconfig,
+                &url(port),
+                &pki.ca_file(),
+                User::Certificate(&admin),
+                "default",
+            )?;
+            Ok(base.clone().flag("secure-port", port.to_string()))
+        },
+        |_| is_ready(&kubeconfig),
+    )
+    .await?;
+    Ok(Servers {
+        etcd,
+        api_server,
+        url: url(port),
+        client: client(&kubeconfig).await?,
+        sa_key,
+    })
+}
+
+fn url(port: u16) -> String {
+    format!("https://127.0.0.1:{port}")
+}
+
+async fn start_etcd(program: &Path, dir: &Path) -> Result<(Process, String)> {
+    let url = |port: u16| format!("http://127.0.0.1:{port}");
+    let (etcd, [port, _]) = start_on_free_ports(
+        START,
+        |[client, peer]| {
+            Ok(Spec::new("etcd", program, dir)
+                .flag("data-dir", dir.join("etcd"))
+                .flag("listen-client-urls", url(client))
+                .flag("advertise-client-urls", url(client))
+                .flag("listen-peer-urls", url(peer))
+                .flag("initial-advertise-peer-urls", url(peer))
+                .flag("initial-cluster", format!("default={}", url(peer)))
+                .arg("--unsafe-no-fsync")
+                .arg("--log-level=warn"))
+        },
+        |[client, _]| async move {
+            let health = reqwest::get(format!("{}/health", url(client)))
+                .await?
+                .text()
+                .await?;
+            ensure!(health.contains("\"health\":\"true\""), "etcd says {health}");
+            Ok(())
+        },
+    )
+    .await?;
+    Ok((etcd, url(port)))
+}
+
+/// A client that acts as the user of this kubeconfig; a failing request fails at once.
+pub(crate) async fn client(kubeconfig: &Path) -> Result<kube::Client> {
+    let options = KubeConfigOptions::default();
+    let mut config =
+        kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &options).await?;
+    config.default_retry = false;
+    Ok(kube::Client::try_from(config)?)
+}
+
+async fn is_ready(kubeconfig: &Path) -> Result<()> {
+    let request = http::Request::get("/readyz").body(Vec::new())?;
+    client(kubeconfig).await?.request_text(request).await?;
+    Ok(())
+}
+
+async fn create_node(client: &kube::Client) -> Result<()> {
+    let node = serde_json::from_value(json!({
+        "metadata": { "name": NODE, "labels": { "kubernetes.io/hostname": NODE, "kubernetes.io/os": "linux" } },
+    }))?;
+    Api::<Node>::all(client.clone())
+        .create(&PostParams::default(), &node)
+        .await
+        .context("create the node")?;
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! Free ports on loopback, and starting a program that listens on them.
+//!
+//! A port that is free when it is chosen can be taken before the program binds it; then the program says so and is
+//! started again with others. Nothing here reserves a port.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::process::{Process, Spec};
+
+/// How often other ports are tried.
+const ATTEMPTS: usize = 5;
+
+/// `N` different ports that are free now.
+///
+/// # Errors
+/// The system has no free port.
+pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    // All are held before the first is given back: so they differ.
+    let listeners: [Result<TcpListener, std::io::Error>; N] =
+        std::array::from_fn(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+    let mut ports = [0; N];
+    for (port, listener) in ports.iter_mut().zip(listeners) {
+        let listener = listener.context("no free port on 127.0.0.1")?;
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
+}
+
+/// Starts a program on `N` free ports and waits until `probe` answers; tries other ports when it finds them taken.
+///
+/// # Errors
+/// The program can't be started, ends, or isn't ready within the time.
+pub async fn start_on_free_ports<const N: usize, T, Fut>(
+    within: Duration,
+    spec: impl Fn([u16; N]) -> Result<Spec>,
+    probe: impl Fn([u16; N]) -> Fut,
+) -> Result<(Process, [u16; N])>
+where
+    Fut: Future<Output = Result<T>>,
+{
+    let mut attempt = 1;
+    loop {
+        let ports = free_ports()?;
+        let process = Process::start(spec(ports)?).await?;
+        match process.ready(within, || probe(ports)).await {
+            Ok(_) => return Ok((process, ports)),
+            Err(error) if attempt < ATTEMPTS && found_port_taken(&process) => {
+                tracing::debug!(
+                    process = process.name(),
+                    ?error,
+                    "port taken, trying another"
+                );
+                attempt += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn found_port_taken(process: &Process) -> bool {
+    let lines = process.last_lines(40);
+    !process.is_running()
+        && [
+            "address already in use",
+            "is taken by another process",
+            "Address in use",
+            "AddrInUse",
+        ]
+        .iter()
+        .any(|sign| lines.contains(sign))
+}

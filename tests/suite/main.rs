@@ -1,0 +1,143 @@
+//! All trials against the real control plane and the real Vault, in one binary:
+//! one ground for the run, trials in parallel, each with a tenant of its own.
+//! Without a filter, a second run judges the whole suite.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod applied;
+mod bad_specs;
+mod budgets;
+mod destinations;
+mod documents;
+mod endpoints;
+mod guardrails;
+mod install;
+mod judgement;
+mod outages;
+mod probes;
+mod process;
+mod readme;
+mod rollouts;
+mod sandbox;
+mod sources;
+mod static_secrets;
+mod support;
+
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Result, anyhow};
+use futures::future::BoxFuture;
+use ground::{Ground, OperatorBinary, Options};
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::runtime::{Handle, Runtime};
+
+use support::{Suite, TrialOf};
+
+/// Trials mostly wait, so more of them run at a time than there are cores.
+const TRIALS_AT_A_TIME: usize = 8;
+
+fn main() -> Result<ExitCode> {
+    ground::supervisor::dispatch();
+    ground::selftest::dispatch();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(TRIALS_AT_A_TIME);
+    let runtime = Runtime::new()?;
+    let shared = Arc::new(Shared {
+        handle: runtime.handle().clone(),
+        suite: OnceLock::new(),
+    });
+    let trials = all()
+        .into_iter()
+        .map(|trial| shared.trial(trial.name, trial.run))
+        .chain(of_the_ground(&shared))
+        .chain(documents::trials())
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let mut code = conclusion.exit_code();
+    // The judges look at the whole suite, so they only speak after the whole suite.
+    let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.list;
+    if whole && !conclusion.has_failed() {
+        let judges = judgement::trials()
+            .into_iter()
+            .map(|trial| shared.trial(trial.name, trial.run))
+            .collect();
+        code = libtest_mimic::run(&arguments, judges).exit_code();
+    }
+    if let Some(Ok(suite)) = shared.suite.get() {
+        if code != ExitCode::SUCCESS {
+            suite.ground.keep();
+            eprintln!("the logs are in {}", suite.ground.dir().display());
+        }
+        runtime.block_on(suite.ground.stop())?;
+    }
+    Ok(code)
+}
+
+fn all() -> Vec<TrialOf> {
+    [
+        static_secrets::trials(),
+        sources::trials(),
+        destinations::trials(),
+        bad_specs::trials(),
+        rollouts::trials(),
+        guardrails::trials(),
+        install::trials(),
+        budgets::trials(),
+        process::trials(),
+        endpoints::trials(),
+        outages::trials(),
+        readme::trials(),
+        sandbox::trials(),
+    ]
+    .concat()
+}
+
+/// The ground's trials of itself run on the ground of the suite.
+fn of_the_ground(shared: &Arc<Shared>) -> impl Iterator<Item = Trial> {
+    ground::selftest::trials().into_iter().map(|trial| {
+        let run = move |suite: Arc<Suite>| (trial.run)(Arc::clone(&suite.ground));
+        shared.trial(trial.name, run)
+    })
+}
+
+/// The ground starts with the first trial that runs: listing starts none.
+struct Shared {
+    handle: Handle,
+    suite: OnceLock<Result<Arc<Suite>, String>>,
+}
+
+impl Shared {
+    fn suite(&self) -> Result<Arc<Suite>> {
+        let started = self.suite.get_or_init(|| {
+            self.handle
+                .block_on(start())
+                .map(Arc::new)
+                .map_err(|error| format!("{error:#}"))
+        });
+        started.clone().map_err(|error| anyhow!(error))
+    }
+
+    fn trial<R>(self: &Arc<Self>, name: &'static str, run: R) -> Trial
+    where
+        R: FnOnce(Arc<Suite>) -> BoxFuture<'static, Result<()>> + Send + 'static,
+    {
+        let shared = Arc::clone(self);
+        Trial::test(name, move || {
+            let suite = shared.suite()?;
+            let outcome = shared.handle.block_on(run(suite));
+            outcome.map_err(|error| Failed::from(format!("{error:#}")))
+        })
+    }
+}
+
+async fn start() -> Result<Suite> {
+    let binary = OperatorBinary {
+        path: env!("CARGO_BIN_EXE_vault-tenant-operator").into(),
+        args_prefix: Vec::new(),
+    };
+    Ok(Suite {
+        ground: Arc::new(Ground::start(Options::default()).await?),
+        binary,
+    })
+}
