@@ -5,11 +5,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod applied;
+mod attempts;
+mod finalizers;
 mod guardrails;
 mod install;
 mod judgement;
+mod manifests;
+mod secrecy;
 mod static_secrets;
 mod support;
+mod thefts;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -58,9 +63,13 @@ fn main() -> Result<ExitCode> {
 
 fn all() -> Vec<TrialOf> {
     [
+        finalizers::trials(),
         guardrails::trials(),
         install::trials(),
+        manifests::trials(),
+        secrecy::trials(),
         static_secrets::trials(),
+        thefts::trials(),
     ]
     .concat()
 }
