@@ -31,7 +31,7 @@ enum Command {
     /// Run the operator until SIGTERM
     Run {
         #[command(flatten)]
-        flags: Flags,
+        flags: Box<Flags>,
     },
     /// Look at the configuration
     Config {
@@ -51,7 +51,7 @@ enum ConfigCommand {
     /// Print the effective configuration, each value with its source
     Show {
         #[command(flatten)]
-        flags: Flags,
+        flags: Box<Flags>,
     },
     /// Check a configuration file by itself, without environment and flags
     Check {
@@ -148,6 +148,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::config::Config;
 
     fn overrides(arguments: &[&str]) -> Vec<config::Override> {
         let all = ["vault-tenant-operator", "run"].iter().chain(arguments);

@@ -32,9 +32,9 @@ pub(super) struct Key {
 }
 
 /// Every key.
-pub(super) fn all() -> Result<Vec<Key>, figment::Error> {
+pub(super) fn all() -> Result<Vec<Key>, Box<figment::Error>> {
     let mut keys = Vec::new();
-    if let Value::Dict(_, defaults) = Value::serialize(Config::default())? {
+    if let Value::Dict(_, defaults) = Value::serialize(Config::default()).map_err(Box::new)? {
         collect("", &defaults, &mut keys);
     }
     Ok(keys)

@@ -7,25 +7,23 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
-use k8s_openapi::api::core::v1::{ObjectReference, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 
+use super::bodies;
 use super::kube_errors::classify;
 use super::meta;
 use crate::api::{GROUP, STORED_VERSION};
 use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
-use crate::problem::{Problem, printable};
+use crate::problem::Problem;
 use crate::reconcile::ports::{Clock, Cluster, Fence, Note, SecretWrite, WorkloadPatch};
 use crate::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
 use crate::render::SecretData;
@@ -34,9 +32,6 @@ use crate::vault::Credentials;
 
 /// Field manager of status writes, and the reporting controller of events.
 pub const CONTROLLER: &str = "vault-tenant-operator";
-
-/// Longest note of an event (Kubernetes, events.k8s.io/v1).
-const NOTE_LIMIT: usize = 1000;
 
 /// How long an answer about a right is believed.
 const REVIEW_LIFE: Duration = Duration::from_secs(300);
@@ -177,7 +172,7 @@ impl Cluster for KubeCluster {
         let key = &write.secret;
         let mut params = PatchParams::apply(&write.manager);
         params.force = matches!(write.fence, Fence::Update { .. });
-        let body = Patch::Apply(secret_body(write));
+        let body = Patch::Apply(bodies::secret(write));
         let request = self.secrets(key);
         let request = request.patch_metadata(&key.name, &params, &body);
         self.count("patch", || format!("apply Secret {key}"), request)
@@ -262,36 +257,19 @@ impl Cluster for KubeCluster {
         let request = api.patch_status(&key.object.name, &params, &body);
         let written = self
             .count("patch", || format!("write the status of {key}"), request)
-            .await?;
+            .await;
+        // What cannot be told in the status is told in the log, or nowhere.
+        if let Err(problem) = &written {
+            tracing::warn!(resource = %key, %problem, "status not written");
+        }
+        let written = written?;
         Ok(written.metadata.resource_version.unwrap_or_default())
     }
 
     async fn publish(&self, note: &Note) -> Result<(), Problem> {
         let about = &note.about;
         let api: Api<Event> = Api::namespaced(self.client.clone(), &about.object.namespace);
-        let event = Event {
-            metadata: ObjectMeta {
-                generate_name: Some(format!("{}-", about.object.name)),
-                namespace: Some(about.object.namespace.clone()),
-                ..ObjectMeta::default()
-            },
-            action: Some(note.action.to_owned()),
-            reason: Some(note.reason.to_owned()),
-            note: Some(printable(&note.message, NOTE_LIMIT)),
-            type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
-            event_time: Some(MicroTime(Timestamp::now())),
-            reporting_controller: Some(CONTROLLER.to_owned()),
-            reporting_instance: Some(self.instance.clone()),
-            regarding: Some(ObjectReference {
-                api_version: Some(format!("{GROUP}/{STORED_VERSION}")),
-                kind: Some(about.kind.as_str().to_owned()),
-                namespace: Some(about.object.namespace.clone()),
-                name: Some(about.object.name.clone()),
-                uid: Some(note.uid.clone()),
-                ..ObjectReference::default()
-            }),
-            ..Event::default()
-        };
+        let event = bodies::event(note, &self.instance);
         let params = PostParams::default();
         let request = api.create(&params, &event);
         self.count(
@@ -362,49 +340,6 @@ impl Cluster for KubeCluster {
             .await
             .map(drop)
     }
-}
-
-/// The body of a Secret's apply. Its `Debug` is never used: the values are in it.
-fn secret_body(write: &SecretWrite) -> Value {
-    let mut metadata = json!({ "name": write.secret.name });
-    if let Fence::Update {
-        uid,
-        resource_version,
-    } = &write.fence
-    {
-        metadata["uid"] = json!(uid);
-        metadata["resourceVersion"] = json!(resource_version);
-    }
-    if !write.labels.is_empty() {
-        metadata["labels"] = json!(write.labels);
-    }
-    if !write.annotations.is_empty() {
-        metadata["annotations"] = json!(write.annotations);
-    }
-    if let Some(owner) = &write.owner {
-        metadata["ownerReferences"] = json!([{
-            "apiVersion": format!("{GROUP}/{STORED_VERSION}"),
-            "kind": owner.kind.as_str(),
-            "name": owner.name,
-            "uid": owner.uid,
-        }]);
-    }
-    let mut body = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata });
-    if !write.data.is_empty() {
-        let encoded = write
-            .data
-            .iter()
-            .map(|(key, value)| (key, STANDARD.encode(value.expose())));
-        body["data"] = Value::Object(
-            encoded
-                .map(|(k, v)| (k.clone(), Value::String(v)))
-                .collect(),
-        );
-    }
-    if let Some(type_) = &write.type_ {
-        body["type"] = json!(type_);
-    }
-    body
 }
 
 impl Debug for KubeCluster {

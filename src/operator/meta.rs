@@ -3,11 +3,13 @@
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use kube::core::{ApiResource, DynamicObject, PartialObjectMeta};
+use kube::core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use crate::problem::printable;
+use crate::reconcile::kept::Kept;
 use crate::reconcile::view::{Manager, SecretMeta, WorkloadKind, WorkloadMeta};
 use crate::reconcile::{PREFIX, digest_of_managed};
 
@@ -54,11 +56,24 @@ fn ours(annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Drops what no decision needs from a custom resource's metadata.
-pub fn trim(meta: &mut ObjectMeta) {
-    meta.managed_fields = None;
-    if let Some(annotations) = &mut meta.annotations {
-        annotations.remove(LAST_APPLIED);
+/// A custom resource without what no decision needs; `None` when it is not of
+/// the expected form, which is said in the log.
+pub fn resource<T: Kept>(object: DeserializeGuard<T>) -> Option<T> {
+    match object.0 {
+        Ok(mut object) => {
+            let meta = object.meta_mut();
+            meta.managed_fields = None;
+            if let Some(annotations) = &mut meta.annotations {
+                annotations.remove(LAST_APPLIED);
+            }
+            Some(object)
+        }
+        Err(invalid) => {
+            let name = invalid.metadata.name.unwrap_or_default();
+            let why = printable(&invalid.error.to_string(), 200);
+            tracing::warn!(kind = %T::KIND, name, why, "an object cannot be read: the definition in the cluster is not ours; apply kustomize/crds");
+            None
+        }
     }
 }
 

@@ -1,13 +1,13 @@
 //! The running operator: wiring only. It brings up the endpoints, waits for
 //! what it needs, starts the watches and the engine, and ends in order.
 
+mod bodies;
 mod cluster;
 mod hash_key;
 mod http;
 mod identity;
 mod kube_errors;
 mod meta;
-mod sinks;
 mod watches;
 
 use std::num::NonZeroU32;
@@ -24,11 +24,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::cluster::{KubeCluster, WallClock};
 use self::http::Readiness;
-use self::sinks::{Base, Kept, Resources, Secrets, Workloads};
 use self::watches::{Health, SecretMetadata, WorkloadObject};
 use crate::api;
 use crate::config::Config;
+use crate::key::ObjectKey;
 use crate::policy::{OwnIdentity, Policy, address_allowed, redirect_allowed};
+use crate::reconcile::kept::Kept;
+use crate::reconcile::observe::{Base, Resources, Secrets, Workloads};
 use crate::reconcile::view::{Store, WorkloadKind};
 use crate::reconcile::{Engine, Parts};
 use crate::render::HashKey;
@@ -296,8 +298,8 @@ fn watch_all(
         ($($type:ty),+) => {$({
             let store = Store::Resource(<$type as Kept>::KIND);
             let api: Api<DeserializeGuard<$type>> = Api::namespaced(client.clone(), namespace);
-            let (namespace, health, sink) = (namespace.to_owned(), health.clone(), Resources(own(store)));
-            tasks.spawn_local(async move { watches::run(api, store, &namespace, health, sink).await });
+            let (namespace, health, observer) = (namespace.to_owned(), health.clone(), Resources(own(store)));
+            tasks.spawn_local(async move { watches::run(api, store, &namespace, health, meta::resource, observer).await });
         })+};
     }
     resources!(
@@ -310,14 +312,16 @@ fn watch_all(
         api::VaultPKISecret
     );
     let secrets: Api<SecretMetadata> = Api::namespaced(client.clone(), namespace);
-    let sink = Secrets {
+    let observer = Secrets {
         base: own(Store::Secrets),
-        key_gone: Rc::clone(key_gone),
+        own_key: ObjectKey::new(engine.own_namespace(), hash_key::SECRET_NAME),
+        own_key_gone: Rc::clone(key_gone),
     };
     let (place, fares) = (namespace.to_owned(), health.clone());
-    tasks.spawn_local(
-        async move { watches::run(secrets, Store::Secrets, &place, fares, sink).await },
-    );
+    let cut = |object| Some(meta::secret(object));
+    tasks.spawn_local(async move {
+        watches::run(secrets, Store::Secrets, &place, fares, cut, observer).await
+    });
     for kind in WorkloadKind::ALL
         .into_iter()
         .filter(|kind| engine.restarts(*kind))
@@ -325,11 +329,14 @@ fn watch_all(
         let store = Store::Workloads(kind);
         let resource = meta::workload_resource(kind);
         let api: Api<WorkloadObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-        let (namespace, health, sink) = (
+        let (namespace, health, observer) = (
             namespace.to_owned(),
             health.clone(),
             Workloads(own(store), kind),
         );
-        tasks.spawn_local(async move { watches::run(api, store, &namespace, health, sink).await });
+        let cut = |object| Some(meta::workload(object));
+        tasks.spawn_local(async move {
+            watches::run(api, store, &namespace, health, cut, observer).await
+        });
     }
 }

@@ -18,22 +18,9 @@ use super::kube_errors::classify;
 use super::meta;
 use crate::key::ObjectKey;
 use crate::problem::Problem;
+use crate::reconcile::observe::Observer;
 use crate::reconcile::view::Store;
 use crate::telemetry::Metrics;
-
-/// What a watch of one store does with what it sees.
-pub trait Sink<K> {
-    /// An object is there, or changed.
-    fn seen(&self, key: ObjectKey, object: K);
-    /// An object is gone; its uid, where known.
-    fn gone(&self, key: &ObjectKey, uid: Option<&str>);
-    /// A list begins: what is not seen until [`Sink::listed`] is gone.
-    fn listing(&self);
-    /// The list is complete.
-    fn listed(&self);
-    /// The store cannot be watched.
-    fn failing(&self, why: &str);
-}
 
 /// Where a watch reports how it fares.
 #[derive(Clone)]
@@ -44,42 +31,53 @@ pub struct Health {
     pub metrics: Rc<Metrics>,
 }
 
-/// Runs one watch for ever.
-pub async fn run<K>(api: Api<K>, store: Store, namespace: &str, health: Health, sink: impl Sink<K>)
-where
+/// Runs one watch for ever; `cut` reduces an object to what is kept of it.
+pub async fn run<K, T>(
+    api: Api<K>,
+    store: Store,
+    namespace: &str,
+    health: Health,
+    cut: impl Fn(K) -> Option<T>,
+    observer: impl Observer<T>,
+) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let topic = format!("watch {store} in {namespace}");
     health
         .readiness
         .waits(&topic, "the first list is not complete");
-    // Lists come from the API server's cache and in pages: cheap for both sides.
-    let config = watcher::Config::default().any_semantic().page_size(100);
-    let mut events = std::pin::pin!(watcher(api, config).default_backoff());
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Init) => sink.listing(),
-            Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                sink.seen(key_of(&object), object);
-            }
-            Ok(Event::Delete(object)) => {
-                let uid = object.uid();
-                sink.gone(&key_of(&object), uid.as_deref());
-            }
-            Ok(Event::InitDone) => {
-                sink.listed();
-                health.readiness.has(&topic);
-                health.metrics.watch(&store.to_string(), false);
-            }
-            Err(error) => {
-                let Some(problem) = lasting(&topic, &error) else {
-                    continue;
-                };
-                let why = problem.to_string();
-                sink.failing(&why);
-                health.metrics.watch(&store.to_string(), true);
-                if health.readiness.waits(&topic, &why) {
-                    tracing::warn!(%store, namespace, %problem, "cannot watch, trying again");
+    loop {
+        // Lists come from the API server's cache and in pages: cheap for both sides.
+        let config = watcher::Config::default().any_semantic().page_size(100);
+        let mut events = std::pin::pin!(watcher(api.clone(), config).default_backoff());
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init) => observer.listing(),
+                Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                    observer.seen(key_of(&object), cut(object));
+                }
+                Ok(Event::Delete(object)) => {
+                    let uid = object.uid();
+                    observer.gone(&key_of(&object), uid.as_deref());
+                }
+                Ok(Event::InitDone) => {
+                    observer.listed();
+                    health.readiness.has(&topic);
+                    health.metrics.watch(&store.to_string(), false);
+                }
+                Err(error) => {
+                    let Some(problem) = lasting(&topic, &error) else {
+                        continue;
+                    };
+                    observer.failing(&problem);
+                    health.metrics.watch(&store.to_string(), true);
+                    if health.readiness.waits(&topic, &problem.to_string()) {
+                        tracing::warn!(%store, namespace, %problem, "cannot watch, trying again");
+                    }
+                    if matches!(error, watcher::Error::WatchStartFailed(_)) {
+                        // A resumed watch would not say that it is well again; a new list does.
+                        break;
+                    }
                 }
             }
         }
@@ -90,20 +88,22 @@ fn key_of<K: Resource>(object: &K) -> ObjectKey {
     ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// What is worth telling of a watch's error: an expired or closed watch is the
-/// ordinary course of things.
+/// What is worth telling of a watch's error. An expired or closed watch is the
+/// ordinary course of things, and one that does not start because the API server
+/// is away for a moment is resumed without loss.
 fn lasting(topic: &str, error: &watcher::Error) -> Option<Problem> {
-    match error {
-        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => {
-            Some(match classify(topic, error) {
-                Problem::Conflict { what, .. } => Problem::KubernetesRefused {
-                    what,
-                    why: "the API server does not know the kind; apply kustomize/crds".to_owned(),
-                },
-                other => other,
-            })
-        }
-        _ => None,
+    let (error, listed) = match error {
+        watcher::Error::InitialListFailed(error) => (error, false),
+        watcher::Error::WatchStartFailed(error) => (error, true),
+        _ => return None,
+    };
+    match classify(topic, error) {
+        Problem::KubernetesUnavailable { .. } if listed => None,
+        Problem::Conflict { what, .. } => Some(Problem::KubernetesRefused {
+            what,
+            why: "the API server does not know the kind; apply kustomize/crds".to_owned(),
+        }),
+        other => Some(other),
     }
 }
 

@@ -22,6 +22,12 @@ pub struct Situation<'a> {
     /// Hash of the live content under the current key, once a lost key made us
     /// read it ([`Step::Rekey`]).
     pub live: Option<&'a ContentHash>,
+    /// Uid of the destination whose creating apply this process saw answered, and
+    /// the hash that status last reported: either proves that the first write
+    /// made the Secret, whoever edited it since.
+    pub made: Option<&'a str>,
+    /// See `made`.
+    pub reported_hash: Option<&'a str>,
     /// Whether status says that this generation is synced and without error.
     pub reported_ready: bool,
     /// When this process last read the source for the resource.
@@ -96,6 +102,9 @@ pub struct Plan {
     pub content_changed: bool,
     /// The state before this write.
     pub before: Option<State>,
+    /// Whether nothing of the resource was in the Secret before: a state that
+    /// somebody stripped leaves that open, and then this is false.
+    pub first: bool,
 }
 
 /// Fixed times on the wall clock at which a resource is read again: the same
@@ -156,7 +165,7 @@ enum Standing<'a> {
 #[must_use]
 pub fn decide(situation: &Situation<'_>) -> Step {
     let Situation { me, rendered, .. } = situation;
-    let standing = standing(me, situation.destination);
+    let standing = standing(situation);
     match (standing, rendered) {
         (Standing::Leaving, _) => Step::Wait(None),
         (Standing::Foreign(why), _) => Step::Refuse(Problem::DestinationNotOwned {
@@ -171,12 +180,14 @@ pub fn decide(situation: &Situation<'_>) -> Step {
             fence: Fence::Create,
             content_changed: false,
             before: None,
+            first: true,
         }),
         (Standing::Open(_), None) => Step::Fetch(Why::Missing),
         (Standing::Open(meta), Some(_)) => Step::Write(Plan {
             fence: fence(meta),
             content_changed: false,
             before: None,
+            first: true,
         }),
         (Standing::Ours(meta, state), None) => look_again(situation, meta, state),
         (Standing::Ours(meta, state), Some(rendered)) => compare(situation, meta, state, rendered),
@@ -228,14 +239,20 @@ fn compare(
             fence: fence(meta),
             content_changed: false,
             before: None,
+            first: false,
         });
     };
-    if state.generation > me.generation {
+    // Newer than the view of the resource; or just written there by somebody.
+    if state.generation > me.generation && !drifted(me, meta, &state) {
         return Step::Wait(None);
     }
     if rendered.keys == 0 && state.keys > 0 {
         return Step::Refuse(Problem::SourceDeleted {
-            path: format!("version {}", rendered.version),
+            path: if rendered.version.is_empty() {
+                "the source".to_owned()
+            } else {
+                format!("version {} of the source", rendered.version)
+            },
             why: format!(
                 "holds no data that the filters keep; the Secret {} keeps its {} keys",
                 me.secret, state.keys
@@ -261,6 +278,7 @@ fn compare(
         fence: fence(meta),
         content_changed,
         before: Some(state),
+        first: false,
     })
 }
 
@@ -303,8 +321,9 @@ pub fn last_editor<'a>(me: &Me, meta: &'a SecretMeta) -> Option<&'a str> {
 }
 
 /// What the destination is to the resource (product.md, promise 6).
-fn standing<'a>(me: &Me, destination: Option<&'a SecretMeta>) -> Standing<'a> {
-    let Some(meta) = destination else {
+fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
+    let me = situation.me;
+    let Some(meta) = situation.destination else {
         return Standing::Missing;
     };
     if meta.deleting {
@@ -316,9 +335,12 @@ fn standing<'a>(me: &Me, destination: Option<&'a SecretMeta>) -> Standing<'a> {
         .find(|manager| manager.name == me.manager);
     let state = state_of(me, meta);
     let owned = meta.owners.iter().any(|owner| *owner == me.uid);
-    let first_write_holds = state
-        .as_ref()
-        .is_none_or(|state| !state.first_write || ours.is_some_and(|ours| made_by(meta, ours)));
+    let first_write_holds = state.as_ref().is_none_or(|state| {
+        !state.first_write
+            || situation.made == Some(meta.uid.as_str())
+            || situation.reported_hash == Some(state.hash.as_str())
+            || ours.is_some_and(|ours| made_by(meta, ours))
+    });
     if (owned || ours.is_some()) && !first_write_holds && !me.overwrite {
         return Standing::Foreign(
             "it was there before the operator's first write, which merged into it; set spec.destination.overwrite to take it over".to_owned(),

@@ -133,6 +133,8 @@ impl Case {
             destination: self.destination.as_ref(),
             rendered: self.rendered.as_ref(),
             live: self.live.as_ref(),
+            made: None,
+            reported_hash: None,
             reported_ready: self.reported_ready,
             last_read: self.last_read,
             started: at(900),

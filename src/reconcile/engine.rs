@@ -32,15 +32,22 @@ const ATTEMPTS_LIMIT: u32 = 32;
 /// Waiting after a write that was refused because the view was old.
 const SOON: Duration = Duration::from_millis(200);
 
-/// What the engine remembers of a resource. All of it may be lost.
+/// What the engine remembers of a resource or workload. All of it may be lost.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
     /// Failed attempts in a row.
     pub attempts: u32,
+    /// Reason of the problem that an event told last, where no status holds it.
+    pub told: Option<&'static str>,
     /// When the source was last read, and what it said of itself.
     pub last_read: Option<Timestamp>,
     /// Version of the source that was last read.
     pub version: String,
+    /// Whether a creating apply was sent, and the uid of what it is known to
+    /// have made.
+    pub creating: bool,
+    /// See `creating`.
+    pub made: Option<String>,
 }
 
 /// How a reconcile ended.
@@ -63,7 +70,7 @@ pub struct Engine<C, V, K> {
     pub(super) key: HashKey,
     pub(super) metrics: Rc<Metrics>,
     pub(super) started: Timestamp,
-    pub(super) memory: RefCell<HashMap<ResourceKey, Memory>>,
+    pub(super) memory: RefCell<HashMap<WorkKey, Memory>>,
     /// Resources whose left-over finalizer was reported by this process.
     pub(super) told_finalizer: RefCell<HashSet<ResourceKey>>,
     /// Connections over which a request failed since they were last asked.
@@ -135,7 +142,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 continue;
             }
             let wait = self.until_next(room);
+            // Biased: no chance in here, so that a simulated run repeats exactly.
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
                 _ = tasks.join_next(), if !tasks.is_empty() => {}
                 () = self.queue.changed() => {}
@@ -214,7 +223,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Next::Failed(problem) => {
                 let wait = match problem.retry() {
                     Retry::WhenChanged => return,
-                    Retry::Soon => SOON,
+                    Retry::Soon => self.soon(attempts),
                     Retry::Backoff => self.backoff(&key, attempts),
                     Retry::NotBefore(after) => after.max(self.backoff(&key, attempts)),
                 };
@@ -224,16 +233,26 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     fn count_attempt(&self, key: &WorkKey, next: &Next) -> u32 {
-        let WorkKey::Resource(resource) = key else {
-            return 1;
-        };
         let mut memory = self.memory.borrow_mut();
-        let entry = memory.entry(resource.clone()).or_default();
-        entry.attempts = match next {
-            Next::Settled(_) => 0,
-            Next::Failed(_) => entry.attempts.saturating_add(1).min(ATTEMPTS_LIMIT),
-        };
-        entry.attempts
+        match next {
+            Next::Settled(_) => {
+                if let Some(entry) = memory.get_mut(key) {
+                    (entry.attempts, entry.told) = (0, None);
+                }
+                0
+            }
+            Next::Failed(_) => {
+                let entry = memory.entry(key.clone()).or_default();
+                entry.attempts = entry.attempts.saturating_add(1).min(ATTEMPTS_LIMIT);
+                entry.attempts
+            }
+        }
+    }
+
+    /// Soon, but ever less so while it does not help.
+    fn soon(&self, attempts: u32) -> Duration {
+        let doublings = attempts.saturating_sub(1).min(16);
+        (SOON * (1 << doublings)).min(self.config.sync.backoff.max_interval)
     }
 
     /// Exponential, half of it jitter. The jitter comes from key and attempt, so
@@ -280,20 +299,37 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     pub(super) fn remembered(&self, resource: &ResourceKey) -> Memory {
-        self.memory
-            .borrow()
-            .get(resource)
-            .cloned()
-            .unwrap_or_default()
+        let key = WorkKey::Resource(resource.clone());
+        self.memory.borrow().get(&key).cloned().unwrap_or_default()
     }
 
     pub(super) fn forget(&self, resource: &ResourceKey) {
-        self.memory.borrow_mut().remove(resource);
+        self.told_finalizer.borrow_mut().remove(resource);
+        self.memory
+            .borrow_mut()
+            .remove(&WorkKey::Resource(resource.clone()));
     }
 
-    /// Whether the stores that references and destinations live in are complete.
-    pub(super) fn can_see(&self, stores: &[Store]) -> bool {
-        self.view.borrow().has(stores)
+    /// Whether the stores that a reconcile needs are complete; if not, how it
+    /// ends: quietly while their first list is on its way, with a report where
+    /// one of them cannot be watched.
+    pub(super) async fn blind(&self, key: &ResourceKey, stores: &[Store]) -> Option<Next> {
+        let failing = {
+            let view = self.view.borrow();
+            if view.has(stores) {
+                return None;
+            }
+            stores
+                .iter()
+                .find_map(|store| view.failing.get(store).cloned())
+        };
+        if let Some(problem) = failing
+            && let Err(problem) = self.report_problem(key, &problem).await
+        {
+            return Some(Next::Failed(problem));
+        }
+        // Complete or failing for another reason: both wake everything.
+        Some(Next::Settled(None))
     }
 
     /// Everything that refers to a VaultAuth or VaultConnection, directly or not.

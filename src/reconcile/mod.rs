@@ -14,6 +14,8 @@ mod decide;
 mod engine;
 mod fields;
 mod finalizers;
+pub mod kept;
+pub mod observe;
 pub mod ports;
 mod queue;
 mod references;

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde_json::{Value, json};
 
 use super::engine::{Engine, Next};
+use super::kept::Kept;
 use super::ports::{Clock, Cluster};
 use super::queue::Urgency;
 use super::report::{self, Verdict, is_ready};
@@ -24,8 +25,8 @@ use crate::vault::Vault;
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) async fn reconcile_connection(&self, key: &ResourceKey) -> Next {
         let needed = [Store::Resource(Kind::VaultConnection), Store::Secrets];
-        if !self.can_see(&needed) {
-            return Next::Settled(None);
+        if let Some(next) = self.blind(key, &needed).await {
+            return next;
         }
         let Some(resource) = self.view.borrow().connections.get(&key.object).cloned() else {
             self.sessions.forget(&key.object);
@@ -107,10 +108,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut new = VaultConnection::clone(resource);
         new.status = Some(status);
         new.metadata.resource_version = Some(version);
-        self.view
-            .borrow_mut()
-            .connections
-            .insert(key.object.clone(), Rc::new(new));
+        self.put_unless_changed(&key.object, resource, new);
         if let (Some(problem), true) = (problem, turned) {
             self.warn(key, resource.metadata.uid.as_deref(), problem)
                 .await;
@@ -124,8 +122,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Store::Resource(Kind::VaultAuth),
             Store::Secrets,
         ];
-        if !self.can_see(&needed) {
-            return Next::Settled(None);
+        if let Some(next) = self.blind(key, &needed).await {
+            return next;
         }
         let Some(resource) = self.view.borrow().auths.get(&key.object).cloned() else {
             self.sessions.forget_login(&key.object);
@@ -210,15 +208,27 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut new = VaultAuth::clone(resource);
         new.status = Some(status);
         new.metadata.resource_version = Some(version);
-        self.view
-            .borrow_mut()
-            .auths
-            .insert(key.object.clone(), Rc::new(new));
+        self.put_unless_changed(&key.object, resource, new);
         if let (Err(problem), true) = (judged, turned) {
             self.warn(key, resource.metadata.uid.as_deref(), problem)
                 .await;
         }
         Ok(())
+    }
+
+    /// The view holds what was written at once, so that the next look does not
+    /// write it again before the watch has brought it; but not if the watch has
+    /// brought something newer meanwhile.
+    pub(super) fn put_unless_changed<T: Kept>(
+        &self,
+        object: &ObjectKey,
+        looked_at: &Rc<T>,
+        new: T,
+    ) {
+        let mut view = self.view.borrow_mut();
+        if T::get(&view, object).is_some_and(|now| Rc::ptr_eq(&now, looked_at)) {
+            T::put(&mut view, object, Some(Rc::new(new)));
+        }
     }
 
     /// Kinds that manifests may hold but that nothing serves yet.
@@ -322,8 +332,25 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         report::conditions(previous, findings, metadata.generation, self.clock.now())
     }
 
-    /// A request over this connection failed: its own status is to be looked at.
-    pub fn suspect(&self, connection: &ObjectKey) {
+    /// A request over this connection failed: its own status is to be looked at,
+    /// unless it says so already and is asked again with backoff.
+    pub(super) fn suspect(&self, connection: &ObjectKey) {
+        let ready = self
+            .view
+            .borrow()
+            .connections
+            .get(connection)
+            .is_some_and(|found| {
+                let status = found.status.as_ref();
+                status.is_some_and(|status| is_ready(&status.conditions, found.metadata.generation))
+            });
+        if ready {
+            self.recheck(connection);
+        }
+    }
+
+    /// Something that this connection depends on changed.
+    pub fn recheck(&self, connection: &ObjectKey) {
         self.suspects.borrow_mut().insert(connection.clone());
         self.wake_resource(Kind::VaultConnection, connection);
     }

@@ -56,38 +56,22 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return Ok(());
         }
         let turned = turned(&previous, &status);
-        let further =
-            json!({ "lastGeneration": status.last_generation, "secretMAC": status.secret_mac });
+        let mut further = json!({ "lastGeneration": status.last_generation });
+        // The schema allows no null: before the first sync the field is left out.
+        if let Some(mac) = &status.secret_mac {
+            further["secretMAC"] = json!(mac);
+        }
         let value = report::status(&status.conditions, generation, further);
         let version = self.cluster.apply_status(key, &value).await?;
-        self.put_status(key, resource, status, version);
+        let mut new = VaultStaticSecret::clone(resource);
+        new.status = Some(status);
+        new.metadata.resource_version = Some(version);
+        self.put_unless_changed(&key.object, resource, new);
         if let (Err(problem), true) = (outcome, turned) {
             self.warn(key, resource.metadata.uid.as_deref(), problem)
                 .await;
         }
         Ok(())
-    }
-
-    /// The view holds what was written at once, so that the next look does not
-    /// write it again before the watch has brought it.
-    fn put_status(
-        &self,
-        key: &ResourceKey,
-        resource: &Rc<VaultStaticSecret>,
-        status: VaultStaticSecretStatus,
-        version: String,
-    ) {
-        let mut view = self.view.borrow_mut();
-        if view
-            .statics
-            .get(&key.object)
-            .is_some_and(|now| Rc::ptr_eq(now, resource))
-        {
-            let mut new = VaultStaticSecret::clone(resource);
-            new.status = Some(status);
-            new.metadata.resource_version = Some(version);
-            view.put_static(&key.object, Some(Rc::new(new)));
-        }
     }
 
     /// A warning event about a problem.

@@ -58,20 +58,26 @@ enum Row {
 }
 
 fn row(workload: &WorkloadMeta, wanted: &Wanted, key: &HashKey) -> Row {
+    if !wanted.state.hash.is_of(key) {
+        // The Secret itself is still to be written under the new key.
+        return Row::Current;
+    }
     let recorded = |annotations: &BTreeMap<String, String>, name: String| {
         annotations
             .get(&name)
             .map(|text| ContentHash::from_annotation(text))
     };
-    // A hash of a key that is gone says nothing.
-    let template = recorded(&workload.template, template_annotation(&wanted.tag))
-        .filter(|hash| hash.is_of(key));
-    let baseline = recorded(&workload.annotations, baseline_annotation(&wanted.tag))
-        .filter(|hash| hash.is_of(key));
-    match template.or(baseline) {
+    let template = recorded(&workload.template, template_annotation(&wanted.tag));
+    let baseline = recorded(&workload.annotations, baseline_annotation(&wanted.tag));
+    // A hash of a key that is gone cannot be compared. Where it was the current
+    // content, the baseline was rewritten under the new key; else a restart was
+    // pending, and it stays so.
+    let lost = template.is_some() || baseline.is_some();
+    let of_key = |hash: &ContentHash| hash.is_of(key);
+    match template.filter(of_key).or(baseline.filter(of_key)) {
         Some(hash) if hash == wanted.state.hash => Row::Current,
         Some(_) => Row::Behind,
-        None if in_doubt(workload, &wanted.state) => Row::Behind,
+        None if lost || in_doubt(workload, &wanted.state) => Row::Behind,
         None => Row::New,
     }
 }
@@ -166,18 +172,11 @@ pub fn baseline_before_change(
     workload: &WorkloadMeta,
     tag: &ResourceTag,
     hash: &ContentHash,
-    key: &HashKey,
 ) -> Option<WorkloadPatch> {
-    let known = |annotations: &BTreeMap<String, String>, name: &str| {
-        annotations
-            .get(name)
-            .is_some_and(|text| ContentHash::from_annotation(text).is_of(key))
-    };
     let name = baseline_annotation(tag);
-    if known(&workload.annotations, &name) || known(&workload.template, &template_annotation(tag)) {
-        return None;
-    }
-    Some(baseline(workload, name, hash))
+    let known = workload.annotations.contains_key(&name)
+        || workload.template.contains_key(&template_annotation(tag));
+    (!known).then(|| baseline(workload, name, hash))
 }
 
 /// The patch that replaces a hash of a lost key: only where the workload ran

@@ -213,7 +213,7 @@ fn hashes_of_a_lost_key_say_nothing_and_the_baseline_decides() {
 #[test]
 fn the_baseline_comes_before_the_first_change() {
     let tag = ResourceTag::of(&resource("app"));
-    let before = |w: &WorkloadMeta| baseline_before_change(w, &tag, &hash("a"), &key(1));
+    let before = |w: &WorkloadMeta| baseline_before_change(w, &tag, &hash("a"));
     let patch = before(&workload(None, None)).unwrap();
     assert_eq!(
         patch.annotations[&baseline_annotation(&tag)],
@@ -221,6 +221,19 @@ fn the_baseline_comes_before_the_first_change() {
     );
     assert_eq!(before(&workload(Some(&hash("a")), None)), None);
     assert_eq!(before(&workload(None, Some(&hash("x")))), None);
+}
+
+#[test]
+fn a_restart_that_was_pending_when_the_key_was_lost_stays_pending() {
+    let foreign = hash_by(&key(2), "app", "before");
+    assert_eq!(
+        restarts(workload(None, Some(&foreign)), &[wanted("app", "a", 500)]),
+        1
+    );
+    assert_eq!(
+        restarts(workload(Some(&foreign), None), &[wanted("app", "a", 500)]),
+        1
+    );
 }
 
 #[test]

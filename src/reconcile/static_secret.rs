@@ -54,8 +54,8 @@ const NEEDED: [Store; 4] = [
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) async fn reconcile_static(&self, key: &ResourceKey) -> Next {
-        if !self.can_see(&NEEDED) {
-            return Next::Settled(None);
+        if let Some(next) = self.blind(key, &NEEDED).await {
+            return next;
         }
         let Some(resource) = self.view.borrow().statics.get(&key.object).cloned() else {
             self.forget(key);
@@ -98,7 +98,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     work.why = Some(why);
                     rendered = Some(self.fetch(&work).await?);
                 }
-                Step::Rekey(state) => live = Some(self.rekey(&work, &state).await?),
+                Step::Rekey(state) => {
+                    let Some(rendered) = &rendered else { break };
+                    live = Some(self.rekey(&work, &state, rendered).await?);
+                }
                 Step::Write(plan) => {
                     let Some(rendered) = &rendered else { break };
                     self.write(&work, &plan, rendered).await?;
@@ -106,9 +109,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 }
             }
         }
-        Err(Problem::Conflict {
-            what: format!("sync {key}"),
-            why: "the Secret kept changing".to_owned(),
+        Err(Problem::KubernetesRefused {
+            what: format!("keep the Secret {} as it was written", work.me.secret),
+            why: "another controller or an admission rule changes it at once; its managedFields name who, exempt the operator's annotations there".to_owned(),
         })
     }
 
@@ -180,6 +183,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             destination: view.secrets.get(&work.permitted.destination().secret),
             rendered,
             live,
+            made: memory.made.as_deref(),
+            reported_hash: work
+                .resource
+                .status
+                .as_ref()
+                .and_then(|s| s.secret_mac.as_deref()),
             reported_ready: is_ready(
                 conditions.unwrap_or_default(),
                 work.resource.metadata.generation,
@@ -199,7 +208,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .and_then(|origin| self.sessions.last_login(origin));
         let reply = self.sessions.read(&work.permitted, self.clock.now()).await;
         if let Some(origin) = login
-            && self.sessions.last_login(&origin) != before
+            && (self.sessions.last_login(&origin) != before || self.login_unreported(&origin))
         {
             self.wake_resource(Kind::VaultAuth, &origin);
         }
@@ -222,10 +231,31 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             &self.key,
         )?;
         let mut memory = self.memory.borrow_mut();
-        let entry = memory.entry(work.key.clone()).or_default();
+        let entry = memory
+            .entry(WorkKey::Resource(work.key.clone()))
+            .or_default();
         entry.last_read = Some(self.clock.now());
         entry.version.clone_from(&rendered.version);
         Ok(rendered)
+    }
+
+    /// Whether a login succeeded that the VaultAuth's status does not tell of,
+    /// since the reconcile that made it was cut off before it could say so.
+    fn login_unreported(&self, origin: &ObjectKey) -> bool {
+        let view = self.view.borrow();
+        let Some(auth) = view.auths.get(origin) else {
+            return false;
+        };
+        let conditions = auth
+            .status
+            .as_ref()
+            .map(|status| status.conditions.as_slice());
+        let told = is_ready(conditions.unwrap_or_default(), auth.metadata.generation);
+        !told
+            && self
+                .sessions
+                .last_login(origin)
+                .is_some_and(|outcome| outcome.result.is_ok())
     }
 
     fn synced(&self, work: &Work, again: Option<jiff::Timestamp>) -> Synced {

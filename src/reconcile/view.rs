@@ -13,6 +13,7 @@ use crate::api::{
     VaultPKISecret, VaultStaticSecret,
 };
 use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::problem::Problem;
 
 /// Kinds of workloads that a rollout can restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -180,13 +181,16 @@ pub struct View {
     /// VaultPKISecrets.
     pub pkis: BTreeMap<ObjectKey, Rc<VaultPKISecret>>,
     /// Metadata of Secrets.
-    pub secrets: HashMap<ObjectKey, SecretMeta>,
+    pub secrets: BTreeMap<ObjectKey, SecretMeta>,
     /// Workloads.
-    pub workloads: HashMap<WorkloadKey, WorkloadMeta>,
+    pub workloads: BTreeMap<WorkloadKey, WorkloadMeta>,
     /// Stores whose first list is complete.
     pub complete: HashSet<Store>,
     /// Stores that cannot be watched now, and why.
-    pub failing: HashMap<Store, String>,
+    pub failing: HashMap<Store, Problem>,
+    /// Uids of what the watches last saw go, by name.
+    gone_secrets: HashMap<ObjectKey, String>,
+    gone_workloads: HashMap<WorkloadKey, String>,
     by_destination: BTreeMap<ObjectKey, BTreeSet<ResourceKey>>,
     by_workload: BTreeMap<WorkloadKey, BTreeSet<ResourceKey>>,
 }
@@ -225,7 +229,26 @@ impl View {
             known.uid == meta.uid && is_older(&meta.resource_version, &known.resource_version)
         });
         if !older {
+            self.gone_secrets.remove(key);
             self.secrets.insert(key.clone(), meta);
+        }
+    }
+
+    /// Stores what a request answered about a Secret, unless a watch has seen
+    /// that very Secret go since: no later event would take it out again. (One
+    /// that a list of an older state lacked comes back with the watch.)
+    pub fn put_secret_answer(&mut self, key: &ObjectKey, meta: SecretMeta) {
+        if self.gone_secrets.get(key) != Some(&meta.uid) {
+            self.put_secret(key, meta);
+        }
+    }
+
+    /// A Secret is gone.
+    pub fn remove_secret(&mut self, key: &ObjectKey) {
+        if let Some(meta) = self.secrets.remove(key)
+            && self.by_destination.contains_key(key)
+        {
+            bury(&mut self.gone_secrets, key.clone(), meta.uid);
         }
     }
 
@@ -235,7 +258,24 @@ impl View {
             known.uid == meta.uid && is_older(&meta.resource_version, &known.resource_version)
         });
         if !older {
+            self.gone_workloads.remove(key);
             self.workloads.insert(key.clone(), meta);
+        }
+    }
+
+    /// As [`View::put_secret_answer`], for a workload.
+    pub fn put_workload_answer(&mut self, key: &WorkloadKey, meta: WorkloadMeta) {
+        if self.gone_workloads.get(key) != Some(&meta.uid) {
+            self.put_workload(key, meta);
+        }
+    }
+
+    /// A workload is gone.
+    pub fn remove_workload(&mut self, key: &WorkloadKey) {
+        if let Some(meta) = self.workloads.remove(key)
+            && self.by_workload.contains_key(key)
+        {
+            bury(&mut self.gone_workloads, key.clone(), meta.uid);
         }
     }
 
@@ -276,6 +316,16 @@ pub fn is_older(one: &str, other: &str) -> bool {
         (Ok(one), Ok(other)) => one < other,
         _ => false,
     }
+}
+
+/// Remembers a uid for as long as an answer about it may be on its way; the
+/// limit is only there so that names that come and go do not pile up.
+fn bury<K: std::hash::Hash + Eq>(graves: &mut HashMap<K, String>, key: K, uid: String) {
+    const LIMIT: usize = 1024;
+    if graves.len() >= LIMIT {
+        graves.clear();
+    }
+    graves.insert(key, uid);
 }
 
 fn unlink<K: Ord>(

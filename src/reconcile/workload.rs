@@ -18,7 +18,7 @@ pub(super) enum TargetStanding {
     Known(Standing),
     Missing,
     Off,
-    Unseen(String),
+    Unseen(Problem),
 }
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
@@ -28,7 +28,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Store::Secrets,
             Store::Workloads(target.kind),
         ];
-        if !self.can_see(&needed) || !self.restarts(target.kind) {
+        if !self.view.borrow().has(&needed) || !self.restarts(target.kind) {
             return Next::Settled(None);
         }
         let decided = {
@@ -43,7 +43,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if let Some(patch) = &decided.patch {
             let patched = self.cluster.patch_workload(target, patch).await;
             match patched {
-                Ok(meta) => self.view.borrow_mut().put_workload(target, meta),
+                Ok(meta) => self.view.borrow_mut().put_workload_answer(target, meta),
                 Err(problem) => return self.not_patched(target, &decided.restarts, problem).await,
             }
         }
@@ -61,10 +61,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         restarts: &[ResourceKey],
         problem: Problem,
     ) -> Next {
-        if !matches!(problem, Problem::Conflict { .. }) {
+        let key = WorkKey::Workload(target.clone());
+        let told = self
+            .memory
+            .borrow()
+            .get(&key)
+            .and_then(|memory| memory.told);
+        let reason = problem.reason();
+        if !matches!(problem, Problem::Conflict { .. }) && told != Some(reason) {
             for resource in restarts {
                 self.tell_restart(resource, target, Some(&problem)).await;
             }
+            self.memory.borrow_mut().entry(key).or_default().told = Some(reason);
         }
         Next::Failed(problem)
     }

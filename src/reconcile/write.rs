@@ -8,7 +8,6 @@ use super::engine::Engine;
 use super::fields;
 use super::ports::{Clock, Cluster, Fence, Note, Owner, SecretWrite, WorkloadPatch};
 use super::queue::{Urgency, WorkKey};
-use super::report::is_ready;
 use super::restart;
 use super::state::{State, state_annotation};
 use super::static_secret::{Work, source_name};
@@ -41,11 +40,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         {
             self.baselines_before(work, &before.hash).await?;
         }
-        if plan.fence == Fence::Create && self.was_ready(work) && !self.still_there(work).await? {
-            return Err(Problem::Conflict {
-                what: format!("create the Secret {} again", work.me.secret),
-                why: "the resource is being deleted".to_owned(),
-            });
+        if plan.fence == Fence::Create && !self.may_create(work).await? {
+            return Ok(());
         }
         let (write, state) = self.secret_write(work, plan, rendered);
         let editor = self.editor(work);
@@ -55,13 +51,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Err(Problem::Conflict { .. }) => return self.look_live(work).await,
             other => other?,
         };
-        if plan.fence == Fence::Create && !self.created_by_us(work, &meta) {
-            return self.take_out(work, &write, &meta).await;
+        if plan.fence == Fence::Create {
+            if !self.created_by_us(work, &meta) {
+                return self.take_out(work, &write, &meta).await;
+            }
+            self.keep_in_memory(work, |memory| memory.made = Some(meta.uid.clone()));
         }
         self.remember(work, meta);
-        let changed = plan.content_changed || plan.before.is_none();
         self.metrics.secret_written();
-        self.tell_written(work, &state, editor, changed).await;
+        self.tell_written(work, plan, &state, editor).await;
         Ok(())
     }
 
@@ -94,7 +92,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             keys: rendered.keys,
             version: rendered.version.clone(),
             changed_at: kept.map_or_else(|| self.clock.now(), |before| before.changed_at),
-            initial: plan.before.is_none() || kept.is_some_and(|before| before.initial),
+            initial: plan.first || kept.is_some_and(|before| before.initial),
             first_write: plan.fence == Fence::Create,
         };
         annotations.insert(state_name, state.to_annotation());
@@ -126,19 +124,28 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     async fn baselines_before(&self, work: &Work, hash: &ContentHash) -> Result<(), Problem> {
         let tag = &work.me.tag;
         self.patch_targets(work, |workload| {
-            restart::baseline_before_change(workload, tag, hash, &self.key)
+            restart::baseline_before_change(workload, tag, hash)
         })
         .await
     }
 
     /// A lost key: the live content, hashed with the new key, becomes the
     /// baseline of every workload that ran just that.
-    pub(super) async fn rekey(&self, work: &Work, state: &State) -> Result<ContentHash, Problem> {
+    pub(super) async fn rekey(
+        &self,
+        work: &Work,
+        state: &State,
+        rendered: &Rendered,
+    ) -> Result<ContentHash, Problem> {
         let secret = &work.permitted.destination().secret;
         let mut data = self.cluster.secret_data(secret).await?.unwrap_or_default();
         data.remove(crate::render::RAW_KEY);
-        // Keys that others added to the Secret are no content of ours, and a
-        // drifted Secret has no content to compare: then a restart is the safe side.
+        // Keys that others added to the Secret are no content of ours; which ones
+        // are ours is known as long as their number has not changed. A drifted
+        // Secret has no content to compare: then a restart is the safe side.
+        if rendered.keys == state.keys {
+            data.retain(|name, _| rendered.data.contains_key(name));
+        }
         let hash = self.key.content(&work.me.tag, &data);
         let tag = &work.me.tag;
         self.patch_targets(work, |workload| {
@@ -164,21 +171,48 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             let due = self.view.borrow().workloads.get(&target).and_then(&patch);
             if let Some(due) = due {
                 let meta = self.cluster.patch_workload(&target, &due).await?;
-                self.view.borrow_mut().put_workload(&target, meta);
+                self.view.borrow_mut().put_workload_answer(&target, meta);
             }
         }
         Ok(())
     }
 
-    fn was_ready(&self, work: &Work) -> bool {
-        work.resource
+    /// Whether a Secret that the view lacks may be created. The first write of a
+    /// new resource costs no request; before any other one, which may act on an
+    /// old view, both resource and destination are looked at live.
+    async fn may_create(&self, work: &Work) -> Result<bool, Problem> {
+        let written = work
+            .resource
             .status
             .as_ref()
-            .is_some_and(|status| is_ready(&status.conditions, status.observed_generation))
+            .is_some_and(|s| s.secret_mac.is_some());
+        if written || self.remembered(&work.key).creating {
+            if !self.cluster.resource_lives(&work.key, &work.me.uid).await? {
+                return Err(Problem::Conflict {
+                    what: format!("create the Secret {} again", work.me.secret),
+                    why: "the resource is being deleted".to_owned(),
+                });
+            }
+            self.look_live(work).await?;
+            let view = self.view.borrow();
+            if view
+                .secrets
+                .contains_key(&work.permitted.destination().secret)
+            {
+                return Ok(false);
+            }
+        }
+        self.keep_in_memory(work, |memory| memory.creating = true);
+        Ok(true)
     }
 
-    async fn still_there(&self, work: &Work) -> Result<bool, Problem> {
-        self.cluster.resource_lives(&work.key, &work.me.uid).await
+    fn keep_in_memory(&self, work: &Work, change: impl FnOnce(&mut super::engine::Memory)) {
+        change(
+            self.memory
+                .borrow_mut()
+                .entry(WorkKey::Resource(work.key.clone()))
+                .or_default(),
+        );
     }
 
     /// Puts what the API server holds now into the view.
@@ -187,7 +221,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let live = self.cluster.secret_meta(secret).await?;
         let mut view = self.view.borrow_mut();
         match live {
-            Some(meta) => view.put_secret(secret, meta),
+            Some(meta) => view.put_secret_answer(secret, meta),
             None => {
                 view.secrets.remove(secret);
             }
@@ -230,7 +264,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     fn remember(&self, work: &Work, meta: SecretMeta) {
         let secret = &work.permitted.destination().secret;
-        self.view.borrow_mut().put_secret(secret, meta);
+        self.view.borrow_mut().put_secret_answer(secret, meta);
         for target in targets_of(&work.resource) {
             self.queue.wake(WorkKey::Workload(target), Urgency::Now);
         }
@@ -250,35 +284,33 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         )
     }
 
-    async fn tell_written(
-        &self,
-        work: &Work,
-        state: &State,
-        editor: Option<String>,
-        changed: bool,
-    ) {
+    async fn tell_written(&self, work: &Work, plan: &Plan, state: &State, editor: Option<String>) {
         let secret = &work.me.secret;
-        let source = source_name(&work.resource);
         let version = if state.version.is_empty() {
             String::new()
         } else {
             format!(" version {}", state.version)
         };
-        let note = match (editor, changed) {
-            (Some(editor), _) => (
+        let source = format!("{}{version}", source_name(&work.resource));
+        let (reason, message) = match editor {
+            Some(editor) if plan.content_changed => (
+                "SecretDataDrift",
+                format!("the Secret {secret} was changed by {editor}; {source} is written over it"),
+            ),
+            Some(editor) => (
                 "SecretDataDrift",
                 format!(
-                    "the Secret {secret} was changed by {editor} and is repaired from {source}{version}; running pods have the right content already, nothing restarts for this"
+                    "the Secret {secret} was changed by {editor} and is repaired from {source}; pods that run have the right content, nothing restarts for this"
                 ),
             ),
-            (None, true) => (
+            None if plan.content_changed || plan.before.is_none() => (
                 "SecretSynced",
-                format!("{source}{version} written to the Secret {secret}"),
+                format!("{source} written to the Secret {secret}"),
             ),
             // Same content: labels, annotations, `_raw` or the generation moved.
-            (None, false) => return,
+            None => return,
         };
-        self.tell(work, note.0, note.1).await;
+        self.tell(work, reason, message).await;
     }
 
     async fn tell(&self, work: &Work, reason: &'static str, message: String) {

@@ -102,7 +102,8 @@ impl Envelope {
 
     /// Whether Vault wrote this, and not somebody between it and us.
     pub(super) const fn is_of_vault(&self) -> bool {
-        self.data.is_some() || self.errors.is_some()
+        // Warnings alone: a path that an engine of this version does not have.
+        self.data.is_some() || self.errors.is_some() || self.warnings.is_some()
     }
 
     /// Vault's errors, printable.
@@ -217,16 +218,23 @@ fn is_about_the_token(words: &str) -> bool {
         .any(|phrase| words.contains(phrase))
 }
 
-/// Vault's `errors`, printable; empty if the body isn't Vault's.
+/// Vault's words, printable; empty if the body isn't Vault's. `sys/health`
+/// answers with its state in place of `errors`.
 fn words(body: &[u8]) -> String {
     #[derive(Deserialize)]
-    struct Errors {
-        errors: Vec<String>,
+    #[serde(untagged)]
+    enum Body {
+        Errors { errors: Vec<String> },
+        Health { initialized: bool, sealed: bool },
     }
-    serde_json::from_slice::<Errors>(body).map_or_else(
-        |_| String::new(),
-        |e| printable(&e.errors.join("; "), FOREIGN_TEXT_LIMIT),
-    )
+    match serde_json::from_slice(body) {
+        Ok(Body::Errors { errors }) => printable(&errors.join("; "), FOREIGN_TEXT_LIMIT),
+        Ok(Body::Health {
+            initialized: false, ..
+        }) => "Vault is not initialized".to_owned(),
+        Ok(Body::Health { sealed: true, .. }) => "Vault is sealed".to_owned(),
+        Ok(Body::Health { .. }) | Err(_) => String::new(),
+    }
 }
 
 /// Whether a 404 is Vault's way to say that there is nothing, and not that of

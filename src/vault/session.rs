@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 
 use crate::key::ObjectKey;
 use crate::policy::{LoginMethod, Permitted, PermittedConnection, PermittedLogin, Read};
-use crate::problem::Problem;
+use crate::problem::{Problem, Retry};
 
 use super::authority::Authority;
 use super::life::{Due, Failed, Held};
@@ -64,6 +64,8 @@ struct Session {
     logins: Cell<u64>,
     failed_login: RefCell<Option<Failed>>,
     failed_renewal: RefCell<Option<Failed>>,
+    /// A `Retry-After` of Vault's: until it has passed, nothing is read.
+    limited: RefCell<Option<Failed>>,
     /// Hashes of what stayed denied after a new login and hasn't been read since.
     denied: RefCell<HashSet<u64>>,
     used: Cell<Timestamp>,
@@ -90,12 +92,17 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
     /// at most every 30 seconds for newly denied paths, and every 5 minutes for
     /// all that stay denied together.
     ///
+    /// A `Retry-After` holds for all readers of the session, whatever woke them.
+    ///
     /// # Errors
     /// Why there is no answer: [`Problem::VaultDenied`] when Vault denies the
     /// path to a token that is not the cause, the login's or transport's
     /// problem as it is.
     pub async fn read(&self, permitted: &Permitted, now: Timestamp) -> Result<Reply, Problem> {
         let session = self.session(permitted.login(), now);
+        if let Some(problem) = Failed::of(&session.limited) {
+            return Err(problem);
+        }
         let read = permitted.read();
         let held = self.token(&session, now).await?;
         match self.read_with(&session, &held, read).await {
@@ -160,8 +167,14 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
     ) -> Result<Reply, Problem> {
         let endpoint = session.authority.endpoint(&self.credentials).await?;
         let answer = self.vault.read(&endpoint, &held.token, read).await;
-        if answer.is_ok() {
-            session.denied.borrow_mut().remove(&fingerprint(read));
+        match &answer {
+            Ok(_) => {
+                session.denied.borrow_mut().remove(&fingerprint(read));
+            }
+            Err(problem) if matches!(problem.retry(), Retry::NotBefore(_)) => {
+                session.limited.replace(Some(Failed::new(problem)));
+            }
+            Err(_) => {}
         }
         session.authority.after(answer)
     }
@@ -333,6 +346,7 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
             logins: Cell::default(),
             failed_login: RefCell::default(),
             failed_renewal: RefCell::default(),
+            limited: RefCell::default(),
             denied: RefCell::default(),
             used: Cell::new(now),
         });

@@ -1,14 +1,106 @@
 //! Judges over the whole suite: what the shipped Role allows and nobody used,
-//! and what an operator asked for and was refused.
+//! and what an operator asked for and was refused. Each shows first that it
+//! can find what it looks for.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use ground::judges::{ApiAudit, ApiFilter, ApiRequest, RoleUse};
+use ground::tenant::OPERATOR_ACCOUNT;
+use ground::wait_for;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
+use kube::Api;
+use kube::api::ListParams;
 
-use crate::support::Suite;
+use crate::support::{LONG, Suite};
 
-crate::trials!["judgement": no_operator_was_refused];
+crate::trials!["judgement": no_operator_was_refused, no_right_is_unused];
+
+/// Tenants in which trials provoke refusals have names that begin so.
+const PROVOKING: &str = "t-forbidden-";
+
+/// All requests of operators.
+fn of_operators(log: &ApiAudit) -> Result<Vec<ApiRequest>> {
+    let is_operator = |request: &ApiRequest| {
+        let account = request.user.strip_prefix("system:serviceaccount:");
+        account
+            .and_then(|account| account.split_once(':'))
+            .is_some_and(|(_, name)| name == OPERATOR_ACCOUNT)
+    };
+    let all = log.requests(&ApiFilter::new())?;
+    Ok(all.into_iter().filter(is_operator).collect())
+}
+
+/// Whether a request is of an operator in a tenant that provokes refusals.
+fn is_provoked(request: &ApiRequest) -> bool {
+    request
+        .user
+        .starts_with(&format!("system:serviceaccount:{PROVOKING}"))
+}
 
 async fn no_operator_was_refused(suite: &Suite) -> Result<()> {
-    let log = std::fs::read_to_string(&suite.ground.plane.audit_log)?;
-    ensure!(!log.is_empty(), "the audit log is empty");
+    let log = ApiAudit::new(&suite.ground.plane.audit_log);
+    // The planted refusal: no shipped rule lets an operator list pods.
+    let tenant = suite.ground.tenant("forbidden-planted").await?;
+    let client = tenant.client_as(OPERATOR_ACCOUNT).await?;
+    let pods: Api<Pod> = Api::namespaced(client, &tenant.namespace);
+    ensure!(
+        pods.list(&ListParams::default()).await.is_err(),
+        "an operator may list pods"
+    );
+    let planted =
+        |request: &ApiRequest| request.resource == "pods" && request.namespace == tenant.namespace;
+    wait_for("the planted refusal", LONG, || async {
+        let found = RoleUse::of(&[], &of_operators(&log)?).forbidden;
+        ensure!(
+            found.iter().any(planted),
+            "it is not among {} refusals",
+            found.len()
+        );
+        Ok(())
+    })
+    .await?;
+    let mut requests = of_operators(&log)?;
+    requests.retain(|request| !is_provoked(request));
+    println!("{} requests of operators judged", requests.len());
+    let refused = RoleUse::of(&[], &requests).forbidden;
+    ensure!(
+        refused.is_empty(),
+        "{} refusals, such as {:?}",
+        refused.len(),
+        refused.first()
+    );
+    Ok(())
+}
+
+async fn no_right_is_unused(suite: &Suite) -> Result<()> {
+    let log = ApiAudit::new(&suite.ground.plane.audit_log);
+    let tenant = suite.ground.tenant("judged").await?;
+    let roles: Api<Role> = tenant.api();
+    let shipped = roles
+        .get(OPERATOR_ACCOUNT)
+        .await?
+        .rules
+        .context("the shipped Role has no rules")?;
+    let requests = of_operators(&log)?;
+    let mut rules = shipped;
+    rules.push(PolicyRule {
+        api_groups: Some(vec![String::new()]),
+        resources: Some(vec!["pods".to_owned()]),
+        verbs: vec!["get".to_owned()],
+        ..PolicyRule::default()
+    });
+    let mut unused = RoleUse::of(&rules, &requests).unused;
+    let before = unused.len();
+    unused.retain(|right| right.to_string() != "get pods");
+    ensure!(
+        before == unused.len() + 1,
+        "the planted right is not found unused"
+    );
+    let unused: Vec<String> = unused.iter().map(ToString::to_string).collect();
+    ensure!(
+        unused.is_empty(),
+        "rights that no trial needed: {}",
+        unused.join(", ")
+    );
     Ok(())
 }

@@ -6,12 +6,24 @@
 
 mod applied;
 mod attempts;
+mod bad_specs;
+mod budgets;
+mod destinations;
+mod documents;
+mod endpoints;
 mod finalizers;
 mod guardrails;
 mod install;
 mod judgement;
 mod manifests;
+mod outages;
+mod probes;
+mod process;
+mod readme;
+mod rollouts;
+mod sandbox;
 mod secrecy;
+mod sources;
 mod static_secrets;
 mod support;
 mod thefts;
@@ -20,6 +32,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Result, anyhow};
+use futures::future::BoxFuture;
 use ground::{Ground, OperatorBinary, Options};
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::{Handle, Runtime};
@@ -39,7 +52,12 @@ fn main() -> Result<ExitCode> {
         handle: runtime.handle().clone(),
         suite: OnceLock::new(),
     });
-    let trials = all().into_iter().map(|trial| shared.trial(trial)).collect();
+    let trials = all()
+        .into_iter()
+        .map(|trial| shared.trial(trial.name, trial.run))
+        .chain(of_the_ground(&shared))
+        .chain(documents::trials())
+        .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     let mut code = conclusion.exit_code();
     // The judges look at the whole suite, so they only speak after the whole suite.
@@ -47,7 +65,7 @@ fn main() -> Result<ExitCode> {
     if whole && !conclusion.has_failed() {
         let judges = judgement::trials()
             .into_iter()
-            .map(|trial| shared.trial(trial))
+            .map(|trial| shared.trial(trial.name, trial.run))
             .collect();
         code = libtest_mimic::run(&arguments, judges).exit_code();
     }
@@ -63,15 +81,33 @@ fn main() -> Result<ExitCode> {
 
 fn all() -> Vec<TrialOf> {
     [
-        finalizers::trials(),
-        guardrails::trials(),
-        install::trials(),
-        manifests::trials(),
-        secrecy::trials(),
         static_secrets::trials(),
+        sources::trials(),
+        destinations::trials(),
+        bad_specs::trials(),
+        rollouts::trials(),
+        guardrails::trials(),
         thefts::trials(),
+        secrecy::trials(),
+        manifests::trials(),
+        finalizers::trials(),
+        install::trials(),
+        budgets::trials(),
+        process::trials(),
+        endpoints::trials(),
+        outages::trials(),
+        readme::trials(),
+        sandbox::trials(),
     ]
     .concat()
+}
+
+/// The ground's trials of itself run on the ground of the suite.
+fn of_the_ground(shared: &Arc<Shared>) -> impl Iterator<Item = Trial> {
+    ground::selftest::trials().into_iter().map(|trial| {
+        let run = move |suite: Arc<Suite>| (trial.run)(Arc::clone(&suite.ground));
+        shared.trial(trial.name, run)
+    })
 }
 
 /// The ground starts with the first trial that runs: listing starts none.
@@ -91,11 +127,14 @@ impl Shared {
         started.clone().map_err(|error| anyhow!(error))
     }
 
-    fn trial(self: &Arc<Self>, trial: TrialOf) -> Trial {
+    fn trial<R>(self: &Arc<Self>, name: &'static str, run: R) -> Trial
+    where
+        R: FnOnce(Arc<Suite>) -> BoxFuture<'static, Result<()>> + Send + 'static,
+    {
         let shared = Arc::clone(self);
-        Trial::test(trial.name, move || {
+        Trial::test(name, move || {
             let suite = shared.suite()?;
-            let outcome = shared.handle.block_on((trial.run)(suite));
+            let outcome = shared.handle.block_on(run(suite));
             outcome.map_err(|error| Failed::from(format!("{error:#}")))
         })
     }

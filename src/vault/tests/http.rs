@@ -251,6 +251,9 @@ async fn nothing_there_and_deleted_are_replies_but_a_strangers_404_is_not() {
     let deleted = r#"{"data":{"data":null,"metadata":{"deletion_time":"t"}}}"#;
     let reply = read_of(move |_| answer(404, deleted)).await.unwrap();
     assert!(reply.status == 404 && reply.data.is_some());
+    let other_engine = r#"{"data":null,"warnings":["Invalid path for a versioned engine"]}"#;
+    let reply = read_of(move |_| answer(404, other_engine)).await.unwrap();
+    assert!(reply.status == 404 && reply.warnings.len() == 1);
     for body in ["<html>not found</html>", "{}", ""] {
         let problem = read_of(move |_| answer(404, body)).await.unwrap_err();
         assert!(
@@ -402,7 +405,8 @@ async fn no_answer_in_time_and_no_listener_are_unreachable() {
 #[tokio::test]
 async fn health_asks_without_a_token_and_takes_standbys() {
     let server = Server::start(&["localhost"], |_| answer(200, r#"{"initialized":true}"#)).await;
-    let permitted = permitted(&server.address("localhost"), "a");
+    let permitted_of = |server: &Server| permitted(&server.address("localhost"), "a");
+    let permitted = permitted_of(&server);
     port()
         .0
         .health(&endpoint(&permitted, &server))
@@ -414,6 +418,21 @@ async fn health_asks_without_a_token_and_takes_standbys() {
         "GET /v1/sys/health?standbyok=true&perfstandbyok=true"
     );
     assert!(seen.header("x-vault-token").is_empty());
+    for (status, body, says) in [
+        (503, r#"{"initialized":true,"sealed":true}"#, "sealed"),
+        (
+            501,
+            r#"{"initialized":false,"sealed":true}"#,
+            "not initialized",
+        ),
+    ] {
+        let server = Server::start(&["localhost"], move |_| answer(status, body)).await;
+        let permitted = permitted_of(&server);
+        let health = port().0.health(&endpoint(&permitted, &server)).await;
+        let problem = health.unwrap_err();
+        assert_eq!(problem.reason(), "VaultUnavailable");
+        assert!(problem.to_string().contains(says), "{problem}");
+    }
 }
 
 #[tokio::test]

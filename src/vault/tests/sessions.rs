@@ -239,6 +239,26 @@ async fn a_failed_login_is_shared_by_those_who_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn retry_after_of_a_read_holds_for_all() {
+    let model = Model::new(3600, true);
+    let sessions = sessions(&model);
+    let (one, other) = (
+        permitted(ADDRESS, "secret/data/a"),
+        permitted(ADDRESS, "secret/data/b"),
+    );
+    model.0.borrow_mut().read_fails = Some(Problem::VaultRateLimited {
+        address: ADDRESS.to_owned(),
+        retry_after: Some(std::time::Duration::from_secs(20)),
+    });
+    sessions.read(&one, at(0)).await.unwrap_err();
+    model.0.borrow_mut().read_fails = None;
+    sessions.read(&other, at(1)).await.unwrap_err();
+    assert_eq!(model.counts(), (1, 0, 1));
+    tokio::time::advance(std::time::Duration::from_secs(20)).await;
+    sessions.read(&other, at(21)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn retry_after_of_a_login_holds_for_all() {
     let model = Model::new(3600, true);
     model.0.borrow_mut().login_fails = Some(Problem::VaultRateLimited {

@@ -132,6 +132,23 @@ impl Ground {
     pub async fn tenant(&self, name: &str) -> Result<Tenant> {
         let number = self.tenants.fetch_add(1, Ordering::Relaxed) + 1;
         let namespace = format!("t-{}-{number}", tenant::label(name));
+        let (setting, dir) = self.setting_of(&namespace)?;
+        let tenant = Tenant::create(setting, namespace.clone(), dir).await;
+        tenant.with_context(|| format!("the tenant {namespace}"))
+    }
+
+    /// A tenant whose namespace, `kustomize/` overlay and side of Vault the caller sets up: nothing is created here.
+    ///
+    /// Its mounts are not [`kv1`](Tenant::kv1) and [`kv2`](Tenant::kv2) unless the caller makes them.
+    ///
+    /// # Errors
+    /// Its folder can't be made.
+    pub fn adopt(&self, namespace: &str) -> Result<Tenant> {
+        let (setting, dir) = self.setting_of(namespace)?;
+        Tenant::new(setting, namespace.to_owned(), dir)
+    }
+
+    fn setting_of(&self, namespace: &str) -> Result<(Setting, PathBuf)> {
         let setting = Setting {
             client: self.client.clone(),
             vault: self.vault.api.clone(),
@@ -142,9 +159,7 @@ impl Ground {
             kustomize: self.components.path("kustomize")?.to_owned(),
             repository: self.repository.clone(),
         };
-        let dir = self.dir().join("tenants").join(&namespace);
-        let tenant = Tenant::create(setting, namespace.clone(), dir).await;
-        tenant.with_context(|| format!("the tenant {namespace}"))
+        Ok((setting, self.dir().join("tenants").join(namespace)))
     }
 
     /// The folder of this run: logs, audit logs, certificates, kubeconfigs.
@@ -185,9 +200,14 @@ impl Ground {
 }
 
 impl Drop for Ground {
+    /// A ground that nobody stopped belongs to something that failed: its folder stays.
     fn drop(&mut self) {
         if !self.stopped.load(Ordering::Relaxed) {
             self.run.keep();
+            eprintln!(
+                "The ground was not stopped; its logs are in {}.",
+                self.dir().display()
+            );
         }
     }
 }

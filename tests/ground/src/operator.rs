@@ -5,6 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -115,7 +116,8 @@ impl OperatorBuilder<'_> {
     /// # Errors
     /// It can't be started, ends, or its health endpoint doesn't answer: with the last lines of its log.
     pub async fn start(self) -> Result<Operator> {
-        let name = format!("operator-{}", self.free_number()?);
+        let number = self.tenant.operators.fetch_add(1, Ordering::Relaxed) + 1;
+        let name = format!("operator-{number}");
         let dir = self.tenant.dir.clone();
         let kubeconfig = self
             .tenant
@@ -153,18 +155,6 @@ impl OperatorBuilder<'_> {
             metrics_url: format!("http://127.0.0.1:{metrics}/metrics"),
             health_url: format!("http://127.0.0.1:{health}"),
         })
-    }
-
-    /// The smallest number that no operator of this tenant has had.
-    fn free_number(&self) -> Result<u32> {
-        let free = (1..).find(|number| {
-            !self
-                .tenant
-                .dir
-                .join(format!("operator-{number}.token"))
-                .exists()
-        });
-        free.context("no number is free")
     }
 }
 

@@ -115,15 +115,17 @@ fn paint(plan: &Plan, inbox: &Receiver<News>) {
             );
         }
     }
-    print(
-        terminal,
-        &format!(
-            "{} components, {}",
-            plan.estimates.len(),
-            clock(all.elapsed())
-        ),
-        true,
-    );
+    let (spent, of) = (clock(all.elapsed()), plan.estimates.len());
+    let reached = index.map_or(0, |index| index + 1);
+    if reached == of {
+        print(terminal, &format!("components: {spent}"), true);
+    } else {
+        print(
+            terminal,
+            &format!("ended at {reached} of {of} components after {spent}"),
+            true,
+        );
+    }
 }
 
 /// One line; on a terminal it replaces the one before, and is itself replaced unless `last`.

@@ -4,6 +4,8 @@
 //! What the operator gets comes from the repository's `kustomize/`, rendered by the real kustomize as a tenant would.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -60,12 +62,15 @@ pub struct Tenant {
     /// Its folder: the operator's files and logs.
     pub dir: PathBuf,
     pub(crate) setting: Setting,
+    /// How many operators it has had: each has files of its own.
+    pub(crate) operators: Arc<AtomicU32>,
 }
 
 impl Tenant {
-    pub(crate) async fn create(setting: Setting, namespace: String, dir: PathBuf) -> Result<Self> {
+    /// A tenant that isn't there yet, but for its folder.
+    pub(crate) fn new(setting: Setting, namespace: String, dir: PathBuf) -> Result<Self> {
         std::fs::create_dir_all(&dir).with_context(|| format!("can't make {}", dir.display()))?;
-        let tenant = Self {
+        Ok(Self {
             client: setting.client.clone(),
             vault: setting.vault.clone(),
             vault_address: setting.vault_address.clone(),
@@ -75,7 +80,12 @@ impl Tenant {
             namespace,
             dir,
             setting,
-        };
+            operators: Arc::default(),
+        })
+    }
+
+    pub(crate) async fn create(setting: Setting, namespace: String, dir: PathBuf) -> Result<Self> {
+        let tenant = Self::new(setting, namespace, dir)?;
         tokio::try_join!(tenant.create_in_kubernetes(), tenant.create_in_vault())?;
         Ok(tenant)
     }

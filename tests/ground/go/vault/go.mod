@@ -291,5 +291,5 @@ replace (
 	github.com/ma314smith/signedxml v1.1.1 => github.com/moov-io/signedxml v1.1.1
 )
 
-// Ours: leaves out what serves only raft storage at cloud providers, and doubles the build.
+// Ours: leaves out what serves only raft storage at cloud providers, two fifths of the source.
 replace github.com/hashicorp/go-discover => ./nodiscover

@@ -1,6 +1,6 @@
 // Package discover takes the place of go-discover, with which Vault finds raft peers at cloud
-// providers. This server has no raft storage, and the providers' libraries are two fifths of all
-// that Vault would compile. What Vault names of that package is here, and answers with an error.
+// providers. This server has no raft storage, and the providers' libraries are two fifths of the source
+// that would be compiled. What Vault names of that package is here, and answers with an error.
 package discover
 
 import (

@@ -1,25 +1,39 @@
-//! From what a watch sees to the view and the queue: which changes make work,
-//! and for whom. Echoes of our own writes make none.
+//! From what a watch saw to the view and the queue: which changes make work,
+//! and for whom. Echoes of our own writes make none. Objects arrive here cut to
+//! what the view keeps, so that real and simulated watches drive the same code.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use kube::Resource;
-use kube::core::DeserializeGuard;
 use tokio::sync::Notify;
 
-use super::hash_key::SECRET_NAME;
-use super::meta;
-use super::watches::{SecretMetadata, Sink, WorkloadObject};
+use super::engine::Engine;
+use super::kept::Kept;
+use super::ports::{Clock, Cluster};
+use super::queue::{Urgency, WorkKey};
+use super::view::{
+    SecretMeta, Store, WorkloadKey, WorkloadKind, WorkloadMeta, is_older, targets_of,
+};
 use crate::key::{Kind, ObjectKey, ResourceKey};
-use crate::problem::printable;
-use crate::reconcile::ports::{Clock, Cluster};
-use crate::reconcile::view::{Store, View, WorkloadKey, WorkloadKind, is_older};
-use crate::reconcile::{Engine, Urgency, WorkKey};
+use crate::problem::Problem;
 use crate::vault::Vault;
 
-/// What all sinks share: the namespace, the store, and the list in progress.
+/// What becomes of what a watch of one store saw.
+pub trait Observer<T> {
+    /// An object is there, or changed; `None` when it cannot be read.
+    fn seen(&self, key: ObjectKey, object: Option<T>);
+    /// An object is gone; its uid, where known.
+    fn gone(&self, key: &ObjectKey, uid: Option<&str>);
+    /// A list begins: what is not seen until [`Observer::listed`] is gone.
+    fn listing(&self);
+    /// The list is complete.
+    fn listed(&self);
+    /// The store cannot be watched.
+    fn failing(&self, problem: &Problem);
+}
+
+/// What all observers share: the namespace, the store, and the list in progress.
 pub struct Base<E> {
     engine: Rc<E>,
     store: Store,
@@ -28,7 +42,7 @@ pub struct Base<E> {
 }
 
 impl<C: Cluster, V: Vault, K: Clock> Base<Engine<C, V, K>> {
-    /// A sink's base for one store in one namespace.
+    /// An observer's base for one store in one namespace.
     pub fn new(engine: Rc<Engine<C, V, K>>, store: Store, namespace: &str) -> Self {
         Self {
             engine,
@@ -58,90 +72,20 @@ impl<C: Cluster, V: Vault, K: Clock> Base<Engine<C, V, K>> {
         known.into_iter().filter(missing).collect()
     }
 
-    fn fail(&self, why: &str) {
+    fn fail(&self, problem: &Problem) {
         let news = self
             .engine
             .view
             .borrow_mut()
             .failing
-            .insert(self.store, why.to_owned());
-        if news.as_deref() != Some(why) {
+            .insert(self.store, problem.clone());
+        if news.as_ref() != Some(problem) {
             self.engine.wake_all();
         }
     }
 }
 
-/// How a kind of ours is kept in the view.
-pub trait Kept: Resource<DynamicType = ()> + Clone + PartialEq {
-    /// The kind.
-    const KIND: Kind;
-    /// The one of that name.
-    fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>>;
-    /// Stores or removes.
-    fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>);
-    /// All names.
-    fn keys(view: &View) -> Vec<ObjectKey>;
-}
-
-macro_rules! kept {
-    ($type:ty, $kind:expr, $store:ident) => {
-        impl Kept for $type {
-            const KIND: Kind = $kind;
-
-            fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>> {
-                view.$store.get(key).cloned()
-            }
-
-            fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>) {
-                match new {
-                    Some(new) => view.$store.insert(key.clone(), new),
-                    None => view.$store.remove(key),
-                };
-            }
-
-            fn keys(view: &View) -> Vec<ObjectKey> {
-                view.$store.keys().cloned().collect()
-            }
-        }
-    };
-}
-
-kept!(
-    crate::api::VaultConnection,
-    Kind::VaultConnection,
-    connections
-);
-kept!(crate::api::VaultAuth, Kind::VaultAuth, auths);
-kept!(crate::api::VaultAuthGlobal, Kind::VaultAuthGlobal, globals);
-kept!(
-    crate::api::SecretTransformation,
-    Kind::SecretTransformation,
-    transformations
-);
-kept!(
-    crate::api::VaultDynamicSecret,
-    Kind::VaultDynamicSecret,
-    dynamics
-);
-kept!(crate::api::VaultPKISecret, Kind::VaultPkiSecret, pkis);
-
-impl Kept for crate::api::VaultStaticSecret {
-    const KIND: Kind = Kind::VaultStaticSecret;
-
-    fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>> {
-        view.statics.get(key).cloned()
-    }
-
-    fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>) {
-        view.put_static(key, new);
-    }
-
-    fn keys(view: &View) -> Vec<ObjectKey> {
-        view.statics.keys().cloned().collect()
-    }
-}
-
-/// The sink of one of our kinds.
+/// Observes one of our kinds.
 pub struct Resources<E>(pub Base<E>);
 
 impl<C: Cluster, V: Vault, K: Clock> Resources<Engine<C, V, K>> {
@@ -161,7 +105,7 @@ impl<C: Cluster, V: Vault, K: Clock> Resources<Engine<C, V, K>> {
                 let found = view.statics.get(key);
                 found
                     .into_iter()
-                    .flat_map(|found| crate::reconcile::view::targets_of(found))
+                    .flat_map(|found| targets_of(found))
                     .collect()
             }
             _ => Vec::new(),
@@ -175,24 +119,16 @@ impl<C: Cluster, V: Vault, K: Clock> Resources<Engine<C, V, K>> {
     }
 }
 
-impl<C, V, K, T> Sink<DeserializeGuard<T>> for Resources<Engine<C, V, K>>
+impl<C, V, K, T> Observer<T> for Resources<Engine<C, V, K>>
 where
     C: Cluster,
     V: Vault,
     K: Clock,
     T: Kept,
 {
-    fn seen(&self, key: ObjectKey, object: DeserializeGuard<T>) {
+    fn seen(&self, key: ObjectKey, object: Option<T>) {
         self.0.note(&key);
-        let mut object = match object.0 {
-            Ok(object) => object,
-            Err(invalid) => {
-                let why = printable(&invalid.error.to_string(), 200);
-                tracing::warn!(kind = %T::KIND, resource = %key, why, "an object cannot be read: the definition in the cluster is not ours; apply kustomize/crds");
-                return;
-            }
-        };
-        meta::trim(object.meta_mut());
+        let Some(object) = object else { return };
         let mut view = self.0.engine.view.borrow_mut();
         let old = T::get(&view, &key);
         if old.as_deref().is_some_and(|old| older(&object, old)) {
@@ -230,8 +166,8 @@ where
         self.0.engine.wake_all();
     }
 
-    fn failing(&self, why: &str) {
-        self.0.fail(why);
+    fn failing(&self, problem: &Problem) {
+        self.0.fail(problem);
     }
 }
 
@@ -250,12 +186,14 @@ fn alike<T: Kept>(one: &T, other: &T) -> bool {
     bare(one) == bare(other)
 }
 
-/// The sink of Secrets' metadata.
+/// Observes the metadata of Secrets.
 pub struct Secrets<E> {
-    /// What all sinks share.
+    /// What all observers share.
     pub base: Base<E>,
-    /// Told when the operator's own key was deleted.
-    pub key_gone: Rc<Notify>,
+    /// The Secret with the operator's own key.
+    pub own_key: ObjectKey,
+    /// Told when that one was deleted.
+    pub own_key_gone: Rc<Notify>,
 }
 
 impl<C: Cluster, V: Vault, K: Clock> Secrets<Engine<C, V, K>> {
@@ -268,6 +206,17 @@ impl<C: Cluster, V: Vault, K: Clock> Secrets<Engine<C, V, K>> {
                 engine
                     .queue
                     .wake(WorkKey::Resource(resource.clone()), Urgency::Now);
+                // Its hash may be news: of a write whose answer was lost, say.
+                for target in view
+                    .statics
+                    .get(&resource.object)
+                    .into_iter()
+                    .flat_map(|r| targets_of(r))
+                {
+                    engine
+                        .queue
+                        .wake(WorkKey::Workload(target), Urgency::Routine);
+                }
             }
         }
         let uses_ca = |c: &crate::api::VaultConnection| {
@@ -283,23 +232,26 @@ impl<C: Cluster, V: Vault, K: Clock> Secrets<Engine<C, V, K>> {
             .collect();
         drop(view);
         for connection in connections {
-            engine.suspect(&connection);
+            engine.recheck(&connection);
         }
     }
 }
 
-impl<C: Cluster, V: Vault, K: Clock> Sink<SecretMetadata> for Secrets<Engine<C, V, K>> {
-    fn seen(&self, key: ObjectKey, object: SecretMetadata) {
+impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, V, K>> {
+    fn seen(&self, key: ObjectKey, object: Option<SecretMeta>) {
         self.base.note(&key);
-        let new = meta::secret(object);
+        let Some(new) = object else { return };
         let mut view = self.base.engine.view.borrow_mut();
         let old = view.secrets.get(&key).cloned();
         let first_list = !view.has(&[Store::Secrets]);
         let same_version = old
             .as_ref()
             .is_some_and(|old| old.resource_version == new.resource_version);
-        let moved = old.is_none_or(|old| old.differs(&new));
         view.put_secret(&key, new);
+        // What is older than the view, such as the echo of a write that another
+        // one followed, moves nothing.
+        let now = view.secrets.get(&key);
+        let moved = old.is_none_or(|old| now.is_none_or(|now| old.differs(now)));
         drop(view);
         // The first list is news to nobody: all resources are looked at when it ends.
         if !first_list && !same_version {
@@ -314,11 +266,11 @@ impl<C: Cluster, V: Vault, K: Clock> Sink<SecretMetadata> for Secrets<Engine<C, 
             .get(key)
             .is_some_and(|known| Some(known.uid.as_str()) == uid)
         {
-            view.secrets.remove(key);
+            view.remove_secret(key);
             drop(view);
             self.changed(key, true);
-            if key.name == SECRET_NAME && key.namespace == self.base.engine.own_namespace() {
-                self.key_gone.notify_one();
+            if *key == self.own_key {
+                self.own_key_gone.notify_one();
             }
         }
     }
@@ -338,18 +290,18 @@ impl<C: Cluster, V: Vault, K: Clock> Sink<SecretMetadata> for Secrets<Engine<C, 
             .cloned()
             .collect();
         for key in self.base.end(known) {
-            self.base.engine.view.borrow_mut().secrets.remove(&key);
+            self.base.engine.view.borrow_mut().remove_secret(&key);
             self.changed(&key, true);
         }
         self.base.engine.wake_all();
     }
 
-    fn failing(&self, why: &str) {
-        self.base.fail(why);
+    fn failing(&self, problem: &Problem) {
+        self.base.fail(problem);
     }
 }
 
-/// The sink of one kind of workload.
+/// Observes one kind of workload.
 pub struct Workloads<E>(pub Base<E>, pub WorkloadKind);
 
 impl<C: Cluster, V: Vault, K: Clock> Workloads<Engine<C, V, K>> {
@@ -375,14 +327,16 @@ impl<C: Cluster, V: Vault, K: Clock> Workloads<Engine<C, V, K>> {
     }
 }
 
-impl<C: Cluster, V: Vault, K: Clock> Sink<WorkloadObject> for Workloads<Engine<C, V, K>> {
-    fn seen(&self, object: ObjectKey, workload: WorkloadObject) {
+impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine<C, V, K>> {
+    fn seen(&self, object: ObjectKey, workload: Option<WorkloadMeta>) {
         self.0.note(&object);
+        let Some(new) = workload else { return };
         let key = self.key(&object);
-        let new = meta::workload(workload);
         let mut view = self.0.engine.view.borrow_mut();
-        let moved = view.workloads.get(&key).is_none_or(|old| old.differs(&new));
+        let old = view.workloads.get(&key).cloned();
         view.put_workload(&key, new);
+        let now = view.workloads.get(&key);
+        let moved = old.is_none_or(|old| now.is_none_or(|now| old.differs(now)));
         drop(view);
         if moved {
             self.changed(key);
@@ -397,7 +351,7 @@ impl<C: Cluster, V: Vault, K: Clock> Sink<WorkloadObject> for Workloads<Engine<C
             .get(&key)
             .is_some_and(|known| Some(known.uid.as_str()) == uid)
         {
-            view.workloads.remove(&key);
+            view.remove_workload(&key);
             drop(view);
             self.changed(key);
         }
@@ -420,13 +374,13 @@ impl<C: Cluster, V: Vault, K: Clock> Sink<WorkloadObject> for Workloads<Engine<C
             .collect();
         for object in self.0.end(known) {
             let key = self.key(&object);
-            self.0.engine.view.borrow_mut().workloads.remove(&key);
+            self.0.engine.view.borrow_mut().remove_workload(&key);
             self.changed(key);
         }
         self.0.engine.wake_all();
     }
 
-    fn failing(&self, why: &str) {
-        self.0.fail(why);
+    fn failing(&self, problem: &Problem) {
+        self.0.fail(problem);
     }
 }

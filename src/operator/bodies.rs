@@ -1,0 +1,89 @@
+//! What is sent to the API server, built from what the ports ask for.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::core::ObjectMeta;
+use serde_json::{Value, json};
+
+use super::cluster::CONTROLLER;
+use crate::api::{GROUP, STORED_VERSION};
+use crate::problem::printable;
+use crate::reconcile::ports::{Fence, Note, SecretWrite};
+
+/// Longest note of an event (Kubernetes, events.k8s.io/v1).
+const NOTE_LIMIT: usize = 1000;
+
+/// The body of a Secret's apply. Its `Debug` is never used: the values are in it.
+pub fn secret(write: &SecretWrite) -> Value {
+    let mut metadata = json!({ "name": write.secret.name });
+    if let Fence::Update {
+        uid,
+        resource_version,
+    } = &write.fence
+    {
+        metadata["uid"] = json!(uid);
+        metadata["resourceVersion"] = json!(resource_version);
+    }
+    if !write.labels.is_empty() {
+        metadata["labels"] = json!(write.labels);
+    }
+    if !write.annotations.is_empty() {
+        metadata["annotations"] = json!(write.annotations);
+    }
+    if let Some(owner) = &write.owner {
+        metadata["ownerReferences"] = json!([{
+            "apiVersion": format!("{GROUP}/{STORED_VERSION}"),
+            "kind": owner.kind.as_str(),
+            "name": owner.name,
+            "uid": owner.uid,
+        }]);
+    }
+    let mut body = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata });
+    if !write.data.is_empty() {
+        let encoded = write
+            .data
+            .iter()
+            .map(|(key, value)| (key, STANDARD.encode(value.expose())));
+        body["data"] = Value::Object(
+            encoded
+                .map(|(k, v)| (k.clone(), Value::String(v)))
+                .collect(),
+        );
+    }
+    if let Some(type_) = &write.type_ {
+        body["type"] = json!(type_);
+    }
+    body
+}
+
+/// An event; `instance` names the process that reports it.
+pub fn event(note: &Note, instance: &str) -> Event {
+    let about = &note.about;
+    Event {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{}-", about.object.name)),
+            namespace: Some(about.object.namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        action: Some(note.action.to_owned()),
+        reason: Some(note.reason.to_owned()),
+        note: Some(printable(&note.message, NOTE_LIMIT)),
+        type_: Some(if note.warning { "Warning" } else { "Normal" }.to_owned()),
+        event_time: Some(MicroTime(Timestamp::now())),
+        reporting_controller: Some(CONTROLLER.to_owned()),
+        reporting_instance: Some(instance.to_owned()),
+        regarding: Some(ObjectReference {
+            api_version: Some(format!("{GROUP}/{STORED_VERSION}")),
+            kind: Some(about.kind.as_str().to_owned()),
+            namespace: Some(about.object.namespace.clone()),
+            name: Some(about.object.name.clone()),
+            uid: Some(note.uid.clone()),
+            ..ObjectReference::default()
+        }),
+        ..Event::default()
+    }
+}

@@ -1,0 +1,392 @@
+//! The model API server: objects with uid, resourceVersion and field ownership,
+//! server-side apply and merge patch with the fences of the real one, and a log
+//! that watches read (architecture.md, "Facts about the API").
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use vault_tenant_operator::key::{Kind, ObjectKey, ResourceKey};
+use vault_tenant_operator::problem::Problem;
+use vault_tenant_operator::reconcile::ports::{Fence, WorkloadPatch};
+use vault_tenant_operator::reconcile::view::{Store, WorkloadKind};
+
+use crate::objects::{Field, Fields, Object, Owned, Secret, Workload, object};
+
+/// One step of a store's history.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub store: Store,
+    pub key: ObjectKey,
+    /// What is there now; `Err` holds the uid of what is gone.
+    pub now: Result<Object, String>,
+}
+
+#[derive(Debug, Default)]
+pub struct ApiServer {
+    pub secrets: BTreeMap<String, Secret>,
+    pub workloads: BTreeMap<String, Workload>,
+    pub resources: BTreeMap<ResourceKey, Object>,
+    pub log: Vec<Change>,
+    /// Published events: reason and message.
+    pub events: Vec<(&'static str, String)>,
+    counter: u64,
+}
+
+pub const DEPLOYMENTS: Store = Store::Workloads(WorkloadKind::Deployment);
+
+fn conflict(what: &str, why: impl Into<String>) -> Problem {
+    Problem::Conflict {
+        what: what.to_owned(),
+        why: why.into(),
+    }
+}
+
+fn seconds(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap()
+}
+
+impl ApiServer {
+    pub fn next(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+
+    pub fn new_uid(&mut self) -> String {
+        format!("uid-{}", self.next())
+    }
+
+    fn logged(&mut self, store: Store, key: ObjectKey, now: Result<Object, String>) {
+        self.log.push(Change { store, key, now });
+    }
+
+    /// What a list saw when the log was `length` long.
+    pub fn listed(&self, store: Store, length: usize) -> BTreeMap<ObjectKey, Object> {
+        let mut found = BTreeMap::new();
+        for change in self.log[..length]
+            .iter()
+            .filter(|change| change.store == store)
+        {
+            match &change.now {
+                Ok(object) => found.insert(change.key.clone(), object.clone()),
+                Err(_) => found.remove(&change.key),
+            };
+        }
+        found
+    }
+
+    fn put_secret(&mut self, name: &str, mut secret: Secret) -> Secret {
+        secret.managers.retain(|_, owned| !owned.fields.is_empty());
+        secret.version = self.next();
+        self.secrets.insert(name.to_owned(), secret.clone());
+        self.logged(
+            Store::Secrets,
+            object(name),
+            Ok(Object::Secret(secret.clone())),
+        );
+        secret
+    }
+
+    pub fn delete_secret(&mut self, name: &str) {
+        if let Some(secret) = self.secrets.remove(name) {
+            self.logged(Store::Secrets, object(name), Err(secret.uid));
+        }
+    }
+
+    /// Server-side apply of `fields`, which are all that `manager` wants to own;
+    /// without a fence it is forced.
+    pub fn apply_secret(
+        &mut self,
+        name: &str,
+        manager: &str,
+        fence: Option<&Fence>,
+        fields: &Fields,
+        now: Timestamp,
+    ) -> Result<Secret, Problem> {
+        let what = format!("apply Secret {name}");
+        let existing = self.secrets.get(name).cloned();
+        if let Some(Fence::Update {
+            uid,
+            resource_version,
+        }) = fence
+        {
+            match &existing {
+                None => {
+                    return Err(conflict(
+                        &what,
+                        "Precondition failed: UID in precondition, but the object is gone",
+                    ));
+                }
+                Some(found) if found.uid != *uid => {
+                    return Err(conflict(&what, "Precondition failed: UID"));
+                }
+                Some(found) if found.version.to_string() != *resource_version => {
+                    return Err(conflict(&what, "the object has been modified"));
+                }
+                Some(_) => {}
+            }
+        }
+        let force = fence != Some(&Fence::Create);
+        let Some(before) = existing else {
+            let owned = Owned {
+                time: seconds(now),
+                fields: fields.keys().cloned().collect(),
+            };
+            let new = Secret {
+                uid: self.new_uid(),
+                version: 0,
+                created: seconds(now),
+                creator: manager.to_owned(),
+                fields: fields.clone(),
+                managers: BTreeMap::from([(manager.to_owned(), owned)]),
+            };
+            return Ok(self.put_secret(name, new));
+        };
+        let after = merged(&before, manager, fields, force, now).map_err(|other| {
+            conflict(&what, format!("Apply failed with conflict with {other:?}"))
+        })?;
+        if after == before {
+            Ok(before)
+        } else {
+            Ok(self.put_secret(name, after))
+        }
+    }
+
+    /// An update by somebody: sets or removes one field and owns it.
+    pub fn edit_secret(
+        &mut self,
+        name: &str,
+        editor: &str,
+        field: Field,
+        value: Option<&str>,
+        now: Timestamp,
+    ) {
+        let Some(mut secret) = self.secrets.get(name).cloned() else {
+            return;
+        };
+        for owned in secret.managers.values_mut() {
+            owned.fields.remove(&field);
+        }
+        match value {
+            Some(value) => {
+                secret.fields.insert(field.clone(), value.into());
+                let none = Owned {
+                    time: now,
+                    fields: Default::default(),
+                };
+                let owned = secret.managers.entry(editor.to_owned()).or_insert(none);
+                owned.time = seconds(now);
+                owned.fields.insert(field);
+            }
+            None => {
+                secret.fields.remove(&field);
+            }
+        }
+        self.put_secret(name, secret);
+    }
+
+    pub fn put_workload(&mut self, name: &str, mut workload: Workload) -> Workload {
+        workload.version = self.next();
+        self.workloads.insert(name.to_owned(), workload.clone());
+        self.logged(
+            DEPLOYMENTS,
+            object(name),
+            Ok(Object::Workload(workload.clone())),
+        );
+        workload
+    }
+
+    pub fn delete_workload(&mut self, name: &str) {
+        if let Some(workload) = self.workloads.remove(name) {
+            self.logged(DEPLOYMENTS, object(name), Err(workload.uid));
+        }
+    }
+
+    /// Merge patch: a stale resourceVersion is compared first, then the uid.
+    pub fn patch_workload(
+        &mut self,
+        name: &str,
+        patch: &WorkloadPatch,
+        fenced: bool,
+    ) -> Result<Workload, Problem> {
+        let what = format!("patch Deployment {name}");
+        let Some(found) = self.workloads.get(name) else {
+            return Err(conflict(&what, "not found"));
+        };
+        if fenced && found.version.to_string() != patch.resource_version {
+            return Err(conflict(&what, "the object has been modified"));
+        }
+        if fenced && found.uid != patch.uid {
+            return Err(conflict(
+                &what,
+                "metadata.uid: Invalid value: field is immutable",
+            ));
+        }
+        let mut after = found.clone();
+        after.annotations.extend(patch.annotations.clone());
+        let mut template = after.template.clone();
+        template.extend(patch.template.clone());
+        after.set_template(template);
+        if after == *found {
+            Ok(after)
+        } else {
+            Ok(self.put_workload(name, after))
+        }
+    }
+
+    pub fn put_resource(&mut self, key: &ResourceKey, mut new: Object) {
+        let version = Some(self.next().to_string());
+        match &mut new {
+            Object::Connection(one) => Rc::make_mut(one).metadata.resource_version = version,
+            Object::Auth(one) => Rc::make_mut(one).metadata.resource_version = version,
+            Object::Static(one) => Rc::make_mut(one).metadata.resource_version = version,
+            Object::Secret(_) | Object::Workload(_) => {}
+        }
+        self.resources.insert(key.clone(), new.clone());
+        self.logged(Store::Resource(key.kind), key.object.clone(), Ok(new));
+    }
+
+    pub fn delete_resource(&mut self, key: &ResourceKey) {
+        if let Some(found) = self.resources.remove(key) {
+            self.logged(
+                Store::Resource(key.kind),
+                key.object.clone(),
+                Err(found.uid()),
+            );
+        }
+    }
+
+    pub fn lives(&self, uid: &str) -> bool {
+        self.resources
+            .values()
+            .any(|resource| resource.uid() == uid)
+    }
+
+    /// Replaces a status; answers with the resourceVersion.
+    pub fn apply_status(&mut self, key: &ResourceKey, status: &Value) -> Result<String, Problem> {
+        let what = format!("write the status of {key}");
+        let refused = |error: serde_json::Error| Problem::KubernetesRefused {
+            what: what.clone(),
+            why: error.to_string(),
+        };
+        let Some(found) = self.resources.get(key) else {
+            return Err(conflict(&what, "not found"));
+        };
+        macro_rules! with_status {
+            ($variant:ident, $one:ident) => {{
+                let mut new = (**$one).clone();
+                new.status = serde_json::from_value(status.clone()).map_err(refused)?;
+                let same = new == **$one;
+                (Object::$variant(Rc::new(new)), same)
+            }};
+        }
+        let (new, same) = match found {
+            Object::Connection(one) => with_status!(Connection, one),
+            Object::Auth(one) => with_status!(Auth, one),
+            Object::Static(one) => with_status!(Static, one),
+            Object::Secret(_) | Object::Workload(_) => return Err(conflict(&what, "not found")),
+        };
+        let version = found.version();
+        if same {
+            return Ok(version);
+        }
+        self.put_resource(key, new);
+        Ok(self.counter.to_string())
+    }
+
+    /// Removes the Secrets whose only owners are gone; answers with their names.
+    pub fn collect_garbage(&mut self) -> Vec<String> {
+        let orphaned = |secret: &Secret| {
+            let mut owners = secret
+                .fields
+                .keys()
+                .filter_map(|field| match field {
+                    Field::Owner(uid) => Some(uid),
+                    _ => None,
+                })
+                .peekable();
+            owners.peek().is_some() && !owners.any(|uid| self.lives(uid))
+        };
+        let names: Vec<String> = self
+            .secrets
+            .iter()
+            .filter(|(_, s)| orphaned(s))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in &names {
+            self.delete_secret(name);
+        }
+        names
+    }
+}
+
+impl Workload {
+    /// Sets the template and remembers the one before.
+    pub fn set_template(&mut self, template: BTreeMap<String, String>) {
+        if template != self.template {
+            self.revisions
+                .push(std::mem::replace(&mut self.template, template));
+        }
+    }
+}
+
+/// The Secret after an apply, or the manager that an unforced one conflicts with.
+fn merged(
+    before: &Secret,
+    manager: &str,
+    fields: &Fields,
+    force: bool,
+    now: Timestamp,
+) -> Result<Secret, String> {
+    let mut after = before.clone();
+    for (field, value) in fields {
+        if before.fields.get(field) == Some(value) {
+            continue;
+        }
+        for (name, owned) in after
+            .managers
+            .iter_mut()
+            .filter(|(name, _)| *name != manager)
+        {
+            if owned.fields.contains(field) && !force {
+                return Err(name.clone());
+            }
+            owned.fields.remove(field);
+        }
+        after.fields.insert(field.clone(), value.clone());
+    }
+    let earlier = after.managers.remove(manager);
+    for field in earlier.iter().flat_map(|owned| &owned.fields) {
+        let others = after
+            .managers
+            .values()
+            .any(|owned| owned.fields.contains(field));
+        if !fields.contains_key(field) && !others && *field != Field::Type {
+            after.fields.remove(field);
+        }
+    }
+    let owned = Owned {
+        time: seconds(now),
+        fields: fields.keys().cloned().collect(),
+    };
+    let same = after.fields == before.fields
+        && earlier
+            .as_ref()
+            .is_some_and(|earlier| earlier.fields == owned.fields);
+    let owned = if same {
+        earlier.unwrap_or(owned)
+    } else {
+        owned
+    };
+    after.managers.insert(manager.to_owned(), owned);
+    Ok(after)
+}
+
+/// The key of a resource of ours.
+pub fn resource(kind: Kind, name: &str) -> ResourceKey {
+    ResourceKey {
+        kind,
+        object: object(name),
+    }
+}

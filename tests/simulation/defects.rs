@@ -1,0 +1,116 @@
+//! Deliberate defects, in wrappers around the ports: each shows that the
+//! invariant that it breaks is looked at.
+
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use vault_tenant_operator::key::Redacted;
+use vault_tenant_operator::reconcile::ports::{Fence, SecretWrite, WorkloadPatch};
+use vault_tenant_operator::vault::Reply;
+
+use crate::world::World;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// Applies carry neither uid nor resourceVersion, and are forced.
+    NoFence,
+    /// Every write to an existing Secret carries no data.
+    EmptyWrites,
+    /// Patches of workloads lose the hashes, so each look finds a restart due.
+    NoHashes,
+    /// Baselines are not recorded.
+    NoBaseline,
+    /// The answer about a resource's life is always yes.
+    AlwaysAlive,
+    /// Status says what was said first.
+    StatusStuck,
+    /// Answers of Vault hold the first version for ever.
+    StaleReads,
+    /// The state annotation is dropped from every write.
+    NoState,
+    /// A field of the status is dropped, as by another vendor's definitions.
+    PrunedStatus,
+}
+
+pub fn in_write(world: &World, write: &mut SecretWrite) -> Option<Fence> {
+    match world.defect {
+        Some(Defect::NoState) => write
+            .annotations
+            .retain(|name, _| !name.contains("/state-")),
+        Some(Defect::NoFence) => {
+            write.fence = Fence::Update {
+                uid: String::new(),
+                resource_version: String::new(),
+            };
+            return None;
+        }
+        Some(Defect::EmptyWrites) if write.fence != Fence::Create => write.data.clear(),
+        _ => {}
+    }
+    Some(write.fence.clone())
+}
+
+pub fn in_patch(world: &World, patch: &WorkloadPatch) -> (WorkloadPatch, bool) {
+    let mut patch = patch.clone();
+    match world.defect {
+        Some(Defect::NoHashes) => {
+            let restart = !patch.template.is_empty();
+            patch.annotations.clear();
+            patch.template.clear();
+            if restart {
+                patch
+                    .template
+                    .insert("restarted-at".to_owned(), world.now().to_string());
+            }
+        }
+        Some(Defect::NoBaseline) if patch.template.is_empty() => patch.annotations.clear(),
+        Some(Defect::NoFence) => return (patch, false),
+        _ => {}
+    }
+    (patch, true)
+}
+
+pub fn lives(world: &World, uid: &str) -> bool {
+    world.defect == Some(Defect::AlwaysAlive) || world.api.borrow().lives(uid)
+}
+
+pub fn in_status(world: &World, status: &Value) -> Value {
+    let mut status = status.clone();
+    if world.defect == Some(Defect::StatusStuck) {
+        for one in status["conditions"].as_array_mut().into_iter().flatten() {
+            one["status"] = json!("True");
+        }
+    }
+    if let (Some(Defect::PrunedStatus), Some(fields)) = (world.defect, status.as_object_mut()) {
+        fields.remove("secretMAC");
+    }
+    status
+}
+
+pub fn in_reply(world: &World, reply: Reply) -> Reply {
+    let text = |reply: &Reply| -> Value {
+        let data = reply
+            .data
+            .as_ref()
+            .map(|data| data.expose().get().to_owned());
+        serde_json::from_str(&data.unwrap_or_else(|| "null".to_owned())).unwrap()
+    };
+    let mut data = text(&reply);
+    match world.defect {
+        Some(Defect::StaleReads) if data["metadata"]["version"].is_number() => {
+            let vault = world.vault.borrow();
+            let first = vault
+                .versions
+                .values()
+                .next()
+                .and_then(|versions| versions.first());
+            data["data"] = json!(first.map(|version| &version.fields));
+            let raw = RawValue::from_string(data.to_string()).unwrap();
+            Reply {
+                status: 200,
+                data: Some(Redacted::new(raw)),
+                ..reply
+            }
+        }
+        _ => reply,
+    }
+}

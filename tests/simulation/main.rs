@@ -1,0 +1,27 @@
+//! The operator's pipeline on models of the API server, Vault and time: the same
+//! engine, sessions and observers as in the real process, under a seeded
+//! scheduler with virtual time. Checked are the invariants of the architecture
+//! that concern static secrets; a failure prints its seed.
+//!
+//! `VTO_SIM_SEED=n` replays one seed, `VTO_SIM_RUNS=n` tries that many.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod api_server;
+mod bites;
+mod defects;
+mod exhaustive;
+mod isolation;
+mod judge;
+mod objects;
+mod operator;
+mod ports;
+mod random;
+mod rng;
+mod runs;
+mod scripted;
+mod tenant;
+mod vault;
+mod verdict;
+mod watches;
+mod world;

@@ -1,0 +1,184 @@
+//! The objects of the model API server, and what the operator keeps of them.
+//! Field ownership is a set of fields per manager: enough for what is written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value, json};
+use vault_tenant_operator::api::{VaultAuth, VaultConnection, VaultStaticSecret};
+use vault_tenant_operator::key::ObjectKey;
+use vault_tenant_operator::reconcile::view::{Manager, SecretMeta, WorkloadMeta};
+use vault_tenant_operator::reconcile::{PREFIX, digest_of_managed};
+
+/// One field of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Field {
+    Data(String),
+    Label(String),
+    Annotation(String),
+    /// An owner reference, by uid.
+    Owner(String),
+    Type,
+}
+
+pub type Fields = BTreeMap<Field, Vec<u8>>;
+
+/// What the pods of a workload get from a Secret: its content without `_raw`.
+pub type Content = BTreeMap<String, Vec<u8>>;
+
+/// An entry of the managed fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owned {
+    /// Whole seconds, as the API server keeps it.
+    pub time: Timestamp,
+    pub fields: BTreeSet<Field>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secret {
+    pub uid: String,
+    pub version: u64,
+    pub created: Timestamp,
+    /// The manager that created it.
+    pub creator: String,
+    pub fields: Fields,
+    pub managers: BTreeMap<String, Owned>,
+}
+
+impl Secret {
+    /// The data keys that a manager owns.
+    pub fn data_of(&self, manager: &str) -> Content {
+        let owned = self.managers.get(manager).map(|owned| &owned.fields);
+        let data = self.fields.iter().filter_map(|(field, value)| match field {
+            Field::Data(key) if owned.is_some_and(|owned| owned.contains(field)) => {
+                Some((key.clone(), value.clone()))
+            }
+            _ => None,
+        });
+        data.collect()
+    }
+
+    fn managed(&self, owned: &Owned) -> Value {
+        let (mut data, mut labels, mut annotations) = (json!({}), json!({}), json!({}));
+        for field in &owned.fields {
+            let (group, name) = match field {
+                Field::Data(name) => (&mut data, name),
+                Field::Label(name) => (&mut labels, name),
+                Field::Annotation(name) => (&mut annotations, name),
+                Field::Owner(_) | Field::Type => continue,
+            };
+            group[format!("f:{name}")] = json!({});
+        }
+        json!({"f:data": data, "f:metadata": {"f:labels": labels, "f:annotations": annotations}})
+    }
+
+    pub fn meta(&self) -> SecretMeta {
+        let mut states = BTreeMap::new();
+        let mut owners = Vec::new();
+        for (field, value) in &self.fields {
+            match field {
+                Field::Annotation(name) if name.starts_with(PREFIX) => {
+                    states.insert(name.clone(), String::from_utf8_lossy(value).into_owned());
+                }
+                Field::Owner(uid) => owners.push(uid.clone()),
+                _ => {}
+            }
+        }
+        SecretMeta {
+            uid: self.uid.clone(),
+            resource_version: self.version.to_string(),
+            created: Some(self.created),
+            deleting: false,
+            owners,
+            states,
+            managers: self
+                .managers
+                .iter()
+                .map(|(name, owned)| Manager {
+                    name: name.clone(),
+                    time: Some(owned.time),
+                    fields: digest_of_managed(&self.managed(owned)),
+                    owns_type: owned.fields.contains(&Field::Type),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// A Deployment with its pods, as far as restarts go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    pub uid: String,
+    pub version: u64,
+    pub created: Timestamp,
+    pub paused: bool,
+    pub annotations: BTreeMap<String, String>,
+    pub template: BTreeMap<String, String>,
+    /// Earlier templates, for `rollout undo`.
+    pub revisions: Vec<BTreeMap<String, String>>,
+}
+
+impl Workload {
+    pub fn meta(&self) -> WorkloadMeta {
+        let ours = |all: &BTreeMap<String, String>| {
+            let ours = all.iter().filter(|(name, _)| name.starts_with(PREFIX));
+            ours.map(|(name, value)| (name.clone(), value.clone()))
+                .collect()
+        };
+        WorkloadMeta {
+            uid: self.uid.clone(),
+            resource_version: self.version.to_string(),
+            created: Some(self.created),
+            deleting: false,
+            paused: self.paused,
+            annotations: ours(&self.annotations),
+            template: ours(&self.template),
+        }
+    }
+}
+
+/// Any object, as a watch sees it.
+#[derive(Clone, Debug)]
+pub enum Object {
+    Connection(Rc<VaultConnection>),
+    Auth(Rc<VaultAuth>),
+    Static(Rc<VaultStaticSecret>),
+    Secret(Secret),
+    Workload(Workload),
+}
+
+impl Object {
+    pub fn uid(&self) -> String {
+        self.names().0
+    }
+
+    pub fn version(&self) -> String {
+        self.names().1
+    }
+
+    fn names(&self) -> (String, String) {
+        let of = |meta: &ObjectMeta| {
+            (
+                meta.uid.clone().unwrap_or_default(),
+                meta.resource_version.clone().unwrap_or_default(),
+            )
+        };
+        match self {
+            Object::Connection(found) => of(&found.metadata),
+            Object::Auth(found) => of(&found.metadata),
+            Object::Static(found) => of(&found.metadata),
+            Object::Secret(found) => (found.uid.clone(), found.version.to_string()),
+            Object::Workload(found) => (found.uid.clone(), found.version.to_string()),
+        }
+    }
+}
+
+/// The namespace of everything that the tenant has.
+pub const NAMESPACE: &str = "team";
+
+/// A key in it.
+pub fn object(name: &str) -> ObjectKey {
+    ObjectKey::new(NAMESPACE, name)
+}

@@ -1,0 +1,370 @@
+//! The operator's two ports on the model world. Every request takes time, can
+//! meet a fault before or after its effect, and gets no answer any more once its
+//! operator has ended.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use vault_tenant_operator::key::{Kind, ObjectKey, Redacted, ResourceKey};
+use vault_tenant_operator::policy::{PermittedLogin, Read};
+use vault_tenant_operator::problem::Problem;
+use vault_tenant_operator::reconcile::ports::{Cluster, Fence, Note, SecretWrite, WorkloadPatch};
+use vault_tenant_operator::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
+use vault_tenant_operator::render::SecretData;
+use vault_tenant_operator::vault::{Credentials, Endpoint, Reply, Token, Vault};
+
+use crate::defects;
+use crate::objects::{Field, Fields};
+use crate::vault::ADDRESS;
+use crate::world::{Fault, World};
+
+/// One operator's line to the world; cut when that operator ends.
+#[derive(Clone)]
+pub struct Line {
+    pub world: Rc<World>,
+    pub alive: Rc<Cell<bool>>,
+}
+
+impl Line {
+    async fn request<T>(
+        &self,
+        what: String,
+        broken: impl Fn(Fault) -> Problem,
+        effect: impl FnOnce(&World) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let world = &self.world;
+        self.still_there().await;
+        let fault = world.count(&what);
+        world.pause(world.latency.get()).await;
+        self.still_there().await;
+        match fault {
+            Some(Fault::CrashBefore) => self.end().await,
+            Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Panic) => panic!("a defect in a port: {what}"),
+            Some(refused @ (Fault::Unavailable | Fault::Conflict)) => return Err(broken(refused)),
+            Some(Fault::CrashAfter | Fault::LostAnswer) | None => {}
+        }
+        let answer = effect(world);
+        if let Err(problem) = &answer {
+            world.note(format!("     {what}: {problem}"));
+        }
+        world.pause(world.latency.get()).await;
+        self.still_there().await;
+        match fault {
+            Some(Fault::CrashAfter) => self.end().await,
+            Some(lost @ Fault::LostAnswer) => Err(broken(lost)),
+            _ => answer,
+        }
+    }
+
+    async fn still_there(&self) {
+        if !self.alive.get() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    async fn end<T>(&self) -> T {
+        self.alive.set(false);
+        self.world.crash.notify_one();
+        std::future::pending().await
+    }
+
+    async fn kubernetes<T>(
+        &self,
+        what: String,
+        effect: impl FnOnce(&World) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let named = what.clone();
+        let broken = move |fault| match fault {
+            Fault::Conflict => Problem::Conflict {
+                what: named.clone(),
+                why: "409 by chance".to_owned(),
+            },
+            _ => Problem::KubernetesUnavailable {
+                what: named.clone(),
+                why: format!("{fault:?}"),
+            },
+        };
+        self.request(what, broken, effect).await
+    }
+
+    async fn vault<T>(
+        &self,
+        what: String,
+        effect: impl FnOnce(&World) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let broken = |fault| {
+            let (address, why) = (ADDRESS.to_owned(), format!("{fault:?}"));
+            match fault {
+                Fault::LostAnswer => Problem::VaultUnreachable { address, why },
+                _ => Problem::VaultUnavailable { address, why },
+            }
+        };
+        self.request(what, broken, effect).await
+    }
+}
+
+/// Kubernetes.
+pub struct SimCluster(pub Line);
+
+impl Credentials for SimCluster {
+    async fn service_account_token(
+        &self,
+        account: &ObjectKey,
+        _: &[String],
+        _: i64,
+    ) -> Result<Redacted<String>, Problem> {
+        let token = format!("token of {account}");
+        self.0
+            .kubernetes(format!("token request {account}"), |_| {
+                Ok(Redacted::new(token))
+            })
+            .await
+    }
+
+    async fn secret_value(
+        &self,
+        secret: &ObjectKey,
+        key: &str,
+    ) -> Result<Redacted<Vec<u8>>, Problem> {
+        let field = Field::Data(key.to_owned());
+        self.0
+            .kubernetes(format!("get Secret {secret}"), |world| {
+                let api = world.api.borrow();
+                let value = api
+                    .secrets
+                    .get(&secret.name)
+                    .and_then(|found| found.fields.get(&field));
+                value
+                    .cloned()
+                    .map(Redacted::new)
+                    .ok_or_else(|| Problem::CredentialUnusable {
+                        why: "no such Secret or key".to_owned(),
+                    })
+            })
+            .await
+    }
+}
+
+fn fields_of(write: &SecretWrite) -> Fields {
+    let mut fields = Fields::new();
+    for (key, value) in &write.data {
+        fields.insert(Field::Data(key.clone()), value.expose().clone());
+    }
+    for (key, value) in &write.labels {
+        fields.insert(Field::Label(key.clone()), value.clone().into_bytes());
+    }
+    for (key, value) in &write.annotations {
+        fields.insert(Field::Annotation(key.clone()), value.clone().into_bytes());
+    }
+    if let Some(owner) = &write.owner {
+        fields.insert(
+            Field::Owner(owner.uid.clone()),
+            owner.name.clone().into_bytes(),
+        );
+    }
+    if let Some(type_) = &write.type_ {
+        fields.insert(Field::Type, type_.clone().into_bytes());
+    }
+    fields
+}
+
+impl Cluster for SimCluster {
+    async fn apply_secret(&self, write: &SecretWrite) -> Result<SecretMeta, Problem> {
+        let mut write = write.clone();
+        let how = if write.fence == Fence::Create {
+            "create"
+        } else {
+            "update"
+        };
+        let what = format!("apply Secret {} ({how})", write.secret.name);
+        self.0
+            .kubernetes(what, |world| {
+                let fence = defects::in_write(world, &mut write);
+                let now = world.now();
+                let (name, manager) = (&write.secret.name, &write.manager);
+                let before = world.api.borrow().secrets.get(name).cloned();
+                let after = world.at_api(|api| {
+                    api.apply_secret(name, manager, fence.as_ref(), &fields_of(&write), now)
+                })?;
+                world.judge.borrow_mut().secret_applied(
+                    world,
+                    name,
+                    manager,
+                    before.as_ref(),
+                    &after,
+                );
+                Ok(after.meta())
+            })
+            .await
+    }
+
+    async fn secret_meta(&self, secret: &ObjectKey) -> Result<Option<SecretMeta>, Problem> {
+        self.0
+            .kubernetes(format!("get metadata of Secret {}", secret.name), |world| {
+                Ok(world
+                    .api
+                    .borrow()
+                    .secrets
+                    .get(&secret.name)
+                    .map(|found| found.meta()))
+            })
+            .await
+    }
+
+    async fn secret_data(&self, secret: &ObjectKey) -> Result<Option<SecretData>, Problem> {
+        self.0
+            .kubernetes(format!("get Secret {}", secret.name), |world| {
+                let api = world.api.borrow();
+                Ok(api.secrets.get(&secret.name).map(|found| {
+                    let data = found
+                        .fields
+                        .iter()
+                        .filter_map(|(field, value)| match field {
+                            Field::Data(key) => Some((key.clone(), Redacted::new(value.clone()))),
+                            _ => None,
+                        });
+                    data.collect()
+                }))
+            })
+            .await
+    }
+
+    async fn resource_lives(&self, key: &ResourceKey, uid: &str) -> Result<bool, Problem> {
+        self.0
+            .kubernetes(format!("get {key}"), |world| Ok(defects::lives(world, uid)))
+            .await
+    }
+
+    async fn patch_workload(
+        &self,
+        workload: &WorkloadKey,
+        patch: &WorkloadPatch,
+    ) -> Result<WorkloadMeta, Problem> {
+        let name = &workload.object.name;
+        let how = if patch.template.is_empty() {
+            "baseline"
+        } else {
+            "restart"
+        };
+        self.0
+            .kubernetes(format!("patch {workload} ({how})"), |world| {
+                let (patch, fenced) = defects::in_patch(world, patch);
+                let before = world.api.borrow().workloads.get(name).cloned();
+                let after = world.at_api(|api| api.patch_workload(name, &patch, fenced))?;
+                world
+                    .judge
+                    .borrow_mut()
+                    .workload_patched(world, name, before.as_ref(), &after);
+                Ok(after.meta())
+            })
+            .await
+    }
+
+    async fn apply_status(
+        &self,
+        key: &ResourceKey,
+        status: &serde_json::Value,
+    ) -> Result<String, Problem> {
+        let ready = status["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|one| one["type"] == "Ready");
+        let ready = ready
+            .map(|one| format!("{} {}", one["status"], one["reason"]))
+            .unwrap_or_default();
+        self.0
+            .kubernetes(format!("write the status of {key}: {ready}"), |world| {
+                let status = defects::in_status(world, status);
+                let version = world.at_api(|api| api.apply_status(key, &status))?;
+                if let (true, Some(found)) = (
+                    status["secretMAC"].is_string(),
+                    world.api.borrow().resources.get(key),
+                ) {
+                    world.judge.borrow_mut().reported(found.uid());
+                }
+                Ok(version)
+            })
+            .await
+    }
+
+    async fn publish(&self, note: &Note) -> Result<(), Problem> {
+        self.0
+            .kubernetes(
+                format!("event about {}: {}", note.about, note.reason),
+                |world| {
+                    world
+                        .api
+                        .borrow_mut()
+                        .events
+                        .push((note.reason, note.message.clone()));
+                    Ok(())
+                },
+            )
+            .await
+    }
+
+    async fn may_patch(&self, kind: Kind, _: &str) -> Result<bool, Problem> {
+        self.0
+            .kubernetes(format!("may {kind} be patched"), |_| Ok(false))
+            .await
+    }
+
+    async fn set_finalizers(
+        &self,
+        key: &ResourceKey,
+        _: &str,
+        _: &[String],
+    ) -> Result<(), Problem> {
+        self.0
+            .kubernetes(format!("set finalizers of {key}"), |_| Ok(()))
+            .await
+    }
+}
+
+/// Vault.
+pub struct SimVault(pub Line);
+
+impl Vault for SimVault {
+    async fn login(
+        &self,
+        _: &Endpoint,
+        _: &PermittedLogin,
+        jwt: &Redacted<String>,
+    ) -> Result<Token, Problem> {
+        self.0
+            .vault("login".to_owned(), |world| {
+                world.vault.borrow_mut().login(jwt.expose(), world.now())
+            })
+            .await
+    }
+
+    async fn renew_self(
+        &self,
+        _: &Endpoint,
+        _: &PermittedLogin,
+        token: &Token,
+    ) -> Result<Token, Problem> {
+        self.0
+            .vault("renew".to_owned(), |world| {
+                world.vault.borrow_mut().renew(token, world.now())
+            })
+            .await
+    }
+
+    async fn read(&self, _: &Endpoint, token: &Token, read: &Read) -> Result<Reply, Problem> {
+        self.0
+            .vault(format!("read {}", read.path), |world| {
+                let reply = world.vault.borrow().read(token, read, world.now())?;
+                Ok(defects::in_reply(world, reply))
+            })
+            .await
+    }
+
+    async fn health(&self, _: &Endpoint) -> Result<(), Problem> {
+        self.0
+            .vault("health".to_owned(), |world| world.vault.borrow().health())
+            .await
+    }
+}

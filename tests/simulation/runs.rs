@@ -1,0 +1,127 @@
+//! Runs: a world, an operator in it, a scenario, and the verdict.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::LocalSet;
+
+use crate::defects::Defect;
+use crate::judge::Invariant;
+use crate::objects::Field;
+use crate::tenant::{Tenant, source, static_secret};
+use crate::world::{Fault, Faults, World};
+use crate::{operator, verdict};
+
+/// Longer than any backoff with a deadline before it.
+const REST: Duration = Duration::from_secs(420);
+
+/// How a run ended.
+pub struct Ended {
+    pub requests: Vec<String>,
+    pub breaches: Vec<(Invariant, String)>,
+    pub restarts: usize,
+    pub trace: String,
+    pub whole_trace: String,
+}
+
+impl Ended {
+    /// Panics with all that helps to find out why, if anything is wrong.
+    pub fn is_right(self, run: &str) -> Self {
+        let shown: String = self
+            .breaches
+            .iter()
+            .map(|(invariant, what)| format!("\n  {invariant:?}: {what}"))
+            .collect();
+        assert!(self.breaches.is_empty(), "{run}{shown}\n{}", self.trace);
+        self
+    }
+
+    pub fn breaks(&self, invariant: Invariant) -> bool {
+        self.breaches.iter().any(|(broken, _)| *broken == invariant)
+    }
+}
+
+/// Runs a scenario in a world of its own, on virtual time.
+pub fn run(seed: u64, defect: Option<Defect>, scenario: impl AsyncFnOnce(Rc<World>)) -> Ended {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let world = World::new(seed, defect);
+        tokio::task::spawn_local(operator::supervise(Rc::clone(&world)));
+        tokio::task::spawn_local(collect_garbage(Rc::clone(&world)));
+        scenario(Rc::clone(&world)).await;
+        let mut breaches = verdict::at_rest(&world);
+        if verdict::all_well(&world) {
+            breaches.extend(verdict::quiet(&world, Duration::from_secs(90)).await);
+        }
+        Ended {
+            requests: world.requests.borrow().clone(),
+            restarts: world
+                .judge
+                .borrow()
+                .pods
+                .values()
+                .map(|pods| pods.restarts)
+                .sum(),
+            trace: world.last_of_trace(),
+            whole_trace: world.whole_trace(),
+            breaches,
+        }
+    })
+}
+
+async fn collect_garbage(world: Rc<World>) {
+    loop {
+        world.pause(Duration::from_secs(3)).await;
+        for name in world.at_api(|api| api.collect_garbage()) {
+            world.note(format!("     the Secret {name} is collected"));
+            world.judge.borrow_mut().others.remove(&name);
+            world.judge.borrow_mut().secret_gone(&world, &name);
+        }
+    }
+}
+
+/// Lets everything come to rest: no more faults, and time for what is due.
+pub async fn rest(world: &World) {
+    world.note("     faults end");
+    world.faults.replace(Faults::default());
+    world.flaky_watches.set(false);
+    world.lag.set(Duration::from_millis(30));
+    world.latency.set(Duration::from_millis(10));
+    tokio::time::sleep(REST).await;
+}
+
+pub async fn seconds(number: u64) {
+    tokio::time::sleep(Duration::from_secs(number)).await;
+}
+
+/// The script of the exhaustive runs: a resource with a target, two changes of
+/// content of which the second is an equal one, a drift.
+pub async fn script(world: Rc<World>, faults: Faults) {
+    let tenant = Tenant(Rc::clone(&world));
+    world.faults.replace(faults);
+    tenant.basics();
+    tenant.write_vault("app", &source(&[("password", "a"), ("user", "u")]));
+    tenant.create_workload("web", &["app"]);
+    seconds(2).await;
+    tenant.apply(&static_secret("app"));
+    seconds(90).await;
+    tenant.write_vault("app", &source(&[("password", "b"), ("user", "u")]));
+    seconds(90).await;
+    tenant.write_vault("app", &source(&[("password", "b"), ("user", "u")]));
+    seconds(60).await;
+    tenant.edit_secret("app", Field::Data("password".to_owned()), Some("by hand"));
+    seconds(60).await;
+    rest(&world).await;
+}
+
+/// One fault at one request.
+pub fn at(number: usize, fault: Fault) -> Faults {
+    Faults {
+        at: [(number, fault)].into(),
+        ..Faults::default()
+    }
+}

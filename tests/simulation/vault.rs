@@ -1,0 +1,161 @@
+//! The model Vault: kubernetes login, tokens that end, key-value engines of
+//! both versions, a seal, and policies as a set of denied paths.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use vault_tenant_operator::key::Redacted;
+use vault_tenant_operator::policy::Read;
+use vault_tenant_operator::problem::Problem;
+use vault_tenant_operator::vault::{Reply, Token};
+
+/// Address of the model.
+pub const ADDRESS: &str = "https://vault.example:8200";
+
+/// Life of a token.
+const TOKEN_LIFE: Duration = Duration::from_secs(1200);
+
+/// The fields of a secret at Vault.
+pub type Source = BTreeMap<String, Value>;
+
+#[derive(Clone, Debug)]
+pub struct Version {
+    pub fields: Source,
+    pub deleted: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct VaultModel {
+    /// KV v2, by path below the mount `kv`: version 1 first.
+    pub versions: BTreeMap<String, Vec<Version>>,
+    /// KV v1, by path below the mount `kv1`.
+    pub plain: BTreeMap<String, Source>,
+    pub sealed: bool,
+    /// Paths that no token may read.
+    pub denied: BTreeSet<String>,
+    tokens: BTreeMap<String, Timestamp>,
+    issued: u64,
+}
+
+fn token_of(secret: &str) -> Token {
+    Token {
+        secret: Redacted::new(secret.to_owned()),
+        accessor: format!("accessor of {secret}"),
+        ttl: TOKEN_LIFE,
+        renewable: true,
+    }
+}
+
+impl VaultModel {
+    /// What the newest live state of a source holds; `None` when it is deleted.
+    pub fn current(&self, mount: &str, path: &str) -> Option<&Source> {
+        if mount == "kv1" {
+            return self.plain.get(path);
+        }
+        let newest = self.versions.get(path)?.last()?;
+        (!newest.deleted).then_some(&newest.fields)
+    }
+
+    pub fn health(&self) -> Result<(), Problem> {
+        if self.sealed { Err(sealed()) } else { Ok(()) }
+    }
+
+    pub fn login(&mut self, jwt: &str, now: Timestamp) -> Result<Token, Problem> {
+        self.health()?;
+        if jwt != "token of team/app" {
+            return Err(Problem::LoginFailed {
+                what: "auth/kubernetes/login".to_owned(),
+                why: "permission denied".to_owned(),
+            });
+        }
+        self.issued += 1;
+        let secret = format!("hvs.{}", self.issued);
+        self.live_on(&secret, now);
+        Ok(token_of(&secret))
+    }
+
+    fn live_on(&mut self, secret: &str, now: Timestamp) {
+        let ends = now + SignedDuration::try_from(TOKEN_LIFE).unwrap();
+        self.tokens.insert(secret.to_owned(), ends);
+    }
+
+    fn check(&self, token: &Token, path: &str, now: Timestamp) -> Result<(), Problem> {
+        self.health()?;
+        let alive = self
+            .tokens
+            .get(token.secret.expose())
+            .is_some_and(|ends| *ends > now);
+        if alive && !self.denied.contains(path) {
+            return Ok(());
+        }
+        Err(Problem::VaultDenied {
+            path: path.to_owned(),
+            why: "permission denied".to_owned(),
+        })
+    }
+
+    pub fn renew(&mut self, token: &Token, now: Timestamp) -> Result<Token, Problem> {
+        self.check(token, "auth/token/renew-self", now)?;
+        self.live_on(&token.secret.expose().clone(), now);
+        Ok(token_of(token.secret.expose()))
+    }
+
+    /// Ends all tokens, as a restart with another storage or an operator would.
+    pub fn revoke_all(&mut self) {
+        self.tokens.clear();
+    }
+
+    pub fn read(&self, token: &Token, read: &Read, now: Timestamp) -> Result<Reply, Problem> {
+        self.check(token, &read.path, now)?;
+        let missing = Reply {
+            status: 404,
+            data: None,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+        };
+        if let Some(path) = read.path.strip_prefix("kv1/") {
+            return Ok(self
+                .plain
+                .get(path)
+                .map_or(missing, |source| reply(200, &json!(source))));
+        }
+        let path = read.path.strip_prefix("kv/data/").unwrap_or_default();
+        let versions = self
+            .versions
+            .get(path)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let wanted = read.query.iter().find(|(name, _)| name == "version");
+        let number = wanted.map_or(versions.len(), |(_, text)| text.parse().unwrap());
+        let Some(found) = number.checked_sub(1).and_then(|index| versions.get(index)) else {
+            return Ok(missing);
+        };
+        let (status, data, deleted) = if found.deleted {
+            (404, Value::Null, "2026-01-01T00:00:00Z")
+        } else {
+            (200, json!(found.fields), "")
+        };
+        let metadata = json!({"version": number, "deletion_time": deleted, "destroyed": false});
+        Ok(reply(status, &json!({"data": data, "metadata": metadata})))
+    }
+}
+
+fn sealed() -> Problem {
+    Problem::VaultUnavailable {
+        address: ADDRESS.to_owned(),
+        why: "503: Vault is sealed".to_owned(),
+    }
+}
+
+fn reply(status: u16, data: &Value) -> Reply {
+    let raw = RawValue::from_string(data.to_string()).unwrap();
+    Reply {
+        status,
+        data: Some(Redacted::new(raw)),
+        errors: Vec::new(),
+        warnings: Vec::new(),
+    }
+}

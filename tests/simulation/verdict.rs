@@ -1,0 +1,284 @@
+//! The verdict once faults and edits have stopped: is everything as the specs
+//! say, and is it said truly?
+
+use std::time::Duration;
+
+use serde_json::Value;
+use vault_tenant_operator::api::VaultStaticSecret;
+use vault_tenant_operator::key::{Kind, ResourceKey};
+
+use crate::judge::Invariant::{
+    self, EventuallyRight, NoneRecreated, NothingOfOthers, Quiet, RestartForContent, StatusTrue,
+};
+use crate::judge::content;
+use crate::objects::{Field, Object, Secret};
+use crate::world::World;
+
+type Breach = (Invariant, String);
+
+/// Ready's status and reason, for this generation.
+fn ready(object: &Object) -> (String, String) {
+    let (status, generation) = match object {
+        Object::Connection(one) => (serde_json::to_value(&one.status), one.metadata.generation),
+        Object::Auth(one) => (serde_json::to_value(&one.status), one.metadata.generation),
+        Object::Static(one) => (serde_json::to_value(&one.status), one.metadata.generation),
+        Object::Secret(_) | Object::Workload(_) => return Default::default(),
+    };
+    let status = status.unwrap();
+    let found = status["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|one| one["type"] == "Ready");
+    let Some(found) = found else {
+        return ("missing".to_owned(), String::new());
+    };
+    if found["observedGeneration"].as_i64() != generation {
+        return ("of an old generation".to_owned(), String::new());
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    (text(&found["status"]), text(&found["reason"]))
+}
+
+/// Everything that is not as it should be.
+pub fn at_rest(world: &World) -> Vec<Breach> {
+    let mut breaches = world.judge.borrow().violations.clone();
+    let api = world.api.borrow();
+    for (key, object) in &api.resources {
+        match object {
+            Object::Static(one) => static_secret(world, key, one, &mut breaches),
+            other => {
+                if ready(other).0 != "True" {
+                    breaches.push((StatusTrue, format!("{key}: Ready is {:?}", ready(other))));
+                }
+            }
+        }
+    }
+    for (name, secret) in &api.secrets {
+        let owners = secret.fields.keys().filter_map(|field| match field {
+            Field::Owner(uid) => Some(uid),
+            _ => None,
+        });
+        for dead in owners.filter(|uid| !api.lives(uid)) {
+            breaches.push((
+                NoneRecreated,
+                format!("the Secret {name} belongs to {dead}, which is gone"),
+            ));
+        }
+    }
+    for (name, fields) in &world.judge.borrow().others {
+        let Some(secret) = api.secrets.get(name) else {
+            continue;
+        };
+        for (field, value) in fields
+            .iter()
+            .filter(|(field, value)| secret.fields.get(field) != Some(value))
+        {
+            let was = String::from_utf8_lossy(value);
+            breaches.push((
+                NothingOfOthers,
+                format!("{field:?} of the Secret {name} is no longer {was}"),
+            ));
+        }
+    }
+    breaches
+}
+
+fn static_secret(
+    world: &World,
+    key: &ResourceKey,
+    resource: &VaultStaticSecret,
+    breaches: &mut Vec<Breach>,
+) {
+    let api = world.api.borrow();
+    let spec = &resource.spec;
+    let name = &spec.destination.name;
+    let manager = format!(
+        "vto-{}",
+        resource.metadata.uid.as_deref().unwrap_or_default()
+    );
+    let vault = world.vault.borrow();
+    let source = vault.current(&spec.mount, &spec.path);
+    let said = ready(&Object::Static(std::rc::Rc::new(resource.clone())));
+    let mut is = |truth: &str, reasons: &[&str]| {
+        if said.0 != truth || !reasons.contains(&said.1.as_str()) {
+            breaches.push((
+                StatusTrue,
+                format!("{key}: Ready is {said:?} instead of {truth} {reasons:?}"),
+            ));
+        }
+    };
+    let secret = api.secrets.get(name);
+    match (secret, source) {
+        (Some(secret), _)
+            if secret.creator != manager && !secret.fields.contains_key(&owner(resource)) =>
+        {
+            is("False", &["DestinationNotOwned"]);
+            if secret.managers.contains_key(&manager) {
+                breaches.push((
+                    NothingOfOthers,
+                    format!(
+                        "the Secret {name} is another's and still holds what {manager} merged in"
+                    ),
+                ));
+            }
+        }
+        (None, Some(_)) => {
+            breaches.push((EventuallyRight, format!("{key}: there is no Secret {name}")))
+        }
+        (found, None) => {
+            is("False", &["SecretDeleted", "SecretNotFound"]);
+            if let (Some(found), Some(last)) = (found, world.judge.borrow().last_written(name)) {
+                let mut holds = found.data_of(&manager);
+                holds.remove("_raw");
+                if holds.is_empty() && !last.is_empty() {
+                    breaches.push((
+                        EventuallyRight,
+                        format!("{key}: the Secret {name} lost its keys"),
+                    ));
+                }
+            }
+        }
+        (Some(secret), Some(source)) => {
+            is("True", &["Synced"]);
+            let mut holds = secret.data_of(&manager);
+            let raw = holds.remove("_raw");
+            if holds != content(source) {
+                breaches.push((
+                    EventuallyRight,
+                    format!("{key}: the Secret {name} holds {holds:?} instead of {source:?}"),
+                ));
+            }
+            raw_and_meta(key, resource, secret, raw.as_deref(), breaches);
+            drop(vault);
+            rolled_out(world, key, resource, name, breaches);
+        }
+    }
+}
+
+fn owner(resource: &VaultStaticSecret) -> Field {
+    Field::Owner(resource.metadata.uid.clone().unwrap_or_default())
+}
+
+fn raw_and_meta(
+    key: &ResourceKey,
+    resource: &VaultStaticSecret,
+    secret: &Secret,
+    raw: Option<&[u8]>,
+    breaches: &mut Vec<Breach>,
+) {
+    let asked = &resource.spec.destination;
+    let transformation = asked.transformation.as_ref();
+    let raw_wanted = transformation.and_then(|one| one.exclude_raw) != Some(true);
+    if raw.is_some() != raw_wanted {
+        breaches.push((
+            EventuallyRight,
+            format!("{key}: _raw is there: {}", raw.is_some()),
+        ));
+    }
+    for (label, value) in asked.labels.iter().flatten() {
+        if secret
+            .fields
+            .get(&Field::Label(label.clone()))
+            .map(Vec::as_slice)
+            != Some(value.as_bytes())
+        {
+            breaches.push((
+                EventuallyRight,
+                format!("{key}: the label {label} is not {value}"),
+            ));
+        }
+    }
+    if !secret.fields.contains_key(&owner(resource)) {
+        breaches.push((
+            EventuallyRight,
+            format!("{key}: its Secret has no owner reference to it"),
+        ));
+    }
+}
+
+/// The pods run what the Secret holds.
+fn rolled_out(
+    world: &World,
+    key: &ResourceKey,
+    resource: &VaultStaticSecret,
+    secret: &str,
+    breaches: &mut Vec<Breach>,
+) {
+    let judge = world.judge.borrow();
+    let api = world.api.borrow();
+    for target in resource.spec.rollout_restart_targets.iter().flatten() {
+        let paused = api
+            .workloads
+            .get(&target.name)
+            .is_none_or(|workload| workload.paused);
+        let run = judge
+            .pods
+            .get(&target.name)
+            .and_then(|pods| pods.run.get(secret))
+            .cloned();
+        if !paused && run.flatten().as_ref() != judge.last_written(secret) {
+            breaches.push((
+                RestartForContent,
+                format!(
+                    "{key}: the pods of {} do not run what the Secret {secret} holds",
+                    target.name
+                ),
+            ));
+        }
+    }
+}
+
+/// Whether all resources are well: only then is nothing due but slots.
+pub fn all_well(world: &World) -> bool {
+    let api = world.api.borrow();
+    api.resources.iter().all(|(key, object)| {
+        key.kind != Kind::VaultStaticSecret
+            || ready(object).0 == "True"
+            || ready(object).1 == "DestinationNotOwned"
+    })
+}
+
+/// Watches a while in which nothing happens: reads of the slots, and what keeps
+/// the login alive, and nothing else.
+pub async fn quiet(world: &World, window: Duration) -> Vec<Breach> {
+    let before = world.requests.borrow().len();
+    tokio::time::sleep(window).await;
+    let requests = world.requests.borrow()[before..].to_vec();
+    let of_login =
+        |what: &str| what.starts_with("token request") || what == "login" || what == "renew";
+    let mut breaches = Vec::new();
+    let api = world.api.borrow();
+    let reads: usize = requests
+        .iter()
+        .filter(|what| what.starts_with("read "))
+        .count();
+    let slots: u64 = api
+        .resources
+        .values()
+        .map(|object| match object {
+            Object::Static(one) => {
+                let text = one
+                    .spec
+                    .refresh_after
+                    .clone()
+                    .unwrap_or_else(|| "1m".to_owned());
+                let period =
+                    vault_tenant_operator::config::duration::parse(&text).unwrap() * 9 / 10;
+                u64::try_from(window.as_millis() / period.as_millis()).unwrap() + 1
+            }
+            _ => 0,
+        })
+        .sum();
+    if reads as u64 > slots {
+        breaches.push((
+            Quiet,
+            format!("{reads} reads in {window:?} for {slots} slots"),
+        ));
+    }
+    let allowed = |what: &String| what.starts_with("read ") || of_login(what);
+    if let Some(other) = requests.iter().find(|what| !allowed(what)) {
+        breaches.push((Quiet, format!("{other} while nothing was due")));
+    }
+    breaches
+}

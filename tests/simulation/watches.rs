@@ -1,0 +1,84 @@
+//! Watches on the model's log: they lag, and in bad times they repeat, drop and
+//! begin again from a list that is older than what was seen before.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use vault_tenant_operator::reconcile::observe::Observer;
+use vault_tenant_operator::reconcile::view::Store;
+
+use crate::objects::Object;
+use crate::world::World;
+
+/// Runs one watch for ever.
+pub async fn run<T>(
+    world: Rc<World>,
+    store: Store,
+    cut: impl Fn(&Object) -> Option<T>,
+    observer: impl Observer<T>,
+) {
+    loop {
+        let mut at = list(&world, store, &cut, &observer).await;
+        loop {
+            let grown = world.grown.notified();
+            if world.api.borrow().log.len() <= at {
+                grown.await;
+            }
+            world.pause(world.lag.get()).await;
+            while world.stale.get() && matches!(store, Store::Resource(_)) {
+                world.pause(Duration::from_secs(1)).await;
+            }
+            let until = world.api.borrow().log.len();
+            let repeats = world.flaky_watches.get() && world.rng.borrow_mut().chance(1, 10);
+            let from = if repeats { at.saturating_sub(3) } else { at };
+            for index in from..until {
+                deliver(&world, store, index, &cut, &observer);
+            }
+            at = until;
+            if world.flaky_watches.get() && world.rng.borrow_mut().chance(1, 15) {
+                world.note(format!("     watch of {store} drops"));
+                world.pause(Duration::from_secs(2)).await;
+                break;
+            }
+        }
+    }
+}
+
+/// Lists, in bad times from a server that is behind; answers with how far.
+async fn list<T>(
+    world: &World,
+    store: Store,
+    cut: &impl Fn(&Object) -> Option<T>,
+    observer: &impl Observer<T>,
+) -> usize {
+    world.pause(world.lag.get()).await;
+    let mut at = world.api.borrow().log.len();
+    if world.flaky_watches.get() && world.rng.borrow_mut().chance(1, 3) {
+        at = at.saturating_sub(usize::try_from(world.rng.borrow_mut().below(6)).unwrap());
+    }
+    observer.listing();
+    let found = world.api.borrow().listed(store, at);
+    for (key, object) in found {
+        observer.seen(key, cut(&object));
+    }
+    world.pause(Duration::from_millis(5)).await;
+    observer.listed();
+    at
+}
+
+fn deliver<T>(
+    world: &World,
+    store: Store,
+    index: usize,
+    cut: &impl Fn(&Object) -> Option<T>,
+    observer: &impl Observer<T>,
+) {
+    let change = world.api.borrow().log[index].clone();
+    if change.store != store {
+        return;
+    }
+    match &change.now {
+        Ok(object) => observer.seen(change.key, cut(object)),
+        Err(uid) => observer.gone(&change.key, Some(uid)),
+    }
+}

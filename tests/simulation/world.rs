@@ -1,0 +1,191 @@
+//! The world that the operator lives in: API server, Vault, time, chance, and
+//! the faults that befall requests. Everything in it outlives the operator.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use vault_tenant_operator::reconcile::ports::Clock;
+
+use crate::api_server::ApiServer;
+use crate::defects::Defect;
+use crate::judge::Judge;
+use crate::rng::Rng;
+use crate::vault::VaultModel;
+
+/// What befalls a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The operator ends before the request has an effect.
+    CrashBefore,
+    /// The operator ends after it had its effect.
+    CrashAfter,
+    /// It has its effect, and an error comes back.
+    LostAnswer,
+    /// It is refused for now: 5xx.
+    Unavailable,
+    /// A 409 without a cause; for Vault a 5xx.
+    Conflict,
+    /// No answer ever comes.
+    Hang,
+    /// The port panics.
+    Panic,
+}
+
+/// Which requests meet a fault.
+#[derive(Debug, Default)]
+pub struct Faults {
+    /// By number, counted from 1.
+    pub at: BTreeMap<usize, Fault>,
+    /// Every request whose description contains the text.
+    pub of: Option<(&'static str, Fault)>,
+    /// One in so many, by chance; 0 for none.
+    pub one_in: u64,
+}
+
+pub struct World {
+    pub api: RefCell<ApiServer>,
+    pub vault: RefCell<VaultModel>,
+    pub judge: RefCell<Judge>,
+    pub rng: RefCell<Rng>,
+    pub faults: RefCell<Faults>,
+    pub defect: Option<Defect>,
+    /// Requests so far, as said in the trace.
+    pub requests: RefCell<Vec<String>>,
+    /// Told when the operator is to end.
+    pub crash: Notify,
+    /// Which HMAC key the next operator starts with.
+    pub hash_key: Cell<u8>,
+    /// The longest that a watch lags, and whether it drops and repeats.
+    pub lag: Cell<Duration>,
+    pub flaky_watches: Cell<bool>,
+    /// Whether the watch of our resources stands still.
+    pub stale: Cell<bool>,
+    /// The longest way of a request or of an answer.
+    pub latency: Cell<Duration>,
+    /// Told when the API server's log has grown.
+    pub grown: Notify,
+    trace: RefCell<Vec<String>>,
+    began: Instant,
+}
+
+/// The wall clock of a run.
+#[derive(Clone)]
+pub struct SimClock(Instant);
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        let epoch: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        epoch + SignedDuration::try_from(self.0.elapsed()).unwrap()
+    }
+}
+
+impl World {
+    pub fn new(seed: u64, defect: Option<Defect>) -> Rc<Self> {
+        Rc::new(Self {
+            api: RefCell::default(),
+            vault: RefCell::default(),
+            judge: RefCell::default(),
+            rng: RefCell::new(Rng::new(seed)),
+            faults: RefCell::default(),
+            defect,
+            requests: RefCell::default(),
+            crash: Notify::new(),
+            hash_key: Cell::new(1),
+            lag: Cell::new(Duration::from_millis(30)),
+            flaky_watches: Cell::new(false),
+            stale: Cell::new(false),
+            latency: Cell::new(Duration::from_millis(10)),
+            grown: Notify::new(),
+            trace: RefCell::default(),
+            began: Instant::now(),
+        })
+    }
+
+    pub fn clock(&self) -> SimClock {
+        SimClock(self.began)
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock().now()
+    }
+
+    pub fn note(&self, what: impl Into<String>) {
+        let seconds = self.began.elapsed().as_secs_f64();
+        self.trace
+            .borrow_mut()
+            .push(format!("{seconds:9.3}  {}", what.into()));
+    }
+
+    /// The end of the trace, for a failure.
+    pub fn last_of_trace(&self) -> String {
+        let trace = self.trace.borrow();
+        trace[trace.len().saturating_sub(120)..].join("\n")
+    }
+
+    /// All of it: what two runs of one seed must have in common.
+    pub fn whole_trace(&self) -> String {
+        self.trace.borrow().join("\n")
+    }
+
+    /// Changes the API server and lets the watches know.
+    pub fn at_api<T>(&self, change: impl FnOnce(&mut ApiServer) -> T) -> T {
+        let mut api = self.api.borrow_mut();
+        let length = api.log.len();
+        let answer = change(&mut api);
+        if api.log.len() > length {
+            self.grown.notify_waiters();
+        }
+        answer
+    }
+
+    /// A duration of up to `most`, by chance.
+    pub fn up_to(&self, most: Duration) -> Duration {
+        let millis = u64::try_from(most.as_millis()).unwrap();
+        Duration::from_millis(1 + self.rng.borrow_mut().below(millis))
+    }
+
+    pub async fn pause(&self, most: Duration) {
+        tokio::time::sleep(self.up_to(most)).await;
+    }
+
+    /// Counts a request and says what befalls it.
+    pub fn count(&self, what: &str) -> Option<Fault> {
+        let number = {
+            let mut requests = self.requests.borrow_mut();
+            requests.push(what.to_owned());
+            requests.len()
+        };
+        let faults = self.faults.borrow();
+        let chosen = faults.at.get(&number).copied();
+        let of = faults
+            .of
+            .filter(|(text, _)| what.contains(text))
+            .map(|(_, fault)| fault);
+        let by_chance = || {
+            let mut rng = self.rng.borrow_mut();
+            (faults.one_in > 0 && rng.chance(1, faults.one_in)).then(|| {
+                rng.pick(&[
+                    Fault::CrashBefore,
+                    Fault::CrashAfter,
+                    Fault::CrashAfter,
+                    Fault::LostAnswer,
+                    Fault::LostAnswer,
+                    Fault::Unavailable,
+                    Fault::Conflict,
+                    Fault::Hang,
+                ])
+            })
+        };
+        let fault = chosen.or(of).or_else(by_chance);
+        let told = fault
+            .map(|fault| format!("   <- {fault:?}"))
+            .unwrap_or_default();
+        self.note(format!("{number:4} {what}{told}"));
+        fault
+    }
+}

@@ -1,0 +1,157 @@
+//! What work costs: requests to Vault and to the API server, counted by their
+//! own logs, and memory.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+use futures::{StreamExt as _, TryStreamExt as _};
+use ground::judges::Memory;
+use ground::wait_for;
+use kube::api::ListParams;
+use serde_json::json;
+
+use crate::probes::{Eye, QUIET};
+use crate::support::{LONG, Suite, Team, config, prepare, static_secret};
+
+crate::trials![
+    "budgets": a_hundred_secrets_cost_one_login_and_a_hundred_reads,
+    a_refresh_without_change_costs_one_read,
+];
+
+const SECRETS: usize = 100;
+
+/// So long that no slot falls into the trial.
+const NEVER: &str = "1000h";
+
+async fn a_hundred_secrets_cost_one_login_and_a_hundred_reads(suite: &Suite) -> Result<()> {
+    let tenant = suite.ground.tenant("hundred").await?;
+    prepare(&tenant).await?;
+    let names: Vec<String> = (0..SECRETS).map(|n| format!("s-{n}")).collect();
+    let make = async |name: &String| {
+        let data = json!({ "password": name });
+        tenant.vault.kv2_put(&tenant.kv2, name, &data).await?;
+        let manifest = static_secret(&tenant, name, json!({ "refreshAfter": NEVER }));
+        tenant.apply(&manifest.to_string()).await
+    };
+    futures::stream::iter(&names)
+        .map(make)
+        .buffer_unordered(8)
+        .try_collect::<Vec<_>>()
+        .await?;
+    let eye = Eye::of(&suite.ground, &tenant);
+    let config = config(&tenant, "");
+    let operator = tenant
+        .operator(&suite.binary)
+        .config(&config)
+        .start()
+        .await?;
+    operator.wait_ready(LONG).await?;
+    let idle = Memory::of(operator.process.pid())?;
+    let team = Team { tenant, operator };
+    team.wait_all_ready(SECRETS).await?;
+    eye.settled(&eye.at_vault()).await?;
+    let first = eye.api.settle(&eye.at_api(), QUIET, LONG).await?;
+    ensure!(eye.vault.count(&eye.logins())? == 1, "one login for all");
+    let reads = eye.vault.count(&eye.reads())?;
+    ensure!(reads == SECRETS, "{reads} reads of {SECRETS} secrets");
+    let counts = eye.api.counts(&eye.at_api())?;
+    println!(
+        "first sync of {SECRETS}: {} API requests {counts:?}",
+        first.len()
+    );
+    let of = |what: &str| counts.get(what).copied().unwrap_or_default();
+    // One more apply is the operator's own key.
+    ensure!(of("patch secrets") == SECRETS + 1, "{counts:?}");
+    ensure!(
+        of("patch vaultstaticsecrets/status") == SECRETS,
+        "{counts:?}"
+    );
+    ensure!(of("create events") == SECRETS, "{counts:?}");
+    let rest = work(&counts) - 3 * SECRETS;
+    ensure!(
+        rest <= 10,
+        "{rest} requests beside the three of each resource: {counts:?}"
+    );
+    let full = Memory::of(team.operator.process.pid())?;
+    println!("memory: idle {idle:?}; with {SECRETS} secrets {full:?}");
+    restart_costs_nothing(&team, &eye).await
+}
+
+async fn restart_costs_nothing(team: &Team, eye: &Eye) -> Result<()> {
+    let (vault, api) = eye.mark()?;
+    team.operator.terminate(LONG).await;
+    team.operator.restart().await?;
+    team.operator.wait_ready(LONG).await?;
+    let asked = eye.settled(&eye.at_vault().since(vault)).await?;
+    ensure!(asked.is_empty(), "healthy resources ask nothing: {asked:?}");
+    eye.api
+        .settle(&eye.at_api().since(api), QUIET, LONG)
+        .await?;
+    let counts = eye.api.counts(&eye.at_api().since(api))?;
+    println!("restart with {SECRETS}: API requests {counts:?}");
+    // Beside lists and watches a start needs its own key, once.
+    ensure!(
+        work(&counts) == 1 && counts.get("get secrets") == Some(&1),
+        "{counts:?}"
+    );
+    println!(
+        "memory after the restart: {:?}",
+        Memory::of(team.operator.process.pid())?
+    );
+    Ok(())
+}
+
+/// Requests that are neither lists nor watches.
+fn work(counts: &BTreeMap<String, usize>) -> usize {
+    let watching = |what: &str| what.starts_with("watch ") || what.starts_with("list ");
+    counts
+        .iter()
+        .filter(|(what, _)| !watching(what))
+        .map(|(_, n)| n)
+        .sum()
+}
+
+impl Team {
+    async fn wait_all_ready(&self, expected: usize) -> Result<()> {
+        wait_for("all secrets to be ready", LONG, || async {
+            let all = self
+                .resources("VaultStaticSecret")
+                .list(&ListParams::default())
+                .await?;
+            let ready = all.iter().filter(|one| {
+                let conditions = one.data["status"]["conditions"].as_array();
+                conditions
+                    .into_iter()
+                    .flatten()
+                    .any(|c| c["type"] == "Ready" && c["status"] == "True")
+            });
+            let ready = ready.count();
+            ensure!(ready == expected, "{ready} of {expected}");
+            Ok(())
+        })
+        .await
+    }
+}
+
+async fn a_refresh_without_change_costs_one_read(suite: &Suite) -> Result<()> {
+    let team = Team::start(suite, "refresh").await?;
+    team.put("app", json!({ "password": "same" })).await?;
+    team.static_secret("app", json!({})).await?;
+    team.wait_ready("app").await?;
+    let eye = Eye::on(suite, &team);
+    eye.vault.wait_for(&eye.reads(), 2, LONG).await?;
+    eye.api.settle(&eye.at_api().writes(), QUIET, LONG).await?;
+    let (vault, api) = eye.mark()?;
+    eye.vault
+        .wait_for(&eye.reads().since(vault), 5, LONG)
+        .await?;
+    let asked = eye.vault.requests(&eye.at_vault().since(vault))?;
+    let reads = eye.vault.count(&eye.reads().since(vault))?;
+    ensure!(asked.len() == reads, "reads and nothing else: {asked:?}");
+    let written = eye
+        .api
+        .settle(&eye.at_api().since(api).writes(), QUIET, LONG)
+        .await?;
+    ensure!(written.is_empty(), "{written:?}");
+    Ok(())
+}

@@ -1,0 +1,299 @@
+//! Which Secret is written, what of it is ours, and what becomes of it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ground::faults::{Answer, Match};
+use ground::wait_for;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::probes::Eye;
+use crate::support::{LONG, Suite, Team};
+
+crate::trials![
+    "destinations": labels_annotations_and_type_are_as_asked, what_others_own_survives,
+    a_foreign_secret_is_refused_until_it_may_be_overwritten,
+    without_create_it_waits_for_the_secret_and_goes_on_at_once,
+    a_deleted_resource_takes_its_secret_along, an_edit_while_the_operator_was_down_is_repaired,
+    a_write_into_an_unseen_secret_is_taken_out_again, a_hand_edit_costs_one_read_and_one_write,
+];
+
+async fn labels_annotations_and_type_are_as_asked(suite: &Suite) -> Result<()> {
+    let team = Team::start(suite, "labels").await?;
+    let pair = suite
+        .ground
+        .pki
+        .server("tls-of-a-tenant", &["web.example"])?;
+    team.put(
+        "web",
+        json!({ "tls.crt": pair.cert_pem, "tls.key": pair.key_pem }),
+    )
+    .await?;
+    let destination = json!({
+        "type": "kubernetes.io/tls",
+        "labels": { "team": "web", "tier": "front" },
+        "annotations": { "example.com/owner": "web", "example.com/note": "old" },
+    });
+    team.static_secret("web", json!({ "destination": destination }))
+        .await?;
+    team.wait_ready("web").await?;
+    let secret = team.secret("web").await?;
+    ensure!(
+        secret.type_.as_deref() == Some("kubernetes.io/tls"),
+        "{:?}",
+        secret.type_
+    );
+    ensure!(team.value("web", "tls.crt").await? == pair.cert_pem);
+    let before = secret.metadata.uid.context("no uid")?;
+    let metadata = team.metadata("web").await?;
+    ensure!(
+        metadata["labels"]["tier"] == "front"
+            && metadata["annotations"]["example.com/note"] == "old",
+        "{metadata}"
+    );
+    // What leaves the spec leaves the Secret, what is added arrives, and the Secret is the same one.
+    let destination = json!({
+        "labels": { "tier": null, "stage": "test" }, "annotations": { "example.com/note": "new" },
+    });
+    team.edit("web", json!({ "destination": destination }))
+        .await?;
+    wait_for("the other labels", LONG, || async {
+        let metadata = team.metadata("web").await?;
+        let labels = &metadata["labels"];
+        ensure!(
+            labels["tier"].is_null() && labels["stage"] == "test" && labels["team"] == "web",
+            "{metadata}"
+        );
+        ensure!(
+            labels["app.kubernetes.io/component"] == "secret-sync",
+            "{metadata}"
+        );
+        ensure!(
+            metadata["annotations"]["example.com/note"] == "new",
+            "{metadata}"
+        );
+        Ok(())
+    })
+    .await?;
+    ensure!(team.uid("web").await? == before);
+    Ok(())
+}
+
+async fn what_others_own_survives(suite: &Suite) -> Result<()> {
+    let team = Team::start(suite, "others").await?;
+    team.put("app", json!({ "password": "first" })).await?;
+    team.static_secret(
+        "app",
+        json!({ "destination": { "labels": { "ours": "yes" } } }),
+    )
+    .await?;
+    team.wait_ready("app").await?;
+    let theirs = json!({
+        "metadata": { "labels": { "theirs": "yes" }, "annotations": { "theirs": "yes" } },
+        "stringData": { "extra": "theirs" },
+    });
+    team.secrets()
+        .patch("app", &PatchParams::default(), &Patch::Merge(theirs))
+        .await?;
+    team.put("app", json!({ "other": "second" })).await?;
+    team.wait_value("app", "other", "second").await?;
+    ensure!(
+        team.keys("app").await? == ["_raw", "extra", "other"],
+        "the key that left Vault is gone"
+    );
+    team.edit(
+        "app",
+        json!({ "destination": { "labels": { "ours": null } } }),
+    )
+    .await?;
+    wait_for("our label to go", LONG, || async {
+        let metadata = team.metadata("app").await?;
+        ensure!(metadata["labels"]["ours"].is_null(), "{metadata}");
+        Ok(())
+    })
+    .await?;
+    let metadata = team.metadata("app").await?;
+    ensure!(
+        metadata["labels"]["theirs"] == "yes" && metadata["annotations"]["theirs"] == "yes",
+        "{metadata}"
+    );
+    ensure!(team.value("app", "extra").await? == "theirs");
+    Ok(())
+}
+
+async fn a_foreign_secret_is_refused_until_it_may_be_overwritten(suite: &Suite) -> Result<()> {
+    let team = Team::start(suite, "foreign").await?;
+    team.put("app", json!({ "password": "vault" })).await?;
+    team.make_secret("app", json!({ "password": "theirs", "more": "kept" }))
+        .await?;
+    let before = team.secret("app").await?;
+    team.static_secret("app", json!({})).await?;
+    let message = team.wait_problem("app", "DestinationNotOwned").await?;
+    ensure!(
+        message.contains("spec.destination.overwrite: true")
+            && message.contains("spec.destination.create: false"),
+        "{message}"
+    );
+    ensure!(
+        team.secret("app").await? == before,
+        "not one byte of it changed"
+    );
+    let text = team.described("VaultStaticSecret", "app").await?;
+    ensure!(text.contains("Warning DestinationNotOwned"), "{text}");
+    team.edit("app", json!({ "destination": { "overwrite": true } }))
+        .await?;
+    team.wait_value("app", "password", "vault").await?;
+    team.wait_ready("app").await?;
+    ensure!(
+        team.uid("app").await? == before.metadata.uid.context("no uid")?,
+        "taken over, not replaced"
+    );
+    Ok(())
+}
+
+async fn without_create_it_waits_for_the_secret_and_goes_on_at_once(suite: &Suite) -> Result<()> {
+    let team = Team::start(suite, "not-created").await?;
+    team.put("app", json!({ "password": "vault" })).await?;
+    let spec = json!({ "refreshAfter": "1h", "destination": { "create": false } });
+    team.static_secret("app", spec).await?;
+    let message = team.wait_problem("app", "InexistentDestination").await?;
+    ensure!(
+        message.contains("create the Secret") && message.contains("set create to true"),
+        "{message}"
+    );
+    let eye = Eye::on(suite, &team);
+    ensure!(
+        eye.settled(&eye.reads()).await?.is_empty(),
+        "nothing is read for nothing"
+    );
+    team.make_secret("app", json!({ "more": "theirs" })).await?;
+    team.wait_value("app", "password", "vault").await?;
+    team.wait_ready("app").await?;
+    ensure!(team.keys("app").await? == ["_raw", "more", "password"]);
+    let metadata = team.metadata("app").await?;
+    ensure!(
+        metadata["ownerReferences"].is_null() && metadata["labels"].is_null(),
+        "{metadata}"
+    );
+    // An edit of what is ours is repaired here too.
+    team.edit_secret("app", "password", "wrong").await?;
+    team.wait_value("app", "password", "vault").await
+}
+
+async fn a_deleted_resource_takes_its_secret_along(suite: &Suite) -> Result<()> {
+    let team = Team::start(suite, "collected").await?;
+    team.put("app", json!({ "password": "vault" })).await?;
+    team.static_secret("app", json!({})).await?;
+    team.wait_ready("app").await?;
+    team.resources("VaultStaticSecret")
+        .delete("app", &DeleteParams::default())
+        .await?;
+    wait_for("the Secret to be collected", LONG, || async {
+        let found = team.tenant.secret("app").await?;
+        ensure!(found.is_none(), "it is still there");
+        Ok(())
+    })
+    .await?;
+    let eye = Eye::on(suite, &team);
+    eye.settled(&eye.reads()).await?;
+    ensure!(team.tenant.secret("app").await?.is_none(), "it came back");
+    Ok(())
+}
+
+async fn an_edit_while_the_operator_was_down_is_repaired(suite: &Suite) -> Result<()> {
+    let team = Team::start(suite, "down").await?;
+    for name in ["edited", "deleted", "untouched"] {
+        team.put(name, json!({ "password": "vault" })).await?;
+        team.static_secret(name, json!({ "refreshAfter": "1h" }))
+            .await?;
+        team.wait_ready(name).await?;
+    }
+    team.operator.process.kill();
+    team.operator.process.wait().await;
+    team.edit_secret("edited", "password", "wrong").await?;
+    team.secrets()
+        .delete("deleted", &DeleteParams::default())
+        .await?;
+    let eye = Eye::on(suite, &team);
+    let (mark, _) = eye.mark()?;
+    team.operator.restart().await?;
+    team.wait_value("edited", "password", "vault").await?;
+    team.wait_value("deleted", "password", "vault").await?;
+    let reads = eye.settled(&eye.reads().since(mark)).await?;
+    ensure!(
+        reads.len() == 2,
+        "one read for each, none for the third: {reads:?}"
+    );
+    Ok(())
+}
+
+async fn a_write_into_an_unseen_secret_is_taken_out_again(suite: &Suite) -> Result<()> {
+    let (team, proxy) = Team::behind_api_proxy(suite, "unseen", "").await?;
+    team.put("app", json!({ "password": "vault" })).await?;
+    let apply = Match::method("PATCH").path_contains("/secrets/app");
+    let late = proxy
+        .on(apply.clone())
+        .once()
+        .answer(Answer::delay(Duration::from_secs(3)));
+    team.static_secret(
+        "app",
+        json!({ "refreshAfter": "1h", "destination": { "labels": { "ours": "yes" } } }),
+    )
+    .await?;
+    late.hit(1, LONG).await?;
+    team.make_secret("app", json!({ "more": "theirs" })).await?;
+    let message = team.wait_problem("app", "DestinationNotOwned").await?;
+    ensure!(message.contains("spec.destination.overwrite"), "{message}");
+    let applies = proxy.wait_for_end(&apply, 2, LONG).await?;
+    ensure!(applies[0].reached_upstream(), "the first apply did merge");
+    ensure!(
+        team.keys("app").await? == ["more"],
+        "ours is out, theirs is in"
+    );
+    let metadata = team.metadata("app").await?;
+    ensure!(
+        metadata["ownerReferences"].is_null()
+            && metadata["labels"].is_null()
+            && metadata["annotations"].is_null(),
+        "{metadata}"
+    );
+    Ok(())
+}
+
+async fn a_hand_edit_costs_one_read_and_one_write(suite: &Suite) -> Result<()> {
+    let team = Team::start(suite, "one-read").await?;
+    team.put("app", json!({ "password": "vault" })).await?;
+    team.static_secret("app", json!({ "refreshAfter": "1h" }))
+        .await?;
+    team.wait_ready("app").await?;
+    let eye = Eye::on(suite, &team);
+    eye.settled(&eye.reads()).await?;
+    let (vault, api) = eye.mark()?;
+    team.edit_secret("app", "password", "wrong").await?;
+    team.wait_value("app", "password", "vault").await?;
+    let reads = eye.settled(&eye.at_vault().since(vault)).await?;
+    ensure!(reads.len() == 1, "exactly one request: {reads:?}");
+    let writes = eye.api.counts(&eye.at_api().writes().since(api))?;
+    ensure!(writes.get("patch secrets") == Some(&1), "{writes:?}");
+    ensure!(writes.get("create events") == Some(&1), "{writes:?}");
+    Ok(())
+}
+
+impl Team {
+    /// Metadata of a Secret as JSON.
+    async fn metadata(&self, secret: &str) -> Result<Value> {
+        Ok(serde_json::to_value(self.secret(secret).await?.metadata)?)
+    }
+
+    /// A Secret that somebody else made.
+    async fn make_secret(&self, name: &str, data: Value) -> Result<()> {
+        let secret: Secret =
+            serde_json::from_value(json!({ "metadata": { "name": name }, "stringData": data }))?;
+        self.secrets()
+            .create(&PostParams::default(), &secret)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,271 @@
+//! The documents say what is so: tables are held against what they describe,
+//! names of tests and links against the files. No ground is needed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::{Failed, Trial};
+use serde_yaml::Value;
+
+const README: &str = include_str!("../../README.md");
+const CARGO: &str = include_str!("../../Cargo.toml");
+const PROMISES: &str = include_str!("../../docs/promises.md");
+const PERMISSIONS: &str = include_str!("../../docs/permissions.md");
+const ROLE: &str = include_str!("../../rbac/role.yaml");
+
+pub fn trials() -> Vec<Trial> {
+    let trial = |name: &'static str, run: fn() -> Result<()>| {
+        Trial::test(format!("documents::{name}"), move || {
+            run().map_err(|error| Failed::from(format!("{error:#}")))
+        })
+    };
+    vec![
+        trial("every_key_with_its_default", every_key_with_its_default),
+        trial("every_flag", every_flag),
+        trial("every_dependency_has_a_reason", every_dependency),
+        trial("every_right_has_a_reason", every_right),
+        trial("every_promise_has_its_tests", every_promise),
+        trial("every_link_leads_somewhere", every_link),
+    ]
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What the operator prints, with nothing set.
+fn operator(arguments: &[&str]) -> Result<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_vault-tenant-operator"))
+        .args(arguments)
+        .env_clear()
+        .output()?;
+    ensure!(output.status.success(), "{arguments:?}: {}", output.status);
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// The cells of the rows of the tables in a text.
+fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    text.lines()
+        .filter(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+}
+
+/// What stands in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+fn every_key_with_its_default() -> Result<()> {
+    let shown = operator(&["config", "show"])?;
+    let mut keys = Vec::new();
+    collect("", &serde_yaml::from_str(&shown)?, &mut keys);
+    let variables: Vec<&str> = shown
+        .split(|c: char| !(c.is_ascii_uppercase() || c == '_'))
+        .filter(|word| word.starts_with("VTO_"))
+        .collect();
+    ensure!(keys.len() == variables.len(), "{shown}");
+    let listed: Vec<_> = rows(README)
+        .filter(|row| row.len() == 4 && row[2].starts_with("`VTO_"))
+        .map(|row| {
+            let variable = quoted(row[2]).next().unwrap_or_default();
+            (row[0].trim_matches('`').to_owned(), row[1], variable)
+        })
+        .collect();
+    for ((key, default), variable) in keys.iter().zip(variables) {
+        let row = (key.clone(), default.as_str(), variable);
+        ensure!(listed.contains(&row), "the README has no row {row:?}");
+    }
+    ensure!(
+        listed.len() == keys.len(),
+        "the README has a key that isn't there"
+    );
+    Ok(())
+}
+
+/// Paths and values of the leaves, as the README writes them.
+fn collect(path: &str, value: &Value, keys: &mut Vec<(String, String)>) {
+    let plain = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        other => serde_yaml::to_string(other)
+            .unwrap_or_default()
+            .trim()
+            .to_owned(),
+    };
+    let text = match value {
+        Value::Mapping(section) if !section.is_empty() => {
+            for (name, value) in section {
+                let name = name.as_str().unwrap_or_default();
+                let separator = if path.is_empty() { "" } else { "." };
+                collect(&format!("{path}{separator}{name}"), value, keys);
+            }
+            return;
+        }
+        Value::Sequence(list) => list.iter().map(plain).collect::<Vec<_>>().join(","),
+        Value::Mapping(_) | Value::Null => String::new(),
+        other => plain(other),
+    };
+    let cell = match text.as_str() {
+        "" => "none".to_owned(),
+        text => format!("`{text}`"),
+    };
+    keys.push((path.to_owned(), cell));
+}
+
+fn every_flag() -> Result<()> {
+    let help = operator(&["run", "--help"])?;
+    let flags: BTreeSet<&str> = help
+        .split(|c: char| c.is_whitespace() || c == ',')
+        .filter(|word| word.starts_with("--") && !["--help", "--config"].contains(word))
+        .collect();
+    let listed: BTreeSet<&str> = rows(README)
+        .filter(|row| row.len() == 4 && row[2].starts_with("`VTO_"))
+        .filter_map(|row| quoted(row[2]).find(|word| word.starts_with("--")))
+        .collect();
+    ensure!(flags == listed, "{flags:?} are there, {listed:?} in README");
+    Ok(())
+}
+
+fn every_dependency() -> Result<()> {
+    let mut direct = BTreeSet::new();
+    for table in ["\n[dependencies]\n", "\n[dev-dependencies]\n"] {
+        let (_, after) = CARGO.split_once(table).context("no such table")?;
+        let lines = after.lines().take_while(|line| !line.starts_with('['));
+        let names = lines.filter_map(|line| line.split(['.', ' ', '=']).next());
+        direct.extend(names.filter(|name| !name.is_empty()));
+    }
+    let (_, table) = README
+        .split_once("\n### Dependencies\n")
+        .context("no table")?;
+    let listed: BTreeSet<&str> = rows(table)
+        .filter(|row| row.len() == 2)
+        .filter_map(|row| quoted(row[0]).next())
+        .collect();
+    ensure!(direct == listed, "{direct:?} are there, {listed:?} listed");
+    Ok(())
+}
+
+fn every_right() -> Result<()> {
+    let (_, table) = PERMISSIONS
+        .split_once("in each watched namespace")
+        .context("no table")?;
+    let (table, _) = table.split_once("\n## ").context("no end")?;
+    let listed: Vec<(&str, &str)> = rows(table)
+        .filter(|row| row.len() == 4)
+        .map(|row| (row[0], row[1]))
+        .collect();
+    let role: Value = serde_yaml::from_str(ROLE)?;
+    let words = |value: &Value| -> Vec<String> {
+        let list = value.as_sequence().into_iter().flatten();
+        list.filter_map(|word| word.as_str().map(str::to_owned))
+            .collect()
+    };
+    for rule in role["rules"].as_sequence().context("no rules")? {
+        for resource in words(&rule["resources"]) {
+            // The table has one row for all kinds of ours.
+            let named = |row: &str| match resource.strip_suffix("/status") {
+                Some(_) => row.contains("/status"),
+                None if resource.starts_with("vault") || resource.starts_with("secrett") => {
+                    row.contains("seven kinds") && !row.contains("status")
+                        || row.contains(&resource)
+                }
+                None => row.contains(&resource),
+            };
+            for verb in words(&rule["verbs"]) {
+                let has = |row: &&(&str, &str)| {
+                    named(row.0) && row.1.split(", ").any(|listed| listed == verb)
+                };
+                ensure!(
+                    listed.iter().any(|row| has(&row)),
+                    "{verb} of {resource} has no reason"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+fn every_promise() -> Result<()> {
+    let mut sources = Vec::new();
+    for folder in ["src", "tests"] {
+        files(&repository().join(folder), "rs", &mut sources)?;
+    }
+    let mut wrong = Vec::new();
+    for row in rows(PROMISES).filter(|row| !row[0].starts_with("---")) {
+        let tests: Vec<&str> = quoted(row[row.len() - 1])
+            .filter(|word| word.contains("::"))
+            .collect();
+        let open = row[row.len() - 1].contains("not yet");
+        let header = row[row.len() - 1].starts_with("shown by");
+        if tests.is_empty() && !open && !header {
+            wrong.push(format!("{:?} names no test", row[0]));
+        }
+        for name in tests {
+            if !is_there(name, &sources)? {
+                wrong.push(format!("there is no test {name}"));
+            }
+        }
+    }
+    ensure!(wrong.is_empty(), "docs/promises.md: {}", wrong.join("; "));
+    Ok(())
+}
+
+/// Whether a file of the module has a function of this name.
+fn is_there(test: &str, sources: &[PathBuf]) -> Result<bool> {
+    let (module, function) = test.rsplit_once("::").context("no module")?;
+    for file in sources {
+        let path = file.with_extension("");
+        let path: Vec<_> = path
+            .components()
+            .map(|part| part.as_os_str().to_string_lossy())
+            .collect();
+        let of_module = module
+            .split("::")
+            .all(|part| path.iter().any(|component| component == part));
+        if of_module && std::fs::read_to_string(file)?.contains(&format!("fn {function}(")) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn every_link() -> Result<()> {
+    let mut documents = Vec::new();
+    for folder in ["docs", "examples", "kustomize", "tests"] {
+        files(&repository().join(folder), "md", &mut documents)?;
+    }
+    for name in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
+        documents.push(repository().join(name));
+    }
+    let mut dead = Vec::new();
+    for document in documents {
+        let text = std::fs::read_to_string(&document)?;
+        let links = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split_once(')'));
+        for (link, _) in links.filter(|(link, _)| !link.contains("://")) {
+            let path = link.split('#').next().unwrap_or_default();
+            let folder = document.parent().unwrap_or(repository());
+            if !path.is_empty() && !folder.join(path).exists() {
+                dead.push(format!("{link} in {}", document.display()));
+            }
+        }
+    }
+    ensure!(dead.is_empty(), "dead links: {}", dead.join("; "));
+    Ok(())
+}
+
+/// All files of an extension below a folder.
+fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files(&path, extension, found)?;
+        } else if path.extension().is_some_and(|e| e == extension) {
+            found.push(path);
+        }
+    }
+    Ok(())
+}

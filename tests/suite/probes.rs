@@ -1,0 +1,267 @@
+//! What trials look at from outside: a team's requests at Vault and at the API
+//! server, the words that a person would read, and proxies in front of both.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ground::faults::HttpProxy;
+use ground::judges::vault_audit::VaultRequest;
+use ground::judges::workloads::{Kind, Templates};
+use ground::judges::{ApiAudit, ApiFilter, Mark, VaultAudit, VaultFilter};
+use ground::tenant::OPERATOR_ACCOUNT;
+use ground::{Ground, Tenant, wait_for};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::support::{LONG, Suite, Team, config, merge, prepare};
+
+/// How long nothing may come before a count is taken: longer than the longest
+/// backoff of a trial's operator.
+pub const QUIET: Duration = Duration::from_secs(4);
+
+/// The logs of one tenant's requests.
+pub struct Eye {
+    pub vault: VaultAudit,
+    pub api: ApiAudit,
+    namespace: String,
+}
+
+impl Eye {
+    pub fn on(suite: &Suite, team: &Team) -> Self {
+        Self::of(&suite.ground, &team.tenant)
+    }
+
+    pub fn of(ground: &Ground, tenant: &Tenant) -> Self {
+        Self {
+            vault: VaultAudit::new(&ground.vault.audit_log),
+            api: ApiAudit::new(&ground.plane.audit_log),
+            namespace: tenant.namespace.clone(),
+        }
+    }
+
+    /// Requests to Vault that the team's operator made.
+    pub fn at_vault(&self) -> VaultFilter {
+        VaultFilter::new().user_agent_contains(&format!("({})", self.namespace))
+    }
+
+    /// Those of them that read a secret.
+    pub fn reads(&self) -> VaultFilter {
+        let mounts = format!("{}-kv", self.namespace);
+        self.at_vault().path_prefix(&mounts).operation("read")
+    }
+
+    /// Those of them that log in.
+    pub fn logins(&self) -> VaultFilter {
+        self.at_vault().path("auth/kubernetes/login")
+    }
+
+    /// Requests to the API server that the team's operator made.
+    pub fn at_api(&self) -> ApiFilter {
+        ApiFilter::service_account(&self.namespace, OPERATOR_ACCOUNT)
+    }
+
+    /// Both logs' present ends.
+    pub fn mark(&self) -> Result<(Mark, Mark)> {
+        Ok((self.vault.mark()?, self.api.mark()?))
+    }
+
+    /// All that matches at Vault, once nothing more comes.
+    pub async fn settled(&self, filter: &VaultFilter) -> Result<Vec<VaultRequest>> {
+        self.vault.settle(filter, QUIET, LONG).await
+    }
+}
+
+/// A proxy in front of Vault: put its URL into `tenant.vault_address`.
+pub async fn vault_proxy(ground: &Ground) -> Result<HttpProxy> {
+    proxy(ground, "vault-proxy", &ground.vault.address).await
+}
+
+/// A proxy in front of the API server.
+pub async fn api_proxy(ground: &Ground) -> Result<HttpProxy> {
+    proxy(ground, "api-proxy", &ground.plane.url).await
+}
+
+async fn proxy(ground: &Ground, name: &str, upstream: &str) -> Result<HttpProxy> {
+    let certificate = ground.pki.server(name, &["127.0.0.1", "localhost"])?;
+    let host = upstream
+        .strip_prefix("https://")
+        .context("the upstream serves no https")?;
+    HttpProxy::builder()
+        .tls(certificate.cert_pem, certificate.key_pem)
+        .upstream_tls(host.parse()?, &ground.pki.ca_pem)
+        .start()
+        .await
+}
+
+impl Team {
+    /// A team whose operator reaches Vault only through the proxy.
+    pub async fn behind_vault_proxy(
+        suite: &Suite,
+        name: &str,
+        more: &str,
+    ) -> Result<(Self, HttpProxy)> {
+        let proxy = vault_proxy(&suite.ground).await?;
+        let mut tenant = suite.ground.tenant(name).await?;
+        tenant.vault_address = proxy.url();
+        let team = Self::of(suite, tenant, None, more).await?;
+        Ok((team, proxy))
+    }
+
+    /// A team whose operator reaches the API server only through the proxy.
+    pub async fn behind_api_proxy(
+        suite: &Suite,
+        name: &str,
+        more: &str,
+    ) -> Result<(Self, HttpProxy)> {
+        let proxy = api_proxy(&suite.ground).await?;
+        let tenant = suite.ground.tenant(name).await?;
+        let team = Self::of(suite, tenant, Some(&proxy.url()), more).await?;
+        Ok((team, proxy))
+    }
+
+    /// The team of a tenant, ready; `api` is another address of the API server.
+    pub async fn of(suite: &Suite, tenant: Tenant, api: Option<&str>, more: &str) -> Result<Self> {
+        prepare(&tenant).await?;
+        let config = config(&tenant, more);
+        let mut builder = tenant.operator(&suite.binary).config(&config);
+        if let Some(api) = api {
+            builder = builder.api_url(api);
+        }
+        let operator = builder.start().await?;
+        operator.wait_ready(LONG).await?;
+        Ok(Self { tenant, operator })
+    }
+
+    /// Waits until the resource is not ready for this reason, and returns the message.
+    pub async fn wait_problem(&self, name: &str, reason: &str) -> Result<String> {
+        let ready = self
+            .wait_for_condition("VaultStaticSecret", name, "Ready", |c| {
+                c.status == "False" && c.reason == reason
+            })
+            .await?;
+        Ok(ready.message)
+    }
+
+    /// The Secret, which must be there.
+    pub async fn secret(&self, name: &str) -> Result<Secret> {
+        self.tenant.secret(name).await?.context("no Secret")
+    }
+
+    /// The keys of a Secret, sorted.
+    pub async fn keys(&self, name: &str) -> Result<Vec<String>> {
+        let secret = self.secret(name).await?;
+        Ok(secret.data.unwrap_or_default().into_keys().collect())
+    }
+
+    pub async fn uid(&self, secret: &str) -> Result<String> {
+        self.secret(secret).await?.metadata.uid.context("no uid")
+    }
+
+    /// Merges into the spec of an existing VaultStaticSecret; `null` removes.
+    pub async fn edit(&self, name: &str, spec: Value) -> Result<()> {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        self.resources("VaultStaticSecret")
+            .patch(name, &PatchParams::default(), &patch)
+            .await?;
+        Ok(())
+    }
+
+    /// Waits until the condition Ready is True with these words in its message.
+    pub async fn wait_told(&self, name: &str, words: &str) -> Result<()> {
+        self.wait_for_condition("VaultStaticSecret", name, "Ready", |c| {
+            c.status == "True" && c.message.contains(words)
+        })
+        .await
+        .map(drop)
+    }
+
+    /// How often a workload was restarted.
+    pub async fn restarts(&self, kind: Kind, name: &str) -> Result<usize> {
+        let (client, namespace) = (&self.tenant.client, &self.tenant.namespace);
+        let seen = Templates::of(client, kind, namespace, name).await?;
+        Ok(seen.restarts())
+    }
+
+    pub async fn wait_restarts(&self, kind: Kind, name: &str, expected: usize) -> Result<()> {
+        let what = format!("{expected} restarts of {kind:?} {name}");
+        wait_for(&what, LONG, || async {
+            let seen = self.restarts(kind, name).await?;
+            ensure!(seen == expected, "{seen} restarts");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until the status says that all targets run the present content.
+    pub async fn wait_current(&self, name: &str) -> Result<()> {
+        self.wait_condition("VaultStaticSecret", name, "RolloutRestart", "True")
+            .await
+            .map(drop)
+    }
+
+    /// What `kubectl describe` shows a person: conditions and events as text.
+    pub async fn described(&self, kind: &str, name: &str) -> Result<String> {
+        let object = self.resources(kind).get(name).await?;
+        let mut text = String::new();
+        for condition in object.data["status"]["conditions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+        {
+            text += &format!(
+                "{} {} {} {}\n",
+                condition["type"], condition["status"], condition["reason"], condition["message"]
+            );
+        }
+        let events: Api<Event> = self.tenant.api();
+        for event in events.list(&ListParams::default()).await? {
+            let about = event.regarding.unwrap_or_default();
+            if about.name.as_deref() == Some(name) && about.kind.as_deref() == Some(kind) {
+                text += &format!(
+                    "{} {} {}\n",
+                    event.type_.unwrap_or_default(),
+                    event.reason.unwrap_or_default(),
+                    event.note.unwrap_or_default()
+                );
+            }
+        }
+        Ok(text)
+    }
+
+    /// Lets the application's role read all of the team's secrets, or none.
+    pub async fn allow_reading(&self, allowed: bool) -> Result<()> {
+        let tenant = &self.tenant;
+        let policy = if allowed {
+            format!(
+                "path \"{}/*\" {{ capabilities = [\"read\"] }}\npath \"{}/data/*\" {{ capabilities = [\"read\"] }}\n",
+                tenant.kv1, tenant.kv2
+            )
+        } else {
+            "path \"nothing\" { capabilities = [\"read\"] }\n".to_owned()
+        };
+        tenant.vault.policy(&tenant.namespace, &policy).await
+    }
+}
+
+/// A workload of one replica that reads the Secret.
+pub fn workload(kind: Kind, name: &str, secret: &str, more: Value) -> Value {
+    let mut manifest = crate::support::deployment(name, secret);
+    match kind {
+        Kind::Deployment => {}
+        Kind::StatefulSet => {
+            manifest["kind"] = json!("StatefulSet");
+            manifest["spec"]["serviceName"] = json!(name);
+        }
+        Kind::DaemonSet => {
+            manifest["kind"] = json!("DaemonSet");
+            if let Some(spec) = manifest["spec"].as_object_mut() {
+                spec.remove("replicas");
+            }
+        }
+    }
+    merge(&mut manifest, json!({ "spec": more }));
+    manifest
+}

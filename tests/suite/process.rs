@@ -1,0 +1,288 @@
+//! The process: an orderly end, and a start in a world that lacks something.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ground::faults::{Answer, Match};
+use ground::manifests::{install_crds, kustomize};
+use ground::tenant::OPERATOR_ACCOUNT;
+use ground::{Exit, Ground, Operator, Options, wait_for};
+use k8s_openapi::api::rbac::v1::Role;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+
+use crate::endpoints::sample;
+use crate::probes::{Eye, vault_proxy};
+use crate::support::{LONG, Suite, Team, config, prepare};
+
+crate::trials![
+    "process": sigterm_lets_a_write_end,
+    without_definitions_it_waits_and_says_so, without_vault_it_waits_and_says_so,
+    without_a_right_it_waits_and_says_so, a_wrong_configuration_is_refused_with_all_findings,
+    a_busy_port_is_a_sentence,
+];
+
+/// Less than the shipped grace period.
+const GRACE: Duration = Duration::from_secs(25);
+
+async fn sigterm_lets_a_write_end(suite: &Suite) -> Result<()> {
+    let (team, proxy) = Team::behind_api_proxy(suite, "sigterm", "").await?;
+    team.put("app", json!({ "password": "vault" })).await?;
+    let apply = Match::method("PATCH").path_contains("/secrets/app");
+    let slow = proxy
+        .on(apply)
+        .once()
+        .answer(Answer::delay(Duration::from_secs(4)));
+    team.static_secret("app", json!({})).await?;
+    slow.hit(1, LONG).await?;
+    ensure!(
+        team.tenant.secret("app").await?.is_none(),
+        "the write is already done"
+    );
+    let exit = team.operator.terminate(GRACE).await;
+    ensure!(
+        exit == Exit::Code(0),
+        "{exit:?}\n{}",
+        team.operator.process.last_lines(20)
+    );
+    ensure!(
+        team.value("app", "password").await? == "vault",
+        "the write was finished"
+    );
+    team.wait_ready("app").await?;
+    let log = team.operator.log()?;
+    ensure!(
+        log.contains("\"in_order\":true"),
+        "{}",
+        team.operator.process.last_lines(5)
+    );
+    // Nothing in work: it ends at once.
+    team.operator.restart().await?;
+    team.operator.wait_ready(LONG).await?;
+    let began = std::time::Instant::now();
+    let exit = team.operator.terminate(GRACE).await;
+    ensure!(
+        exit.success() && began.elapsed() < Duration::from_secs(5),
+        "{exit:?} after {:?}",
+        began.elapsed()
+    );
+    Ok(())
+}
+
+async fn without_definitions_it_waits_and_says_so(suite: &Suite) -> Result<()> {
+    let options = Options {
+        crds: false,
+        ..Options::default()
+    };
+    let ground = Ground::start(options).await?;
+    let tenant = ground.tenant("early").await?;
+    let config = config(&tenant, "");
+    let operator = tenant
+        .operator(&suite.binary)
+        .config(&config)
+        .start()
+        .await?;
+    wait_for("/readyz to name the definitions", LONG, || async {
+        let text = said(&operator).await?;
+        ensure!(
+            text.contains("vaultstaticsecrets") && text.contains("apply kustomize/crds"),
+            "{text}"
+        );
+        Ok(())
+    })
+    .await?;
+    let crds = ground::paths::repository().join("kustomize/crds");
+    let yaml = kustomize(ground.components().path("kustomize")?, &crds).await?;
+    install_crds(&ground.client, &yaml).await?;
+    operator.wait_ready(LONG).await?;
+    prepare(&tenant).await?;
+    let team = Team { tenant, operator };
+    team.put("app", json!({ "password": "vault" })).await?;
+    team.static_secret("app", json!({})).await?;
+    team.wait_ready("app").await?;
+    ground.stop().await
+}
+
+/// What `/readyz` says while it is not ready.
+async fn said(operator: &Operator) -> Result<String> {
+    match operator.readyz().await {
+        Ok(text) => anyhow::bail!("it is ready: {text}"),
+        Err(error) => Ok(error.to_string()),
+    }
+}
+
+async fn without_vault_it_waits_and_says_so(suite: &Suite) -> Result<()> {
+    let proxy = vault_proxy(&suite.ground).await?;
+    proxy.on(Match::any()).answer(Answer::drop_before());
+    let mut tenant = suite.ground.tenant("no-vault").await?;
+    tenant.vault_address = proxy.url();
+    let team = Team::of(suite, tenant, None, "").await?;
+    team.put("app", json!({ "password": "vault" })).await?;
+    team.static_secret("app", json!({})).await?;
+    let told = team
+        .wait_condition("VaultConnection", "default", "Ready", "False")
+        .await?;
+    ensure!(
+        told.reason == "VaultUnreachable" && told.message.contains(&proxy.url()),
+        "{told:?}"
+    );
+    let message = team.wait_problem("app", "VaultUnreachable").await?;
+    ensure!(message.contains("cannot be reached"), "{message}");
+    proxy.back_to_normal();
+    team.wait_ready("app").await?;
+    team.wait_condition("VaultConnection", "default", "Ready", "True")
+        .await?;
+    team.wait_condition("VaultAuth", "default", "Ready", "True")
+        .await?;
+    Ok(())
+}
+
+async fn without_a_right_it_waits_and_says_so(suite: &Suite) -> Result<()> {
+    let tenant = suite.ground.tenant("forbidden-secrets").await?;
+    prepare(&tenant).await?;
+    let roles: Api<Role> = tenant.api();
+    let shipped = roles
+        .get(OPERATOR_ACCOUNT)
+        .await?
+        .rules
+        .context("no rules")?;
+    // The shipped Role without these verbs on Secrets.
+    let without = async |verbs: &[&str]| {
+        let mut rules = shipped.clone();
+        for rule in &mut rules {
+            if rule.resources.as_deref() == Some(&["secrets".to_owned()]) {
+                rule.verbs.retain(|verb| !verbs.contains(&verb.as_str()));
+            }
+        }
+        let patch = Patch::Merge(json!({ "rules": rules }));
+        roles
+            .patch(OPERATOR_ACCOUNT, &PatchParams::default(), &patch)
+            .await
+    };
+    without(&["list", "watch"]).await?;
+    let config = config(&tenant, "");
+    let operator = tenant
+        .operator(&suite.binary)
+        .config(&config)
+        .start()
+        .await?;
+    wait_for("/readyz to name the right", LONG, || async {
+        let text = said(&operator).await?;
+        ensure!(
+            text.contains("cannot list resource")
+                && text.contains("secrets")
+                && text.contains("rbac/"),
+            "{text}"
+        );
+        Ok(())
+    })
+    .await?;
+    let metrics = operator.metrics().await?;
+    ensure!(
+        sample(&metrics, "vto_watch_failing", &["\"secrets\""]) == Some(1.0),
+        "{metrics}"
+    );
+    let team = Team { tenant, operator };
+    team.put("app", json!({ "password": "vault" })).await?;
+    team.static_secret("app", json!({})).await?;
+    // The resource itself says what its operator cannot see.
+    let message = team.wait_problem("app", "KubernetesForbidden").await?;
+    ensure!(message.contains("watch secrets"), "{message}");
+    // Now it sees everything but may not write.
+    without(&["patch"]).await?;
+    team.operator.wait_ready(LONG).await?;
+    team.wait_for_condition("VaultStaticSecret", "app", "Ready", |ready| {
+        ready.reason == "KubernetesForbidden"
+            && ready.message.contains("Role does not allow to apply Secret")
+            && ready.message.contains("patch")
+            && ready.message.contains("rbac/")
+    })
+    .await?;
+    without(&[]).await?;
+    team.wait_ready("app").await?;
+    let metrics = team.operator.metrics().await?;
+    ensure!(
+        sample(&metrics, "vto_watch_failing", &["\"secrets\""]) == Some(0.0),
+        "{metrics}"
+    );
+    let eye = Eye::on(suite, &team);
+    ensure!(
+        !eye.api.forbidden(&eye.at_api())?.is_empty(),
+        "the trial provoked no refusal"
+    );
+    Ok(())
+}
+
+/// Runs the binary with these arguments until it ends; its code and what it said.
+async fn run_to_end(suite: &Suite, args: &[&str]) -> Result<(Option<i32>, String)> {
+    let mut command = Command::new(&suite.binary.path);
+    command
+        .args(&suite.binary.args_prefix)
+        .arg("run")
+        .args(args);
+    command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
+    let ended = tokio::time::timeout(LONG, command.output()).await;
+    let output = ended.context("it still runs")??;
+    Ok((
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    ))
+}
+
+async fn a_wrong_configuration_is_refused_with_all_findings(suite: &Suite) -> Result<()> {
+    let file = suite.ground.dir().join("wrong.yaml");
+    let text = "rollout:\n  debounce: soon\n  enabeld: true\npolicy:\n  allowedAuthMethods: [kubernetes, magic]\nsync:\n  vaultRequestsPerSecond: 0\n";
+    std::fs::write(&file, text)?;
+    let name = file.to_str().context("the path is no text")?;
+    let (code, said) = run_to_end(suite, &["--config", name, "--log-level", "loud"]).await?;
+    ensure!(code.is_some_and(|code| code != 0), "{code:?}: {said}");
+    if code == Some(2) {
+        ensure!(said.contains("loud"), "{said}");
+    }
+    let (code, said) = run_to_end(suite, &["--config", name]).await?;
+    ensure!(code == Some(1), "{code:?}: {said}");
+    let findings = [
+        "rollout.debounce",
+        "enabeld",
+        "magic",
+        "sync.vaultRequestsPerSecond",
+    ];
+    for finding in findings {
+        ensure!(said.contains(finding), "no {finding} in {said}");
+    }
+    ensure!(
+        said.contains("refused for 4 reasons") && said.contains(name),
+        "{said}"
+    );
+    Ok(())
+}
+
+async fn a_busy_port_is_a_sentence(suite: &Suite) -> Result<()> {
+    let taken = TcpListener::bind("127.0.0.1:0").await?;
+    let address = taken.local_addr()?.to_string();
+    let flags = [
+        (
+            "--metrics-bind-address",
+            "--health-probe-bind-address",
+            "telemetry.metricsBindAddress",
+        ),
+        (
+            "--health-probe-bind-address",
+            "--metrics-bind-address",
+            "telemetry.healthProbeBindAddress",
+        ),
+    ];
+    for (busy, off, key) in flags {
+        let (code, said) = run_to_end(suite, &[busy, &address, off, "0"]).await?;
+        ensure!(code == Some(1), "{code:?}: {said}");
+        ensure!(
+            said.contains(&address) && said.contains("free the port") && said.contains(key),
+            "{said}"
+        );
+    }
+    Ok(())
+}
