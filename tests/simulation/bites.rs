@@ -73,11 +73,11 @@ async fn unseen_deletion(world: Rc<World>) {
 
 #[test]
 fn without_a_defect_all_of_it_is_right() {
-    run(0, None, life).is_right("life");
-    run(0, Some(Defect::PrunedStatus), life).is_right("pruned status");
-    run(0, None, deleted_source).is_right("deleted source");
-    run(0, None, stolen_name).is_right("stolen name");
-    run(0, None, unseen_deletion).is_right("unseen deletion");
+    run(0, None, life).expect_right("life");
+    run(0, Some(Defect::PrunedStatus), life).expect_right("pruned status");
+    run(0, None, deleted_source).expect_right("deleted source");
+    run(0, None, stolen_name).expect_right("stolen name");
+    run(0, None, unseen_deletion).expect_right("unseen deletion");
 }
 
 #[test]

@@ -10,7 +10,7 @@ fn one_secret_without_a_fault() {
         script(world, Faults::default()).await
     });
     println!("{}", ended.trace);
-    let ended = ended.is_right("no fault");
+    let ended = ended.expect_right("no fault");
     assert_eq!(ended.restarts, 1, "one change of content is one restart");
 }
 
@@ -32,7 +32,7 @@ fn each_fault_at_each_request() {
             let ended = run(0, None, async |world| {
                 script(world, at(number, fault)).await
             });
-            let ended = ended.is_right(&format!("{fault:?} at request {number}, {what}"));
+            let ended = ended.expect_right(&format!("{fault:?} at request {number}, {what}"));
             assert_eq!(
                 ended.restarts, 1,
                 "{fault:?} at request {number}, {what}:\n{}",

@@ -59,7 +59,8 @@ async fn two_resources(world: Rc<World>, fault: Fault) {
 }
 
 fn after(fault: Fault) -> Ended {
-    run(0, None, async |world| two_resources(world, fault).await).is_right(&format!("{fault:?}"))
+    run(0, None, async |world| two_resources(world, fault).await)
+        .expect_right(&format!("{fault:?}"))
 }
 
 #[test]

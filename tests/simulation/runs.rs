@@ -26,7 +26,7 @@ pub struct Ended {
 
 impl Ended {
     /// Panics with all that helps to find out why, if anything is wrong.
-    pub fn is_right(self, run: &str) -> Self {
+    pub fn expect_right(self, run: &str) -> Self {
         let shown: String = self
             .breaches
             .iter()

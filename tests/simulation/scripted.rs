@@ -21,7 +21,7 @@ fn restarts(what: &str, expected: usize, happens: impl AsyncFnOnce(&Tenant)) {
         happens(&tenant).await;
         rest(&world).await;
     });
-    let ended = ended.is_right(what);
+    let ended = ended.expect_right(what);
     assert_eq!(ended.restarts, expected, "{what}\n{}", ended.trace);
 }
 
