@@ -334,7 +334,7 @@ fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
         .iter()
         .find(|manager| manager.name == me.manager);
     let state = state_of(me, meta);
-    let owned = meta.owners.iter().any(|owner| *owner == me.uid);
+    let owned = meta.owners.contains(&me.uid);
     let first_write_holds = state.as_ref().is_none_or(|state| {
         !state.first_write
             || situation.made == Some(meta.uid.as_str())

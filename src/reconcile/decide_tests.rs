@@ -1,5 +1,5 @@
 //! Every promise about reads, writes, drift and lost answers, as a row.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
 use crate::key::{Kind, ObjectKey, ResourceKey};

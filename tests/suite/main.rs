@@ -5,23 +5,28 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod applied;
+mod attempts;
 mod bad_specs;
 mod budgets;
 mod destinations;
 mod documents;
 mod endpoints;
+mod finalizers;
 mod guardrails;
 mod install;
 mod judgement;
+mod manifests;
 mod outages;
 mod probes;
 mod process;
 mod readme;
 mod rollouts;
 mod sandbox;
+mod secrecy;
 mod sources;
 mod static_secrets;
 mod support;
+mod thefts;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -82,6 +87,10 @@ fn all() -> Vec<TrialOf> {
         bad_specs::trials(),
         rollouts::trials(),
         guardrails::trials(),
+        thefts::trials(),
+        secrecy::trials(),
+        manifests::trials(),
+        finalizers::trials(),
         install::trials(),
         budgets::trials(),
         process::trials(),

@@ -109,7 +109,10 @@ fn every_component_runs(ground: &Ground) -> Result<()> {
 }
 
 async fn rbac_denies(ground: &Ground) -> Result<()> {
-    let (one, other) = tokio::try_join!(ground.tenant("rbac"), ground.tenant("rbac-other"))?;
+    let (one, other) = tokio::try_join!(
+        ground.tenant("forbidden-rbac"),
+        ground.tenant("forbidden-other")
+    )?;
     let client = one.client_as(OPERATOR_ACCOUNT).await?;
     let all = ListParams::default();
     let own: Api<Secret> = Api::namespaced(client.clone(), &one.namespace);

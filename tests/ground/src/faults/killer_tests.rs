@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use super::*;
 use crate::faults::http::Outcome;
@@ -136,32 +136,20 @@ async fn says_when_it_did_not_strike_or_had_nothing_to_kill() {
     assert!(setting.victim.try_wait().unwrap().is_none());
 }
 
-/// Tells a [`client_that_is_killed`] where to connect.
-const PROXY_URL: &str = "GROUND_TEST_PROXY_URL";
-
-/// Not a test: the process that the next one starts and kills.
-#[tokio::test]
-#[ignore = "the client that another test starts and kills"]
-async fn client_that_is_killed() {
-    let Ok(url) = std::env::var(PROXY_URL) else {
-        return;
-    };
-    let client = TestPki::new().client();
-    loop {
-        client.get(&url).send().await.ok();
-    }
-}
+/// A client in one process, without children: asks for `/` again and again.
+const CLIENT: &str = r#"while :; do
+  exec 3<>"/dev/tcp/127.0.0.1/$0" || exit 1
+  printf 'GET / HTTP/1.1\r\nHost: it\r\n\r\n' >&3
+  read -r line <&3
+done"#;
 
 #[tokio::test]
 async fn kills_the_client_itself_and_says_so() {
     for at_answer in [false, true] {
         let mut setting = Setting::with(|url| {
-            let mut client = Command::new(std::env::current_exe().unwrap());
-            let this = "faults::killer::tests::client_that_is_killed";
-            client
-                .args(["--ignored", "--exact", this])
-                .env(PROXY_URL, url)
-                .stdout(Stdio::null());
+            let port = url.rsplit(':').next().unwrap();
+            let mut client = Command::new("bash");
+            client.args(["-c", CLIENT, port.trim_end_matches('/')]);
             client
         })
         .await;

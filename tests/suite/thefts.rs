@@ -1,0 +1,132 @@
+//! Thefts of a token: a tenant's own server, named by a connection or by the
+//! redirect of a Vault that is allowed, gets nothing.
+
+use anyhow::{Context, Result, ensure};
+use ground::faults::{Answer, HttpProxy, Sink};
+use ground::wait_for;
+use k8s_openapi::api::authentication::v1::TokenReview;
+use kube::Api;
+use kube::api::PostParams;
+use serde_json::json;
+
+use crate::attempts::{
+    Attempt, make_and_judge, nothing_arrived, own_connection, server, team, tenant, token_at,
+};
+use crate::support::{LONG, Suite};
+
+crate::trials![
+    "thefts": a_tenants_own_server_gets_no_usable_token, a_redirect_leads_no_token_elsewhere
+];
+
+/// Whether a token makes its bearer somebody at the API server.
+async fn is_usable(suite: &Suite, token: &str) -> Result<bool> {
+    let review = serde_json::from_value(json!({ "spec": { "token": token } }))?;
+    let reviews: Api<TokenReview> = Api::all(suite.ground.client.clone());
+    let answer = reviews.create(&PostParams::default(), &review).await?;
+    let status = answer.status.context("no answer to the review")?;
+    Ok(status.authenticated == Some(true))
+}
+
+/// The theft: a tenant lets the operator log in at a server of the tenant's, to
+/// get a token of a ServiceAccount that opens the API server.
+async fn a_tenants_own_server_gets_no_usable_token(suite: &Suite) -> Result<()> {
+    // A name that leads here, if this machine knows itself by one. Where it
+    // leads nowhere, the refusals are the same: they come before any look-up.
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
+    let name = name.trim().to_ascii_lowercase();
+    let theirs = server(suite, "theft", &name).await?;
+    let address = theirs.url().replace("127.0.0.1", &name);
+    let list = "policy.vaultAddresses";
+    let connection = json!({ "address": address });
+    let theft = |name: &'static str, audiences: &[&str], says: &'static str| Attempt {
+        connection: Some(connection.clone()),
+        auth: json!({ "kubernetes": { "audiences": audiences } }),
+        ..Attempt::new(name, "VaultAuth", [list, says])
+    };
+    let good_there = "good for the Kubernetes API server";
+    let attempts = [
+        theft("no-audience", &[], "needs audiences of its own"),
+        theft("empty-audience", &[""], "needs audiences of its own"),
+        theft(
+            "api-audience",
+            &["https://kubernetes.default.svc"],
+            good_there,
+        ),
+        theft(
+            "api-audience-too",
+            &["vault", "https://kubernetes.default.svc"],
+            good_there,
+        ),
+        theft(
+            "usual-audience",
+            &["https://kubernetes.default.svc.cluster.local"],
+            good_there,
+        ),
+    ];
+    let prey = team(tenant(suite, "theft").await?, &suite.binary, "").await?;
+    make_and_judge(&prey, &attempts).await?;
+    nothing_arrived(suite, &prey, &[&theirs]).await?;
+    // What would have been stolen: where the platform lists the server, a login
+    // without audiences, as existing manifests have it, brings a token that is
+    // good for the API server.
+    let listed = team(
+        tenant(suite, "theft-listed").await?,
+        &suite.binary,
+        &own_connection(suite, &theirs),
+    )
+    .await?;
+    let open = json!({ "kubernetes": { "audiences": [] } });
+    Attempt::auth("open", open, ["", ""])
+        .make(&listed.tenant)
+        .await?;
+    let token = wait_for("the token of a listed server", LONG, || async {
+        token_at(&theirs)
+    })
+    .await?;
+    ensure!(
+        is_usable(suite, &token).await?,
+        "the control's token is of no use"
+    );
+    Ok(())
+}
+
+async fn a_redirect_leads_no_token_elsewhere(suite: &Suite) -> Result<()> {
+    let theirs = server(suite, "redirected-to", "vault.example").await?;
+    let plain = Sink::plain().await?;
+    let identity = suite.ground.pki.server("redirecting", &["127.0.0.1"])?;
+    let redirecting = |to: &Sink| {
+        let server = HttpProxy::builder().tls(&identity.cert_pem, &identity.key_pem);
+        Sink::start(server, Answer::redirect(to.url()))
+    };
+    let (away, down) = (redirecting(&theirs).await?, redirecting(&plain).await?);
+    let list = "policy.vaultAddresses";
+    let at = |server: &Sink| json!({ "address": server.url() });
+    let attempts = [
+        Attempt::connection("away", at(&away), [list, "redirects to"]),
+        Attempt::connection("down", at(&down), [list, "redirects to"]),
+    ];
+    // Listed: both of those that redirect, and nothing that they lead to.
+    let config = format!(
+        "policy:\n  vaultAddresses: [\"{}\", \"{}\"]\n",
+        away.url(),
+        down.url()
+    );
+    let team = team(tenant(suite, "redirect").await?, &suite.binary, &config).await?;
+    for attempt in &attempts {
+        attempt.make(&team.tenant).await?;
+    }
+    for attempt in &attempts {
+        // A VaultAuth reports what came of its login: the same refusal.
+        attempt.judge(&team).await?;
+    }
+    for (from, to) in [(&away, &theirs), (&down, &plain)] {
+        ensure!(token_at(from).is_ok(), "{} saw no login", from.url());
+        ensure!(
+            to.connections() == 0,
+            "{} was redirected to: {:?}",
+            to.url(),
+            to.requests()
+        );
+    }
+    Ok(())
+}
