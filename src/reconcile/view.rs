@@ -245,9 +245,7 @@ impl View {
 
     /// A Secret is gone.
     pub fn remove_secret(&mut self, key: &ObjectKey) {
-        if let Some(meta) = self.secrets.remove(key)
-            && self.by_destination.contains_key(key)
-        {
+        if let Some(meta) = self.secrets.remove(key) {
             bury(&mut self.gone_secrets, key.clone(), meta.uid);
         }
     }
@@ -272,9 +270,7 @@ impl View {
 
     /// A workload is gone.
     pub fn remove_workload(&mut self, key: &WorkloadKey) {
-        if let Some(meta) = self.workloads.remove(key)
-            && self.by_workload.contains_key(key)
-        {
+        if let Some(meta) = self.workloads.remove(key) {
             bury(&mut self.gone_workloads, key.clone(), meta.uid);
         }
     }
