@@ -73,7 +73,7 @@ pub struct Manager {
     pub name: String,
     /// Time of its last change.
     pub time: Option<Timestamp>,
-    /// Digest of the names of what it owns (see [`super::fields`]).
+    /// Digest of the names of what it owns (module `fields`).
     pub fields: String,
     /// Whether it owns the Secret's type. Whoever creates a Secret does, and
     /// since the type never changes, no later update gets a share of it.
