@@ -2,7 +2,7 @@
 //! pipeline. One engine serves all kinds; it holds ports, view and queue, and
 //! nothing that could not be rebuilt from the cluster.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::ports::{Clock, Cluster};
 use super::queue::{Queue, Urgency, WorkKey};
 use super::resolve::Scope;
+use super::time::later;
 use super::view::{Store, View, WorkloadKind};
 use crate::config::Config;
 use crate::key::{Kind, ObjectKey, ResourceKey};
@@ -79,7 +80,6 @@ pub struct Engine<C, V, K> {
     pub view: RefCell<View>,
     /// What is to be done.
     pub queue: Queue,
-    busy: Cell<usize>,
 }
 
 /// What an engine is made of.
@@ -121,7 +121,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             suspects: RefCell::default(),
             view: RefCell::default(),
             queue: Queue::default(),
-            busy: Cell::new(0),
         }
     }
 
@@ -167,7 +166,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Works on one key within the deadline and puts it back for its next time.
     pub async fn work(&self, key: WorkKey) {
-        self.busy.set(self.busy.get() + 1);
         let began = tokio::time::Instant::now();
         let deadline = self.config.sync.reconcile_deadline;
         let reconcile = AssertUnwindSafe(self.reconcile(&key)).catch_unwind();
@@ -186,7 +184,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .reconciled(kind_label(&key), &next, began.elapsed());
         self.queue.done(&key);
         self.schedule(key, next);
-        self.busy.set(self.busy.get() - 1);
     }
 
     /// Reports a problem that ended a reconcile from outside.
@@ -267,11 +264,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let seed = crate::render::fingerprint([format!("{key:?}/{attempts}").as_str()]);
         let draw = u32::from_str_radix(&seed[..8], 16).unwrap_or(0);
         full.mul_f64(0.5 + 0.5 * f64::from(draw) / f64::from(u32::MAX))
-    }
-
-    /// Whether anything is in work: for tests that wait for quiet.
-    pub fn is_idle(&self) -> bool {
-        self.busy.get() == 0
     }
 
     /// The operator's own namespace.
@@ -386,11 +378,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
         }
     }
-}
-
-pub(super) fn later(time: Timestamp, by: Duration) -> Timestamp {
-    let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millisecond(time.as_millisecond().saturating_add(by)).unwrap_or(Timestamp::MAX)
 }
 
 const fn kind_label(key: &WorkKey) -> &'static str {

@@ -26,6 +26,7 @@ mod restart;
 mod sources;
 mod state;
 mod static_secret;
+mod time;
 pub mod view;
 mod workload;
 mod write;

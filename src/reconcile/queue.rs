@@ -118,12 +118,6 @@ impl Queue {
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
-
-    /// Keys that are ready and those that wait for their time.
-    pub fn lengths(&self) -> (usize, usize) {
-        let inner = self.inner.borrow();
-        (inner.ready.len(), inner.later.len())
-    }
 }
 
 impl Inner {

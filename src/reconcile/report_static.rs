@@ -112,14 +112,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 }
 
 fn good_message(resource: &VaultStaticSecret, synced: &Synced) -> String {
-    let source = source_name(resource);
-    let version = if synced.version.is_empty() {
-        String::new()
-    } else {
-        format!(" version {}", synced.version)
-    };
+    let source = source_name(resource, &synced.version);
     let secret = &resource.spec.destination.name;
-    format!("the Secret {secret} holds {source}{version}")
+    format!("the Secret {secret} holds {source}")
 }
 
 /// Whether the verdict's reason is another than before: worth an event.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::ports::WorkloadPatch;
 use super::state::{RESTARTED_AT, State, baseline_annotation, template_annotation};
+use super::time::later;
 use super::view::WorkloadMeta;
 use crate::key::ResourceKey;
 use crate::render::{ContentHash, HashKey, ResourceTag};
@@ -206,11 +207,6 @@ fn baseline(workload: &WorkloadMeta, name: String, hash: &ContentHash) -> Worklo
         annotations: BTreeMap::from([(name, hash.as_str().to_owned())]),
         template: BTreeMap::new(),
     }
-}
-
-fn later(time: Timestamp, by: Duration) -> Timestamp {
-    let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millisecond(time.as_millisecond().saturating_add(by)).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -339,11 +339,13 @@ fn not_served(resource: &VaultStaticSecret) -> Result<(), Problem> {
     Err(Problem::NotServed { what })
 }
 
-/// Mount and path of the source, for messages.
-pub(super) fn source_name(resource: &VaultStaticSecret) -> String {
-    format!(
-        "{}/{}",
-        resource.spec.mount.trim_matches('/'),
-        resource.spec.path.trim_matches('/')
-    )
+/// Mount and path of the source, with its version where it has one, for messages.
+pub(super) fn source_name(resource: &VaultStaticSecret, version: &str) -> String {
+    let mount = resource.spec.mount.trim_matches('/');
+    let path = resource.spec.path.trim_matches('/');
+    if version.is_empty() {
+        format!("{mount}/{path}")
+    } else {
+        format!("{mount}/{path} version {version}")
+    }
 }

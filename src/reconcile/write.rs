@@ -308,12 +308,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     async fn tell_written(&self, work: &Work, plan: &Plan, state: &State, editor: Option<String>) {
         let secret = &work.me.secret;
-        let version = if state.version.is_empty() {
-            String::new()
-        } else {
-            format!(" version {}", state.version)
-        };
-        let source = format!("{}{version}", source_name(&work.resource));
+        let source = source_name(&work.resource, &state.version);
         let (reason, message) = match editor {
             Some(editor) if plan.content_changed => (
                 "SecretDataDrift",
