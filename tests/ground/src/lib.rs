@@ -27,6 +27,7 @@ pub mod pki;
 pub mod ports;
 pub mod process;
 mod progress;
+pub mod resources;
 pub mod selftest;
 pub mod supervisor;
 pub mod tenant;
