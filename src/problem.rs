@@ -132,6 +132,11 @@ pub enum Problem {
         /// Secret name.
         name: String,
     },
+    /// The destination is being deleted, and a finalizer still holds it.
+    DestinationLeaving {
+        /// Secret name.
+        name: String,
+    },
     /// The destination belongs to somebody else.
     DestinationNotOwned {
         /// Secret name.
@@ -229,6 +234,7 @@ impl Problem {
             Problem::SourceDeleted { .. } => ("SecretDeleted", Retry::Backoff),
             Problem::Transformation { .. } => ("TransformationError", Retry::WhenChanged),
             Problem::DestinationMissing { .. } => ("InexistentDestination", Retry::WhenChanged),
+            Problem::DestinationLeaving { .. } => ("DestinationTerminating", Retry::WhenChanged),
             Problem::DestinationNotOwned { .. } => ("DestinationNotOwned", Retry::WhenChanged),
             Problem::DestinationInvalid { .. } => ("DestinationInvalid", Retry::Backoff),
             Problem::KubernetesForbidden { .. } => ("KubernetesForbidden", Retry::Backoff),
@@ -302,6 +308,10 @@ impl fmt::Display for Problem {
             Problem::DestinationMissing { name } => write!(
                 f,
                 "the Secret {name} does not exist and spec.destination.create is false: create the Secret, or set create to true"
+            ),
+            Problem::DestinationLeaving { name } => write!(
+                f,
+                "the Secret {name} is being deleted and one of its finalizers still holds it; it is written again once it is gone"
             ),
             Problem::DestinationNotOwned { name, why }
             | Problem::DestinationInvalid { name, why } => {

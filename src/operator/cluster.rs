@@ -24,9 +24,10 @@ use super::meta;
 use crate::api::{GROUP, STORED_VERSION};
 use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::problem::Problem;
-use crate::reconcile::ports::{Clock, Cluster, Fence, Note, SecretWrite, WorkloadPatch};
+use crate::reconcile::ports::{
+    Clock, Cluster, Fence, Note, SecretContent, SecretWrite, WorkloadPatch,
+};
 use crate::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
-use crate::render::SecretData;
 use crate::telemetry::Metrics;
 use crate::vault::Credentials;
 
@@ -192,12 +193,16 @@ impl Cluster for KubeCluster {
         Ok(found.map(meta::secret))
     }
 
-    async fn secret_data(&self, secret: &ObjectKey) -> Result<Option<SecretData>, Problem> {
+    async fn secret_content(&self, secret: &ObjectKey) -> Result<Option<SecretContent>, Problem> {
         let found = self.get_secret(secret).await?;
         Ok(found.map(|secret| {
             let data = secret.data.unwrap_or_default().into_iter();
-            data.map(|(key, value)| (key, Redacted::new(value.0)))
-                .collect()
+            SecretContent {
+                type_: secret.type_.unwrap_or_default(),
+                data: data
+                    .map(|(key, value)| (key, Redacted::new(value.0)))
+                    .collect(),
+            }
         }))
     }
 

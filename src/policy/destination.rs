@@ -52,7 +52,8 @@ pub(super) fn check(
     metadata("annotation", destination.annotations.keys())
 }
 
-fn secret_type(type_: &str) -> Result<(), Problem> {
+/// Whether a Secret of this type may be written, whoever made it.
+pub(super) fn secret_type(type_: &str) -> Result<(), Problem> {
     if PLAIN_TYPES.contains(&type_) {
         return Ok(());
     }

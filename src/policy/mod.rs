@@ -114,6 +114,15 @@ pub fn permit(
     })
 }
 
+/// Whether a resource may write into a Secret of this type that somebody else
+/// made.
+///
+/// # Errors
+/// [`Problem::PolicyDenied`] for types that give rights or hold state of others.
+pub fn permit_type(type_: &str) -> Result<(), Problem> {
+    destination::secret_type(type_)
+}
+
 /// Whether a connection is allowed. The address comes back in its canonical
 /// form, a CA file as the path that it really has.
 ///

@@ -73,6 +73,8 @@ pub enum Step {
     /// The destination carries hashes of a key that is gone: make its live
     /// content the baseline of its workloads before anything is written.
     Rekey(State),
+    /// The first write merged into somebody else's Secret: take out what is ours.
+    TakeOut(Fence),
     /// It cannot be done.
     Refuse(Problem),
 }
@@ -154,6 +156,8 @@ enum Standing<'a> {
     Missing,
     /// Being deleted: wait until it is gone.
     Leaving,
+    /// Somebody else's, with something of ours in it.
+    Merged(&'a SecretMeta),
     /// Ours, with what we know of the last write.
     Ours(&'a SecretMeta, Option<State>),
     /// May be written although it isn't ours: `create: false`, or `overwrite`.
@@ -167,7 +171,10 @@ pub fn decide(situation: &Situation<'_>) -> Step {
     let Situation { me, rendered, .. } = situation;
     let standing = standing(situation);
     match (standing, rendered) {
-        (Standing::Leaving, _) => Step::Wait(None),
+        (Standing::Leaving, _) => Step::Refuse(Problem::DestinationLeaving {
+            name: me.secret.clone(),
+        }),
+        (Standing::Merged(meta), _) => Step::TakeOut(fence(meta)),
         (Standing::Foreign(why), _) => Step::Refuse(Problem::DestinationNotOwned {
             name: me.secret.clone(),
             why,
@@ -247,17 +254,7 @@ fn compare(
         return Step::Wait(None);
     }
     if rendered.keys == 0 && state.keys > 0 {
-        return Step::Refuse(Problem::SourceDeleted {
-            path: if rendered.version.is_empty() {
-                "the source".to_owned()
-            } else {
-                format!("version {} of the source", rendered.version)
-            },
-            why: format!(
-                "holds no data that the filters keep; the Secret {} keeps its {} keys",
-                me.secret, state.keys
-            ),
-        });
+        return Step::Refuse(wiped(me, rendered, state.keys));
     }
     let known = state.hash.is_of(situation.key);
     let held = match situation.live {
@@ -280,6 +277,21 @@ fn compare(
         before: Some(state),
         first: false,
     })
+}
+
+/// Refuses to replace data by nothing.
+pub(super) fn wiped(me: &Me, rendered: &Rendered, keys: usize) -> Problem {
+    Problem::SourceDeleted {
+        path: if rendered.version.is_empty() {
+            "the source".to_owned()
+        } else {
+            format!("version {} of the source", rendered.version)
+        },
+        why: format!(
+            "holds no data that the filters keep; the Secret {} keeps its {keys} keys",
+            me.secret
+        ),
+    }
 }
 
 fn fence(meta: &SecretMeta) -> Fence {
@@ -341,10 +353,11 @@ fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
             || situation.reported_hash == Some(state.hash.as_str())
             || ours.is_some_and(|ours| made_by(meta, ours))
     });
-    if (owned || ours.is_some()) && !first_write_holds && !me.overwrite {
-        return Standing::Foreign(
-            "it was there before the operator's first write, which merged into it; set spec.destination.overwrite to take it over".to_owned(),
-        );
+    if me.create && !me.overwrite && !first_write_holds {
+        return match ours {
+            Some(_) => Standing::Merged(meta),
+            None => Standing::Foreign(foreign(me, meta)),
+        };
     }
     if owned || (ours.is_some() && (state.is_some() || !me.create)) {
         return Standing::Ours(meta, state);
@@ -352,16 +365,21 @@ fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
     if !me.create || me.overwrite {
         return Standing::Open(meta);
     }
+    Standing::Foreign(foreign(me, meta))
+}
+
+/// Whose the Secret seems to be, and what would let the resource use it.
+fn foreign(me: &Me, meta: &SecretMeta) -> String {
     let whose = meta
         .managers
         .iter()
         .map(|manager| manager.name.as_str())
         .find(|name| *name != me.manager)
         .unwrap_or("somebody else");
-    Standing::Foreign(format!(
+    format!(
         "it exists and was not made for this resource (field manager {:?}); to take it over set spec.destination.overwrite: true, to write into it as it is set spec.destination.create: false, or choose another spec.destination.name",
         crate::problem::printable(whose, 80)
-    ))
+    )
 }
 
 /// Whether the Secret came into being by our manager's write: nobody else owns

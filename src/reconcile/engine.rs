@@ -38,9 +38,10 @@ const SOON: Duration = Duration::from_millis(200);
 pub(super) struct Memory {
     /// Failed attempts in a row.
     pub attempts: u32,
-    /// Reason of the problem that an event told last, where no status holds it.
-    pub told: Option<&'static str>,
-    /// When the source was last read, and what it said of itself.
+    /// Why the last patch of a workload was refused; told once.
+    pub refused: Option<Problem>,
+    /// When the source was last read by a reconcile that ended well, and what it
+    /// said of itself. (A read that led to no write is as good as none.)
     pub last_read: Option<Timestamp>,
     /// Version of the source that was last read.
     pub version: String,
@@ -216,7 +217,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let attempts = self.count_attempt(&key, &next);
         match next {
             Next::Settled(None) => {}
-            Next::Settled(Some(time)) => self.queue.wake_at(key, time),
+            Next::Settled(Some(time)) => self.queue.wake_at(key, time, Urgency::Routine),
             Next::Failed(problem) => {
                 let wait = match problem.retry() {
                     Retry::WhenChanged => return,
@@ -224,7 +225,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     Retry::Backoff => self.backoff(&key, attempts),
                     Retry::NotBefore(after) => after.max(self.backoff(&key, attempts)),
                 };
-                self.queue.wake_at(key, later(now, wait));
+                let urgency = match &key {
+                    WorkKey::Resource(resource) => self.view.borrow().urgency(resource),
+                    WorkKey::Workload(_) => Urgency::Now,
+                };
+                self.queue.wake_at(key, later(now, wait), urgency);
             }
         }
     }
@@ -234,7 +239,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         match next {
             Next::Settled(_) => {
                 if let Some(entry) = memory.get_mut(key) {
-                    (entry.attempts, entry.told) = (0, None);
+                    (entry.attempts, entry.refused) = (0, None);
                 }
                 0
             }
@@ -368,7 +373,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     kind,
                     object: object.clone(),
                 };
-                self.queue.wake(WorkKey::Resource(key), Urgency::Routine);
+                let urgency = view.urgency(&key);
+                self.queue.wake(WorkKey::Resource(key), urgency);
             }
         }
         for workload in view.workloads.keys() {

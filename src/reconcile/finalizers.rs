@@ -20,6 +20,10 @@ const FOREIGN: [&str; 5] = [
 ];
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    /// A finalizer that must stay is told, and stands in the way of nothing else.
+    ///
+    /// # Errors
+    /// What trying again soon will mend.
     pub(super) async fn drop_foreign_finalizers(
         &self,
         key: &ResourceKey,
@@ -34,14 +38,19 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if keep.len() == all.len() {
             return Ok(());
         }
-        if self
-            .cluster
-            .may_patch(key.kind, &key.object.namespace)
-            .await?
-        {
+        let namespace = &key.object.namespace;
+        let mend = if self.cluster.may_patch(key.kind, namespace).await? {
             let version = metadata.resource_version.clone().unwrap_or_default();
-            return self.cluster.set_finalizers(key, &version, &keep).await;
-        }
+            match self.cluster.set_finalizers(key, &version, &keep).await {
+                Err(
+                    refused @ (Problem::KubernetesForbidden { .. }
+                    | Problem::KubernetesRefused { .. }),
+                ) => refused.to_string(),
+                other => return other,
+            }
+        } else {
+            "bind rbac/migration, or remove it by hand once that operator is gone".to_owned()
+        };
         if !self.told_finalizer.borrow_mut().insert(key.clone()) {
             return Ok(());
         }
@@ -50,7 +59,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             uid: metadata.uid.clone().unwrap_or_default(),
             warning: true,
             reason: "FinalizerLeft",
-            message: "a finalizer of the Vault Secrets Operator is still on this resource and would keep it from being deleted: bind rbac/migration, or remove it by hand once that operator is gone".to_owned(),
+            message: format!("a finalizer of the Vault Secrets Operator is still on this resource and would keep it from being deleted: {mend}"),
             action: "Migrate",
         })
         .await;

@@ -20,6 +20,7 @@ pub mod ports;
 mod queue;
 mod references;
 mod report;
+mod report_plain;
 mod report_static;
 mod resolve;
 mod restart;

@@ -64,6 +64,15 @@ pub struct SecretWrite {
     pub owner: Option<Owner>,
 }
 
+/// What a live look at a Secret finds.
+#[derive(Clone, Debug)]
+pub struct SecretContent {
+    /// Its type.
+    pub type_: String,
+    /// Its data, whoever owns it.
+    pub data: SecretData,
+}
+
 /// One merge patch of a workload, fenced by uid and resourceVersion.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkloadPatch {
@@ -113,11 +122,11 @@ pub trait Cluster: Credentials {
     /// Rights and transport.
     async fn secret_meta(&self, secret: &ObjectKey) -> Result<Option<SecretMeta>, Problem>;
 
-    /// Live data of a Secret; `None` when there is none.
+    /// A Secret as it is now; `None` when there is none.
     ///
     /// # Errors
     /// Rights and transport.
-    async fn secret_data(&self, secret: &ObjectKey) -> Result<Option<SecretData>, Problem>;
+    async fn secret_content(&self, secret: &ObjectKey) -> Result<Option<SecretContent>, Problem>;
 
     /// Whether the custom resource with this uid is there and not being
     /// deleted, asked live.

@@ -33,7 +33,7 @@ pub enum Urgency {
 struct Inner {
     ready: BTreeSet<(Urgency, u64, WorkKey)>,
     ready_as: HashMap<WorkKey, (Urgency, u64)>,
-    later: BTreeMap<(Timestamp, WorkKey), ()>,
+    later: BTreeMap<(Timestamp, WorkKey), Urgency>,
     later_as: HashMap<WorkKey, Timestamp>,
     running: HashSet<WorkKey>,
     again: HashMap<WorkKey, Urgency>,
@@ -62,7 +62,7 @@ impl Queue {
     }
 
     /// Asks for work on `key` at `time`, unless it is due earlier.
-    pub fn wake_at(&self, key: WorkKey, time: Timestamp) {
+    pub fn wake_at(&self, key: WorkKey, time: Timestamp, urgency: Urgency) {
         let mut inner = self.inner.borrow_mut();
         if inner.ready_as.contains_key(&key)
             || inner.later_as.get(&key).is_some_and(|at| *at <= time)
@@ -70,7 +70,7 @@ impl Queue {
             return;
         }
         inner.drop_later(&key);
-        inner.later.insert((time, key.clone()), ());
+        inner.later.insert((time, key.clone()), urgency);
         inner.later_as.insert(key, time);
         self.changed.notify_one();
     }
@@ -79,15 +79,15 @@ impl Queue {
     /// being worked on until [`Queue::done`].
     pub fn take(&self, now: Timestamp) -> Option<WorkKey> {
         let mut inner = self.inner.borrow_mut();
-        while let Some(((time, _), ())) = inner.later.first_key_value() {
+        while let Some(((time, _), _)) = inner.later.first_key_value() {
             if *time > now {
                 break;
             }
-            let Some(((_, key), ())) = inner.later.pop_first() else {
+            let Some(((_, key), urgency)) = inner.later.pop_first() else {
                 break;
             };
             inner.later_as.remove(&key);
-            inner.make_ready(key, Urgency::Routine);
+            inner.make_ready(key, urgency);
         }
         let (_, _, key) = inner.ready.pop_first()?;
         inner.ready_as.remove(&key);
@@ -111,7 +111,7 @@ impl Queue {
             .borrow()
             .later
             .first_key_value()
-            .map(|((time, _), ())| *time)
+            .map(|((time, _), _)| *time)
     }
 
     /// Waits until something was added.
@@ -176,9 +176,9 @@ mod tests {
     #[test]
     fn later_keys_come_at_their_time_and_the_earliest_time_counts() {
         let queue = Queue::default();
-        queue.wake_at(key("a"), at(20));
-        queue.wake_at(key("a"), at(10));
-        queue.wake_at(key("a"), at(30));
+        queue.wake_at(key("a"), at(20), Urgency::Routine);
+        queue.wake_at(key("a"), at(10), Urgency::Routine);
+        queue.wake_at(key("a"), at(30), Urgency::Routine);
         assert_eq!(
             (queue.next_time(), drain(&queue, 9)),
             (Some(at(10)), vec![])
@@ -188,7 +188,7 @@ mod tests {
             (vec![key("a")], None)
         );
         queue.done(&key("a"));
-        queue.wake_at(key("a"), at(50));
+        queue.wake_at(key("a"), at(50), Urgency::Routine);
         queue.wake(key("a"), Urgency::Now);
         assert_eq!(
             (drain(&queue, 10), queue.next_time()),

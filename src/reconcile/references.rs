@@ -7,7 +7,7 @@
 use std::rc::Rc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::engine::{Engine, Next};
 use super::kept::Kept;
@@ -252,78 +252,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
     }
 
-    /// Metadata and status of a resource whose kind does not matter.
-    pub(super) fn plain(&self, key: &ResourceKey) -> Option<(ObjectMeta, Value)> {
-        let view = self.view.borrow();
-        let object = &key.object;
-        macro_rules! of {
-            ($store:ident) => {{
-                let found = view.$store.get(object)?;
-                (
-                    found.metadata.clone(),
-                    serde_json::to_value(&found.status).unwrap_or_default(),
-                )
-            }};
-        }
-        Some(match key.kind {
-            Kind::VaultConnection => of!(connections),
-            Kind::VaultAuth => of!(auths),
-            Kind::VaultAuthGlobal => of!(globals),
-            Kind::VaultStaticSecret => of!(statics),
-            Kind::VaultDynamicSecret => of!(dynamics),
-            Kind::VaultPkiSecret => of!(pkis),
-            Kind::SecretTransformation => of!(transformations),
-        })
-    }
-
-    /// Reports a problem of a resource of any kind.
-    pub(super) async fn report_problem(
-        &self,
-        key: &ResourceKey,
-        problem: &Problem,
-    ) -> Result<(), Problem> {
-        let Some((metadata, status)) = self.plain(key) else {
-            return Ok(());
-        };
-        self.report_plain(key, &metadata, &status, problem).await
-    }
-
-    async fn report_plain(
-        &self,
-        key: &ResourceKey,
-        metadata: &ObjectMeta,
-        status: &Value,
-        problem: &Problem,
-    ) -> Result<(), Problem> {
-        let previous: Vec<Condition> =
-            serde_json::from_value(status["conditions"].clone()).unwrap_or_default();
-        let verdict = Verdict::bad(problem);
-        let mut types = vec!["Healthy", "Ready"];
-        let secret = [
-            Kind::VaultStaticSecret,
-            Kind::VaultDynamicSecret,
-            Kind::VaultPkiSecret,
-        ];
-        if secret.contains(&key.kind) {
-            types.insert(0, "SecretSynced");
-        }
-        let conditions = self.conditions(&previous, &verdict.findings(&types), metadata);
-        if conditions == previous {
-            return Ok(());
-        }
-        let value = report::status(
-            &conditions,
-            metadata.generation,
-            required(key.kind, problem),
-        );
-        self.cluster.apply_status(key, &value).await?;
-        if reason_of(&previous) != reason_of(&conditions) {
-            self.warn(key, metadata.uid.as_deref(), problem).await;
-        }
-        Ok(())
-    }
-
-    fn conditions(
+    pub(super) fn conditions(
         &self,
         previous: &[Condition],
         findings: &[report::Finding],
@@ -364,25 +293,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 }
 
-/// Status fields that the kinds' schemas require, for a resource with a problem.
-fn required(kind: Kind, problem: &Problem) -> Value {
-    match kind {
-        Kind::VaultConnection => json!({ "valid": false }),
-        Kind::VaultAuth | Kind::VaultAuthGlobal | Kind::SecretTransformation => {
-            json!({ "valid": false, "error": problem.to_string() })
-        }
-        Kind::VaultStaticSecret => json!({ "lastGeneration": 0 }),
-        Kind::VaultDynamicSecret => json!({
-            "lastGeneration": 0, "lastRenewalTime": 0,
-            "secretLease": { "id": "", "duration": 0, "renewable": false, "requestID": "" },
-        }),
-        Kind::VaultPkiSecret => json!({
-            "lastGeneration": 0, "lastRotation": 0, "valid": false, "error": problem.reason(),
-        }),
-    }
-}
-
-fn reason_of(conditions: &[Condition]) -> Option<(&str, &str)> {
+pub(super) fn reason_of(conditions: &[Condition]) -> Option<(&str, &str)> {
     report::find(conditions, "Ready").map(|c| (c.status.as_str(), c.reason.as_str()))
 }
 

@@ -100,6 +100,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 TargetStanding::Known(Standing::Paused) => (Truth::False, "Pending", "pending, the Deployment is paused: resume it".to_owned()),
                 TargetStanding::Missing => (Truth::False, "TargetMissing", "does not exist: create it, or correct spec.rolloutRestartTargets".to_owned()),
                 TargetStanding::Off => (Truth::False, "RolloutDisabled", "not restarted: the operator's configuration (rollout.enabled, rollout.kinds) says so".to_owned()),
+                TargetStanding::Refused(why) => (Truth::False, "RolloutRestartFailed", format!("pending, its patch was refused: {why}")),
                 TargetStanding::Unseen(why) => (Truth::Unknown, "TargetsNotVisible", format!("cannot be watched: {why}")),
             };
             if truth == Truth::True && row_truth != Truth::True {

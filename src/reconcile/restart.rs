@@ -79,6 +79,7 @@ fn row(workload: &WorkloadMeta, wanted: &Wanted, key: &HashKey) -> Row {
         Some(hash) if hash == wanted.state.hash => Row::Current,
         Some(_) => Row::Behind,
         None if lost || in_doubt(workload, &wanted.state) => Row::Behind,
+        None if missed(workload, &wanted.state) => Row::Behind,
         None => Row::New,
     }
 }
@@ -91,6 +92,18 @@ fn in_doubt(workload: &WorkloadMeta, state: &State) -> bool {
     };
     let apart = created.as_millisecond() - state.changed_at.as_millisecond();
     !state.initial && apart.unsigned_abs() <= u64::try_from(CREATION_DOUBT.as_millis()).unwrap_or(0)
+}
+
+/// There when the content changed, which could not be recorded on it then.
+fn missed(workload: &WorkloadMeta, state: &State) -> bool {
+    let there = workload
+        .created
+        .is_some_and(|created| created <= state.changed_at);
+    there
+        && state
+            .unrecorded
+            .as_ref()
+            .is_some_and(|ran| *ran != state.hash)
 }
 
 /// How one resource's target stands.

@@ -48,6 +48,7 @@ fn wanted(name: &str, text: &str, changed_at: i64) -> Wanted {
         version: String::new(),
         changed_at: at(changed_at),
         initial: false,
+        unrecorded: None,
         first_write: false,
     };
     Wanted {
@@ -91,6 +92,19 @@ fn restarts(mut workload: WorkloadMeta, wanted: &[Wanted]) -> usize {
         workload.template.extend(patch.template);
     }
     count
+}
+
+#[test]
+fn a_target_that_could_not_be_recorded_restarts_once_when_it_can() {
+    let mut want = wanted("app", "b", 500);
+    want.state.unrecorded = Some(hash("a"));
+    assert_eq!(restarts(workload(None, None), &[want.clone()]), 1);
+    // It came after the change, or runs what the Secret holds again.
+    let mut late = workload(None, None);
+    late.created = Some(at(510));
+    assert_eq!(restarts(late, &[want.clone()]), 0);
+    want.state.unrecorded = Some(hash("b"));
+    assert_eq!(restarts(workload(None, None), &[want]), 0);
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub(super) struct Work {
 /// How a reconcile that ended well left the resource.
 pub(super) struct Synced {
     pub again: Option<jiff::Timestamp>,
+    /// Whether the source was read.
+    pub read: bool,
     pub version: String,
     pub hash: Option<ContentHash>,
 }
@@ -67,9 +69,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if resource.metadata.deletion_timestamp.is_some() {
             return Next::Settled(None);
         }
+        let began = self.clock.now();
         let outcome = self.sync(key, &resource).await;
         let next = match &outcome {
-            Ok(synced) => Next::Settled(synced.again),
+            Ok(synced) => {
+                self.remember_read(key, began, synced);
+                Next::Settled(synced.again)
+            }
             Err(problem) => Next::Failed(problem.clone()),
         };
         if matches!(&outcome, Err(Problem::Conflict { .. })) {
@@ -92,12 +98,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut live: Option<ContentHash> = None;
         for _ in 0..STEPS_LIMIT {
             match self.next_step(&work, rendered.as_ref(), live.as_ref()) {
-                Step::Wait(again) => return Ok(self.synced(&work, again)),
+                Step::Wait(again) => {
+                    return Ok(self.synced(&work, rendered.as_ref(), again));
+                }
                 Step::Refuse(problem) => return Err(problem),
                 Step::Fetch(why) => {
+                    if why == Why::Missing {
+                        self.check_type(&work).await?;
+                    }
                     work.why = Some(why);
                     rendered = Some(self.fetch(&work).await?);
                 }
+                Step::TakeOut(fence) => self.take_out(&work, fence).await?,
                 Step::Rekey(state) => {
                     let Some(rendered) = &rendered else { break };
                     live = Some(self.rekey(&work, &state, rendered).await?);
@@ -222,21 +234,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let material = static_kv::material(&work.resource.spec, work.permitted.read(), reply?)?;
         let transformation = work.resource.spec.destination.transformation.as_ref();
         let exclude_raw = transformation.and_then(|t| t.exclude_raw).unwrap_or(false);
-        let rendered = render(
+        render(
             &material,
             &work.filter,
             exclude_raw,
             &work.me.secret,
             &work.me.tag,
             &self.key,
-        )?;
-        let mut memory = self.memory.borrow_mut();
-        let entry = memory
-            .entry(WorkKey::Resource(work.key.clone()))
-            .or_default();
-        entry.last_read = Some(self.clock.now());
-        entry.version.clone_from(&rendered.version);
-        Ok(rendered)
+        )
     }
 
     /// Whether a login succeeded that the VaultAuth's status does not tell of,
@@ -258,16 +263,35 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 .is_some_and(|outcome| outcome.result.is_ok())
     }
 
-    fn synced(&self, work: &Work, again: Option<jiff::Timestamp>) -> Synced {
+    /// A read counts once what it gave is in the Secret.
+    fn remember_read(&self, key: &ResourceKey, began: jiff::Timestamp, synced: &Synced) {
+        if synced.read {
+            let mut memory = self.memory.borrow_mut();
+            let entry = memory.entry(WorkKey::Resource(key.clone())).or_default();
+            entry.last_read = Some(began);
+            entry.version.clone_from(&synced.version);
+        }
+    }
+
+    fn synced(
+        &self,
+        work: &Work,
+        rendered: Option<&Rendered>,
+        again: Option<jiff::Timestamp>,
+    ) -> Synced {
         let view = self.view.borrow();
         let state = view
             .secrets
             .get(&work.permitted.destination().secret)
             .and_then(|meta| super::decide::state_of(&work.me, meta));
-        let read = self.remembered(&work.key).version;
+        let read = rendered.map_or_else(
+            || self.remembered(&work.key).version,
+            |rendered| rendered.version.clone(),
+        );
         let (version, hash) = state.map_or((String::new(), None), |s| (s.version, Some(s.hash)));
         Synced {
             again,
+            read: rendered.is_some(),
             version: if read.is_empty() { version } else { read },
             hash,
         }

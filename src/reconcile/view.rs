@@ -8,6 +8,7 @@ use std::rc::Rc;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
+use super::queue::Urgency;
 use crate::api::{
     SecretTransformation, VaultAuth, VaultAuthGlobal, VaultConnection, VaultDynamicSecret,
     VaultPKISecret, VaultStaticSecret,
@@ -286,6 +287,23 @@ impl View {
         workload: &WorkloadKey,
     ) -> impl Iterator<Item = &ResourceKey> {
         self.by_workload.get(workload).into_iter().flatten()
+    }
+
+    /// What work that nobody asked for now has to wait for: a Secret that is not
+    /// there is somebody's who waits, refreshes do not hurry.
+    #[must_use]
+    pub fn urgency(&self, key: &ResourceKey) -> Urgency {
+        let missing = self.complete.contains(&Store::Secrets)
+            && key.kind == Kind::VaultStaticSecret
+            && self
+                .statics
+                .get(&key.object)
+                .is_some_and(|found| !self.secrets.contains_key(&destination_of(found)));
+        if missing {
+            Urgency::Now
+        } else {
+            Urgency::Routine
+        }
     }
 
     /// Whether the first list of every one of `stores` has arrived.

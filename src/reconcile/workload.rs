@@ -19,6 +19,8 @@ pub(super) enum TargetStanding {
     Missing,
     Off,
     Unseen(Problem),
+    /// A patch of it was refused, so its next restart is in doubt.
+    Refused(Problem),
 }
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
@@ -61,20 +63,23 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         restarts: &[ResourceKey],
         problem: Problem,
     ) -> Next {
-        let key = WorkKey::Workload(target.clone());
-        let told = self
-            .memory
-            .borrow()
-            .get(&key)
-            .and_then(|memory| memory.told);
-        let reason = problem.reason();
-        if !matches!(problem, Problem::Conflict { .. }) && told != Some(reason) {
-            for resource in restarts {
-                self.tell_restart(resource, target, Some(&problem)).await;
-            }
-            self.memory.borrow_mut().entry(key).or_default().told = Some(reason);
+        let known = self.refused(target).map(|known| known.reason());
+        if matches!(problem, Problem::Conflict { .. }) || known == Some(problem.reason()) {
+            return Next::Failed(problem);
         }
+        for resource in restarts {
+            self.tell_restart(resource, target, Some(&problem)).await;
+        }
+        let key = WorkKey::Workload(target.clone());
+        self.memory.borrow_mut().entry(key).or_default().refused = Some(problem.clone());
+        self.wake_reports(target);
         Next::Failed(problem)
+    }
+
+    /// Why the last patch of a workload was refused, if it was.
+    fn refused(&self, target: &WorkloadKey) -> Option<Problem> {
+        let key = WorkKey::Workload(target.clone());
+        self.memory.borrow().get(&key)?.refused.clone()
     }
 
     async fn tell_restart(
@@ -133,6 +138,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let view = self.view.borrow();
         let store = Store::Workloads(target.kind);
+        if let Some(why) = self.refused(target) {
+            return TargetStanding::Refused(why);
+        }
         if let Some(why) = view.failing.get(&store) {
             return TargetStanding::Unseen(why.clone());
         }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::decide::{Plan, Why, last_editor, made_by};
+use super::decide::{self, Plan, Why, last_editor, made_by};
 use super::engine::Engine;
 use super::fields;
 use super::ports::{Clock, Cluster, Fence, Note, Owner, SecretWrite, WorkloadPatch};
@@ -13,6 +13,7 @@ use super::state::{State, state_annotation};
 use super::static_secret::{Work, source_name};
 use super::view::{SecretMeta, targets_of};
 use crate::key::Redacted;
+use crate::policy::permit_type;
 use crate::problem::Problem;
 use crate::render::{ContentHash, Rendered, SecretData};
 use crate::vault::Vault;
@@ -35,22 +36,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         rendered: &Rendered,
     ) -> Result<(), Problem> {
         check_size(&work.me.secret, &rendered.data)?;
-        if plan.content_changed
-            && let Some(before) = &plan.before
-        {
-            self.baselines_before(work, &before.hash).await?;
+        if plan.first && plan.fence != Fence::Create {
+            self.check_type(work).await?;
         }
-        if plan.before.is_none() && !plan.first && self.runs_unrecorded(work) {
-            // The state was stripped: what the Secret holds is what such pods run.
-            let mut live = self.live_content(work).await?;
-            live.retain(|name, _| rendered.data.contains_key(name));
-            let hash = self.key.content(&work.me.tag, &live);
-            self.baselines_before(work, &hash).await?;
-        }
+        let unrecorded = self.record_before(work, plan, rendered).await?;
         if plan.fence == Fence::Create && !self.may_create(work).await? {
             return Ok(());
         }
-        let (write, state) = self.secret_write(work, plan, rendered);
+        let (write, state) = self.secret_write(work, plan, rendered, unrecorded);
         let editor = self.editor(work);
         let written = self.cluster.apply_secret(&write).await;
         let meta = match written {
@@ -60,7 +53,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         };
         if plan.fence == Fence::Create {
             if !self.created_by_us(work, &meta) {
-                return self.take_out(work, &write, &meta).await;
+                let fence = Fence::Update {
+                    uid: meta.uid,
+                    resource_version: meta.resource_version,
+                };
+                return self.take_out(work, fence).await;
             }
             self.keep_in_memory(work, |memory| memory.made = Some(meta.uid.clone()));
         }
@@ -70,7 +67,54 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Ok(())
     }
 
-    fn secret_write(&self, work: &Work, plan: &Plan, rendered: &Rendered) -> (SecretWrite, State) {
+    /// A Secret that somebody else made may be of a type that no resource may write.
+    pub(super) async fn check_type(&self, work: &Work) -> Result<(), Problem> {
+        let secret = &work.permitted.destination().secret;
+        if !self.view.borrow().secrets.contains_key(secret) {
+            return Ok(());
+        }
+        match self.cluster.secret_content(secret).await? {
+            Some(found) => permit_type(&found.type_),
+            None => Ok(()),
+        }
+    }
+
+    /// Before the content changes, every target must carry what it runs now, or
+    /// the need for a restart could be lost. Returns what a target runs on which
+    /// that could not be written; no missing right keeps a Secret from being true.
+    async fn record_before(
+        &self,
+        work: &Work,
+        plan: &Plan,
+        rendered: &Rendered,
+    ) -> Result<Option<ContentHash>, Problem> {
+        let held = match &plan.before {
+            Some(before) if plan.content_changed => {
+                before.unrecorded.as_ref().unwrap_or(&before.hash).clone()
+            }
+            Some(before) => return Ok(before.unrecorded.clone()),
+            None if plan.first => return Ok(None),
+            None => {
+                // The state was stripped: what the Secret holds is what pods run.
+                let mut live = self.live_content(work).await?;
+                if rendered.keys == 0 && !live.is_empty() {
+                    return Err(decide::wiped(&work.me, rendered, live.len()));
+                }
+                live.retain(|name, _| rendered.data.contains_key(name));
+                self.key.content(&work.me.tag, &live)
+            }
+        };
+        let recorded = self.baselines_before(work, &held).await?;
+        Ok((!recorded).then_some(held))
+    }
+
+    fn secret_write(
+        &self,
+        work: &Work,
+        plan: &Plan,
+        rendered: &Rendered,
+        unrecorded: Option<ContentHash>,
+    ) -> (SecretWrite, State) {
         let me = &work.me;
         let asked = work.permitted.destination();
         let (mut labels, mut annotations) = (BTreeMap::new(), BTreeMap::new());
@@ -100,6 +144,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             version: rendered.version.clone(),
             changed_at: kept.map_or_else(|| self.clock.now(), |before| before.changed_at),
             initial: plan.first || kept.is_some_and(|before| before.initial),
+            unrecorded,
             first_write: plan.fence == Fence::Create,
         };
         annotations.insert(state_name, state.to_annotation());
@@ -126,14 +171,26 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         (write, state)
     }
 
-    /// Every target must carry what it runs now before the content changes, or
-    /// the need for a restart could be lost.
-    async fn baselines_before(&self, work: &Work, hash: &ContentHash) -> Result<(), Problem> {
+    /// Whether every target carries a record of what it runs, which is `hash`
+    /// where there was none.
+    async fn baselines_before(&self, work: &Work, hash: &ContentHash) -> Result<bool, Problem> {
         let tag = &work.me.tag;
-        self.patch_targets(work, |workload| {
-            restart::baseline_before_change(workload, tag, hash)
-        })
-        .await
+        let patched = self
+            .patch_targets(work, |workload| {
+                restart::baseline_before_change(workload, tag, hash)
+            })
+            .await;
+        match patched {
+            Ok(()) => {
+                let view = self.view.borrow();
+                let stores = self.target_stores(&work.resource);
+                Ok(!stores.iter().any(|store| view.failing.contains_key(store)))
+            }
+            Err(Problem::KubernetesForbidden { .. } | Problem::KubernetesRefused { .. }) => {
+                Ok(false)
+            }
+            Err(problem) => Err(problem),
+        }
     }
 
     /// A lost key: the live content, hashed with the new key, becomes the
@@ -163,18 +220,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// What the Secret holds now, without `_raw`.
     async fn live_content(&self, work: &Work) -> Result<SecretData, Problem> {
         let secret = &work.permitted.destination().secret;
-        let mut data = self.cluster.secret_data(secret).await?.unwrap_or_default();
+        let found = self.cluster.secret_content(secret).await?;
+        let mut data = found.map(|found| found.data).unwrap_or_default();
         data.remove(crate::render::RAW_KEY);
         Ok(data)
-    }
-
-    /// Whether a target carries no record of what its pods run.
-    fn runs_unrecorded(&self, work: &Work) -> bool {
-        let view = self.view.borrow();
-        targets_of(&work.resource)
-            .filter(|target| self.restarts(target.kind))
-            .filter_map(|target| view.workloads.get(&target))
-            .any(|workload| restart::is_unrecorded(workload, &work.me.tag))
     }
 
     async fn patch_targets(
@@ -260,27 +309,23 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// The creating apply met a Secret that the view did not know: takes out
-    /// again what it merged in, and reports whose the Secret is.
-    async fn take_out(
-        &self,
-        work: &Work,
-        write: &SecretWrite,
-        meta: &SecretMeta,
-    ) -> Result<(), Problem> {
+    /// again what it merged in; the next decision says whose the Secret is.
+    pub(super) async fn take_out(&self, work: &Work, fence: Fence) -> Result<(), Problem> {
         let empty = SecretWrite {
-            fence: Fence::Update {
-                uid: meta.uid.clone(),
-                resource_version: meta.resource_version.clone(),
-            },
+            secret: work.permitted.destination().secret.clone(),
+            manager: work.me.manager.clone(),
+            fence,
             type_: None,
             data: SecretData::new(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             owner: None,
-            ..write.clone()
         };
-        let meta = self.cluster.apply_secret(&empty).await?;
-        self.remember(work, meta);
+        match self.cluster.apply_secret(&empty).await {
+            Ok(meta) => self.remember(work, meta),
+            Err(Problem::Conflict { .. }) => self.look_live(work).await?,
+            Err(problem) => return Err(problem),
+        }
         Ok(())
     }
 

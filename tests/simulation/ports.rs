@@ -8,9 +8,10 @@ use std::rc::Rc;
 use vault_tenant_operator::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use vault_tenant_operator::policy::{PermittedLogin, Read};
 use vault_tenant_operator::problem::Problem;
-use vault_tenant_operator::reconcile::ports::{Cluster, Fence, Note, SecretWrite, WorkloadPatch};
+use vault_tenant_operator::reconcile::ports::{
+    Cluster, Fence, Note, SecretContent, SecretWrite, WorkloadPatch,
+};
 use vault_tenant_operator::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
-use vault_tenant_operator::render::SecretData;
 use vault_tenant_operator::vault::{Credentials, Endpoint, Reply, Token, Vault};
 
 use crate::defects;
@@ -212,7 +213,7 @@ impl Cluster for SimCluster {
             .await
     }
 
-    async fn secret_data(&self, secret: &ObjectKey) -> Result<Option<SecretData>, Problem> {
+    async fn secret_content(&self, secret: &ObjectKey) -> Result<Option<SecretContent>, Problem> {
         self.0
             .kubernetes(format!("get Secret {}", secret.name), |world| {
                 let api = world.api.borrow();
@@ -224,7 +225,11 @@ impl Cluster for SimCluster {
                             Field::Data(key) => Some((key.clone(), Redacted::new(value.clone()))),
                             _ => None,
                         });
-                    data.collect()
+                    let type_ = found.fields.get(&Field::Type);
+                    SecretContent {
+                        type_: String::from_utf8_lossy(type_.map_or(b"Opaque", |t| t)).into_owned(),
+                        data: data.collect(),
+                    }
                 }))
             })
             .await

@@ -27,6 +27,7 @@ mod sources;
 mod static_secrets;
 mod support;
 mod thefts;
+mod unfinished;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -88,6 +89,7 @@ fn all() -> Vec<TrialOf> {
         rollouts::trials(),
         guardrails::trials(),
         thefts::trials(),
+        unfinished::trials(),
         secrecy::trials(),
         manifests::trials(),
         finalizers::trials(),

@@ -1,5 +1,6 @@
 //! Thefts of a token: a tenant's own server, named by a connection or by the
-//! redirect of a Vault that is allowed, gets nothing.
+//! redirect of a Vault that is allowed, gets nothing. And of power: a Secret that
+//! somebody powerful will read is not written into.
 
 use anyhow::{Context, Result, ensure};
 use ground::faults::{Answer, HttpProxy, Sink};
@@ -12,10 +13,12 @@ use serde_json::json;
 use crate::attempts::{
     Attempt, make_and_judge, nothing_arrived, own_connection, server, team, tenant, token_at,
 };
-use crate::support::{LONG, Suite};
+use crate::probes::Eye;
+use crate::support::{LONG, Suite, Team};
 
 crate::trials![
-    "thefts": a_tenants_own_server_gets_no_usable_token, a_redirect_leads_no_token_elsewhere
+    "thefts": a_tenants_own_server_gets_no_usable_token, a_redirect_leads_no_token_elsewhere,
+    secrets_that_give_power_are_not_written_into,
 ];
 
 /// Whether a token makes its bearer somebody at the API server.
@@ -128,5 +131,59 @@ async fn a_redirect_leads_no_token_elsewhere(suite: &Suite) -> Result<()> {
             to.requests()
         );
     }
+    Ok(())
+}
+
+/// A tenant who may write nothing but custom resources lets the operator write
+/// into what Helm, the bootstrap of nodes or a ServiceAccount goes by.
+async fn secrets_that_give_power_are_not_written_into(suite: &Suite) -> Result<()> {
+    let team = Team::start(suite, "power").await?;
+    let types = [
+        ("release", "helm.sh/release.v1"),
+        ("bootstrap", "bootstrap.kubernetes.io/token"),
+        ("account", "kubernetes.io/service-account-token"),
+    ];
+    let mut before = Vec::new();
+    for (name, type_) in types {
+        let made = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": type_,
+            "metadata": { "name": name,
+                "annotations": { "kubernetes.io/service-account.name": "default" } },
+            "stringData": { "theirs": "kept" },
+        });
+        team.tenant.apply(&made.to_string()).await?;
+        team.put(name, json!({ "release": "forged" })).await?;
+    }
+    wait_for("the token of the account", LONG, || async {
+        let token = team.value("account", "token").await?;
+        anyhow::ensure!(!token.is_empty());
+        Ok(())
+    })
+    .await?;
+    for (name, _) in types {
+        before.push(team.secret(name).await?);
+    }
+    for (way, destination) in [
+        ("fill", json!({ "create": false })),
+        ("take", json!({ "create": true, "overwrite": true })),
+    ] {
+        for ((name, type_), before) in types.iter().zip(&before) {
+            let mut spec = json!({ "destination": destination });
+            spec["destination"]["name"] = json!(name);
+            spec["path"] = json!(name);
+            let resource = format!("{way}-{name}");
+            team.static_secret(&resource, spec).await?;
+            let message = team.wait_problem(&resource, "PolicyDenied").await?;
+            ensure!(
+                message.contains(type_) && message.contains("destination types"),
+                "{message}"
+            );
+            ensure!(team.secret(name).await? == *before, "{name} was changed");
+        }
+    }
+    let eye = Eye::on(suite, &team);
+    let asked = eye.settled(&eye.at_vault()).await?;
+    let only_health = asked.iter().all(|request| request.path == "sys/health");
+    ensure!(only_health, "refused before Vault is asked: {asked:?}");
     Ok(())
 }
