@@ -2,6 +2,7 @@
 //! bound, else reported and left; served either way, and never with a refusal.
 
 use anyhow::{Result, ensure};
+use ground::faults::{Answer, Match};
 use ground::judges::{ApiAudit, ApiFilter};
 use ground::tenant::OPERATOR_ACCOUNT;
 use ground::{Operator, Tenant, wait_for};
@@ -13,7 +14,7 @@ use crate::support::{LONG, Suite, Team, config, prepare, static_secret};
 
 crate::trials![
     "finalizers": foreign_finalizers_are_reported_without_the_migration_role,
-    foreign_finalizers_go_with_the_migration_role
+    foreign_finalizers_go_with_the_migration_role, a_finalizer_that_must_stay_holds_up_nothing
 ];
 
 /// The finalizers of the existing operator, each with its kind.
@@ -127,8 +128,8 @@ async fn foreign_finalizers_are_reported_without_the_migration_role(suite: &Suit
     was_never_refused(suite, &team.tenant).await
 }
 
-async fn foreign_finalizers_go_with_the_migration_role(suite: &Suite) -> Result<()> {
-    let tenant = suite.ground.tenant("finalizers-go").await?;
+/// Binds what `rbac/migration` grants.
+async fn bind_migration(suite: &Suite, tenant: &Tenant) -> Result<()> {
     let overlay = json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
         "namespace": tenant.namespace,
@@ -141,7 +142,14 @@ async fn foreign_finalizers_go_with_the_migration_role(suite: &Suite) -> Result<
         &["resources"],
     )
     .await?;
-    apply_without_warning(&tenant.client, &tenant.namespace, &rendered).await?;
+    apply_without_warning(&tenant.client, &tenant.namespace, &rendered)
+        .await
+        .map(drop)
+}
+
+async fn foreign_finalizers_go_with_the_migration_role(suite: &Suite) -> Result<()> {
+    let tenant = suite.ground.tenant("finalizers-go").await?;
+    bind_migration(suite, &tenant).await?;
     marked(&tenant).await?;
     let operator = start(suite, &tenant).await?;
     let team = Team { tenant, operator };
@@ -191,4 +199,32 @@ async fn foreign_finalizers_go_with_the_migration_role(suite: &Suite) -> Result<
         "the Secret went too"
     );
     was_never_refused(suite, &team.tenant).await
+}
+
+async fn a_finalizer_that_must_stay_holds_up_nothing(suite: &Suite) -> Result<()> {
+    let (team, proxy) = Team::behind_api_proxy(suite, "finalizer-stays", "").await?;
+    bind_migration(suite, &team.tenant).await?;
+    let path = format!(
+        "/apis/secrets.hashicorp.com/v1beta1/namespaces/{}/vaultstaticsecrets/app",
+        team.tenant.namespace
+    );
+    let refusal = Answer::kubernetes_error(422, "Invalid", "admission says: it stays");
+    let refused = proxy.on(Match::method("PATCH").path(path)).answer(refusal);
+    team.put("app", json!({ "password": "served" })).await?;
+    let mut manifest = static_secret(&team.tenant, "app", json!({}));
+    manifest["metadata"]["finalizers"] = json!([FINALIZERS[2].1]);
+    team.tenant.apply(&manifest.to_string()).await?;
+    team.wait_ready("app").await?;
+    team.wait_value("app", "password", "served").await?;
+    refused.hit(1, LONG).await?;
+    let events = team.events("app").await?;
+    let told: Vec<_> = events
+        .iter()
+        .filter(|(reason, _)| reason == "FinalizerLeft")
+        .collect();
+    ensure!(
+        told.len() == 1 && told[0].1.contains("admission says: it stays"),
+        "{events:?}"
+    );
+    Ok(())
 }
