@@ -24,6 +24,7 @@ use super::meta;
 use crate::api::{GROUP, STORED_VERSION};
 use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::problem::Problem;
+use crate::reconcile::owns_data;
 use crate::reconcile::ports::{Clock, Cluster, Fence, Note, SecretWrite, WorkloadPatch};
 use crate::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
 use crate::render::SecretData;
@@ -192,11 +193,24 @@ impl Cluster for KubeCluster {
         Ok(found.map(meta::secret))
     }
 
-    async fn secret_data(&self, secret: &ObjectKey) -> Result<Option<SecretData>, Problem> {
+    async fn secret_data(
+        &self,
+        secret: &ObjectKey,
+        manager: &str,
+    ) -> Result<Option<SecretData>, Problem> {
         let found = self.get_secret(secret).await?;
         Ok(found.map(|secret| {
+            let entries = secret.metadata.managed_fields.unwrap_or_default();
+            let owned = |key: &str| {
+                entries
+                    .iter()
+                    .filter(|entry| entry.manager.as_deref() == Some(manager))
+                    .filter_map(|entry| entry.fields_v1.as_ref())
+                    .any(|fields| owns_data(&fields.0, key))
+            };
             let data = secret.data.unwrap_or_default().into_iter();
-            data.map(|(key, value)| (key, Redacted::new(value.0)))
+            data.filter(|(key, _)| owned(key))
+                .map(|(key, value)| (key, Redacted::new(value.0)))
                 .collect()
         }))
     }

@@ -113,11 +113,16 @@ pub trait Cluster: Credentials {
     /// Rights and transport.
     async fn secret_meta(&self, secret: &ObjectKey) -> Result<Option<SecretMeta>, Problem>;
 
-    /// Live data of a Secret; `None` when there is none.
+    /// Live data of a Secret, of the keys that `manager` owns; `None` when there
+    /// is no such Secret.
     ///
     /// # Errors
     /// Rights and transport.
-    async fn secret_data(&self, secret: &ObjectKey) -> Result<Option<SecretData>, Problem>;
+    async fn secret_data(
+        &self,
+        secret: &ObjectKey,
+        manager: &str,
+    ) -> Result<Option<SecretData>, Problem>;
 
     /// Whether the custom resource with this uid is there and not being
     /// deleted, asked live.

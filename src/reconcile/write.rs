@@ -12,7 +12,7 @@ use super::restart;
 use super::state::{State, state_annotation};
 use super::static_secret::{Work, source_name};
 use super::view::{SecretMeta, targets_of};
-use crate::key::Redacted;
+use crate::key::{ObjectKey, Redacted};
 use crate::problem::Problem;
 use crate::render::{ContentHash, Rendered, SecretData};
 use crate::vault::Vault;
@@ -38,14 +38,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if plan.content_changed
             && let Some(before) = &plan.before
         {
-            self.baselines_before(work, &before.hash).await?;
+            self.baselines_before(work, &before.hash, &rendered.hash)
+                .await?;
         }
-        if plan.before.is_none() && !plan.first && self.runs_unrecorded(work) {
-            // The state was stripped: what the Secret holds is what such pods run.
-            let mut live = self.live_content(work).await?;
-            live.retain(|name, _| rendered.data.contains_key(name));
-            let hash = self.key.content(&work.me.tag, &live);
-            self.baselines_before(work, &hash).await?;
+        if plan.before.is_none() && !plan.first && self.may_lack_a_baseline(work, &rendered.hash) {
+            // The state was stripped: what the Secret holds is what pods start with.
+            let held = self.live_content(work).await?;
+            self.baselines_before(work, &held, &rendered.hash).await?;
         }
         if plan.fence == Fence::Create && !self.may_create(work).await? {
             return Ok(());
@@ -55,7 +54,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let written = self.cluster.apply_secret(&write).await;
         let meta = match written {
             // The next decision sees what is really there.
-            Err(Problem::Conflict { .. }) => return self.look_live(work).await,
+            Err(Problem::Conflict { .. }) => {
+                return self.look_live(&work.permitted.destination().secret).await;
+            }
             other => other?,
         };
         if plan.fence == Fence::Create {
@@ -128,30 +129,23 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Every target must carry what it runs now before the content changes, or
     /// the need for a restart could be lost.
-    async fn baselines_before(&self, work: &Work, hash: &ContentHash) -> Result<(), Problem> {
+    async fn baselines_before(
+        &self,
+        work: &Work,
+        held: &ContentHash,
+        new: &ContentHash,
+    ) -> Result<(), Problem> {
         let tag = &work.me.tag;
         self.patch_targets(work, |workload| {
-            restart::baseline_before_change(workload, tag, hash)
+            restart::baseline_before_change(workload, tag, held, new)
         })
         .await
     }
 
     /// A lost key: the live content, hashed with the new key, becomes the
     /// baseline of every workload that ran just that.
-    pub(super) async fn rekey(
-        &self,
-        work: &Work,
-        state: &State,
-        rendered: &Rendered,
-    ) -> Result<ContentHash, Problem> {
-        let mut data = self.live_content(work).await?;
-        // Keys that others added to the Secret are no content of ours; which ones
-        // are ours is known as long as their number has not changed. A drifted
-        // Secret has no content to compare: then a restart is the safe side.
-        if rendered.keys == state.keys {
-            data.retain(|name, _| rendered.data.contains_key(name));
-        }
-        let hash = self.key.content(&work.me.tag, &data);
+    pub(super) async fn rekey(&self, work: &Work, state: &State) -> Result<ContentHash, Problem> {
+        let hash = self.live_content(work).await?;
         let tag = &work.me.tag;
         self.patch_targets(work, |workload| {
             restart::rekeyed_baseline(workload, tag, &state.hash, &hash)
@@ -160,21 +154,24 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Ok(hash)
     }
 
-    /// What the Secret holds now, without `_raw`.
-    async fn live_content(&self, work: &Work) -> Result<SecretData, Problem> {
+    /// Hash of what the Secret holds now of ours. A key that somebody edited is
+    /// not ours any more: what it held is not known, and a restart is the safe
+    /// side.
+    async fn live_content(&self, work: &Work) -> Result<ContentHash, Problem> {
         let secret = &work.permitted.destination().secret;
-        let mut data = self.cluster.secret_data(secret).await?.unwrap_or_default();
+        let data = self.cluster.secret_data(secret, &work.me.manager).await?;
+        let mut data = data.unwrap_or_default();
         data.remove(crate::render::RAW_KEY);
-        Ok(data)
+        Ok(self.key.content(&work.me.tag, &data))
     }
 
-    /// Whether a target carries no record of what its pods run.
-    fn runs_unrecorded(&self, work: &Work) -> bool {
+    /// Whether a target needs a baseline before a change to `new`, if there is one.
+    fn may_lack_a_baseline(&self, work: &Work, new: &ContentHash) -> bool {
         let view = self.view.borrow();
         targets_of(&work.resource)
             .filter(|target| self.restarts(target.kind))
             .filter_map(|target| view.workloads.get(&target))
-            .any(|workload| restart::is_unrecorded(workload, &work.me.tag))
+            .any(|workload| restart::lacks_a_baseline(workload, &work.me.tag, new))
     }
 
     async fn patch_targets(
@@ -215,7 +212,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     why: "the resource is being deleted".to_owned(),
                 });
             }
-            self.look_live(work).await?;
+            self.look_live(&work.permitted.destination().secret).await?;
             let view = self.view.borrow();
             if view
                 .secrets
@@ -238,8 +235,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// Puts what the API server holds now into the view.
-    async fn look_live(&self, work: &Work) -> Result<(), Problem> {
-        let secret = &work.permitted.destination().secret;
+    pub(super) async fn look_live(&self, secret: &ObjectKey) -> Result<(), Problem> {
         let live = self.cluster.secret_meta(secret).await?;
         let mut view = self.view.borrow_mut();
         match live {

@@ -194,6 +194,7 @@ impl Cluster for SimCluster {
                     before.as_ref(),
                     &after,
                 );
+                world.note(format!("     {name} holds {}", after.summary(manager)));
                 Ok(after.meta())
             })
             .await
@@ -212,19 +213,18 @@ impl Cluster for SimCluster {
             .await
     }
 
-    async fn secret_data(&self, secret: &ObjectKey) -> Result<Option<SecretData>, Problem> {
+    async fn secret_data(
+        &self,
+        secret: &ObjectKey,
+        manager: &str,
+    ) -> Result<Option<SecretData>, Problem> {
         self.0
             .kubernetes(format!("get Secret {}", secret.name), |world| {
                 let api = world.api.borrow();
                 Ok(api.secrets.get(&secret.name).map(|found| {
-                    let data = found
-                        .fields
-                        .iter()
-                        .filter_map(|(field, value)| match field {
-                            Field::Data(key) => Some((key.clone(), Redacted::new(value.clone()))),
-                            _ => None,
-                        });
-                    data.collect()
+                    let data = found.data_of(manager).into_iter();
+                    data.map(|(key, value)| (key, Redacted::new(value)))
+                        .collect()
                 }))
             })
             .await
@@ -252,6 +252,7 @@ impl Cluster for SimCluster {
                 let (patch, fenced) = defects::in_patch(world, patch);
                 let before = world.api.borrow().workloads.get(name).cloned();
                 let after = world.at_api(|api| api.patch_workload(name, &patch, fenced))?;
+                world.note(format!("     {:?} {:?}", patch.annotations, patch.template));
                 world
                     .judge
                     .borrow_mut()
