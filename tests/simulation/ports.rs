@@ -336,7 +336,9 @@ impl Vault for SimVault {
     ) -> Result<Token, Problem> {
         self.0
             .vault("login".to_owned(), |world| {
-                world.vault.borrow_mut().login(jwt.expose(), world.now())
+                let token = world.vault.borrow_mut().login(jwt.expose(), world.now())?;
+                world.logged_in.set(true);
+                Ok(token)
             })
             .await
     }
