@@ -24,6 +24,7 @@ use super::meta;
 use crate::api::{GROUP, STORED_VERSION};
 use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::problem::Problem;
+use crate::reconcile::owns_data;
 use crate::reconcile::ports::{
     Clock, Cluster, Fence, Note, SecretContent, SecretWrite, WorkloadPatch,
 };
@@ -193,13 +194,26 @@ impl Cluster for KubeCluster {
         Ok(found.map(meta::secret))
     }
 
-    async fn secret_content(&self, secret: &ObjectKey) -> Result<Option<SecretContent>, Problem> {
+    async fn secret_content(
+        &self,
+        secret: &ObjectKey,
+        manager: &str,
+    ) -> Result<Option<SecretContent>, Problem> {
         let found = self.get_secret(secret).await?;
         Ok(found.map(|secret| {
+            let entries = secret.metadata.managed_fields.unwrap_or_default();
+            let owned = |key: &str| {
+                entries
+                    .iter()
+                    .filter(|entry| entry.manager.as_deref() == Some(manager))
+                    .filter_map(|entry| entry.fields_v1.as_ref())
+                    .any(|fields| owns_data(&fields.0, key))
+            };
             let data = secret.data.unwrap_or_default().into_iter();
             SecretContent {
                 type_: secret.type_.unwrap_or_default(),
                 data: data
+                    .filter(|(key, _)| owned(key))
                     .map(|(key, value)| (key, Redacted::new(value.0)))
                     .collect(),
             }

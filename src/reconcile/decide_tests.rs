@@ -92,7 +92,7 @@ impl Case {
             version: "3".into(),
             changed_at: at(500),
             initial: true,
-            unrecorded: None,
+            unrecorded: false,
             first_write: false,
         }
     }

@@ -26,6 +26,17 @@ pub fn digest_of_managed(fields: &Value) -> String {
     )
 }
 
+/// Whether a FieldsV1 owns this key of a Secret's data.
+#[must_use]
+pub fn owns_data(fields: &Value, key: &str) -> bool {
+    let data = fields.get("f:data").and_then(Value::as_object);
+    data.is_some_and(|members| {
+        members
+            .keys()
+            .any(|name| name.strip_prefix("f:") == Some(key))
+    })
+}
+
 /// Digest of what an apply with these names will own.
 #[must_use]
 pub fn digest(
@@ -71,6 +82,8 @@ mod tests {
             own(&["vault-tenant-operator.io/state-1"]),
         );
         assert_eq!(digest_of_managed(&managed), applied);
+        assert!(owns_data(&managed, "a.txt") && !owns_data(&managed, "app"));
+        assert!(!owns_data(&json!({}), "a.txt"));
         assert_ne!(digest(own(&["a.txt"]), own(&["app"]), own(&[])), applied);
         assert_ne!(
             digest(own(&["a"]), own(&[]), own(&[])),

@@ -33,6 +33,6 @@ mod workload;
 mod write;
 
 pub use engine::{Engine, Next, Parts};
-pub use fields::digest_of_managed;
+pub use fields::{digest_of_managed, owns_data};
 pub use queue::{Queue, Urgency, WorkKey};
 pub use state::PREFIX;

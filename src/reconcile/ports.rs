@@ -69,7 +69,7 @@ pub struct SecretWrite {
 pub struct SecretContent {
     /// Its type.
     pub type_: String,
-    /// Its data, whoever owns it.
+    /// The data keys that were asked for.
     pub data: SecretData,
 }
 
@@ -122,11 +122,16 @@ pub trait Cluster: Credentials {
     /// Rights and transport.
     async fn secret_meta(&self, secret: &ObjectKey) -> Result<Option<SecretMeta>, Problem>;
 
-    /// A Secret as it is now; `None` when there is none.
+    /// A Secret as it is now, with the keys that `manager` owns; `None` when
+    /// there is none.
     ///
     /// # Errors
     /// Rights and transport.
-    async fn secret_content(&self, secret: &ObjectKey) -> Result<Option<SecretContent>, Problem>;
+    async fn secret_content(
+        &self,
+        secret: &ObjectKey,
+        manager: &str,
+    ) -> Result<Option<SecretContent>, Problem>;
 
     /// Whether the custom resource with this uid is there and not being
     /// deleted, asked live.

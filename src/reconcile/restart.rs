@@ -63,25 +63,38 @@ fn row(workload: &WorkloadMeta, wanted: &Wanted, key: &HashKey) -> Row {
         // The Secret itself is still to be written under the new key.
         return Row::Current;
     }
-    let recorded = |annotations: &BTreeMap<String, String>, name: String| {
-        annotations
-            .get(&name)
-            .map(|text| ContentHash::from_annotation(text))
-    };
-    let template = recorded(&workload.template, template_annotation(&wanted.tag));
-    let baseline = recorded(&workload.annotations, baseline_annotation(&wanted.tag));
+    let recorded = recorded(workload, &wanted.tag);
     // A hash of a key that is gone cannot be compared. Where it was the current
     // content, the baseline was rewritten under the new key; else a restart was
     // pending, and it stays so.
-    let lost = template.is_some() || baseline.is_some();
-    let of_key = |hash: &ContentHash| hash.is_of(key);
-    match template.filter(of_key).or(baseline.filter(of_key)) {
-        Some(hash) if hash == wanted.state.hash => Row::Current,
-        Some(_) => Row::Behind,
-        None if lost || in_doubt(workload, &wanted.state) => Row::Behind,
-        None if missed(workload, &wanted.state) => Row::Behind,
-        None => Row::New,
+    let mut comparable = recorded.iter().filter(|hash| hash.is_of(key)).peekable();
+    if comparable.peek().is_some() {
+        if comparable.all(|hash| *hash == wanted.state.hash) {
+            Row::Current
+        } else {
+            Row::Behind
+        }
+    } else if !recorded.is_empty()
+        || in_doubt(workload, &wanted.state)
+        || missed(workload, &wanted.state)
+    {
+        Row::Behind
+    } else {
+        Row::New
     }
+}
+
+/// What its pods may have started with: template and baseline are written
+/// together, and differ only after an undone rollout, or where the content
+/// changed and changed back before a restart ([`baseline_before_change`]).
+fn recorded(workload: &WorkloadMeta, tag: &ResourceTag) -> Vec<ContentHash> {
+    let template = workload.template.get(&template_annotation(tag));
+    let baseline = workload.annotations.get(&baseline_annotation(tag));
+    [template, baseline]
+        .into_iter()
+        .flatten()
+        .map(|text| ContentHash::from_annotation(text))
+        .collect()
 }
 
 /// Created around a change of content that wasn't the first write: the pods may
@@ -96,14 +109,10 @@ fn in_doubt(workload: &WorkloadMeta, state: &State) -> bool {
 
 /// There when the content changed, which could not be recorded on it then.
 fn missed(workload: &WorkloadMeta, state: &State) -> bool {
-    let there = workload
-        .created
-        .is_some_and(|created| created <= state.changed_at);
-    there
-        && state
-            .unrecorded
-            .as_ref()
-            .is_some_and(|ran| *ran != state.hash)
+    state.unrecorded
+        && workload
+            .created
+            .is_some_and(|created| created <= state.changed_at)
 }
 
 /// How one resource's target stands.
@@ -179,22 +188,26 @@ pub fn decide(
     verdict
 }
 
-/// The patch that records `hash` as what the workload's pods run, if nothing is
-/// recorded yet: due before the content changes for the first time.
+/// The patch that records `held`, which the Secret holds until `new` is written:
+/// due where nothing is recorded yet, and where `new` is what is recorded. There
+/// a restart is pending, pods that started meanwhile run `held`, and without it
+/// nothing would show that they have to be restarted.
 #[must_use]
 pub fn baseline_before_change(
     workload: &WorkloadMeta,
     tag: &ResourceTag,
-    hash: &ContentHash,
+    held: &ContentHash,
+    new: &ContentHash,
 ) -> Option<WorkloadPatch> {
-    is_unrecorded(workload, tag).then(|| baseline(workload, baseline_annotation(tag), hash))
+    let due = recorded(workload, tag).is_empty() || held != new;
+    (due && lacks_a_baseline(workload, tag, new))
+        .then(|| baseline(workload, baseline_annotation(tag), held))
 }
 
-/// Whether nothing is recorded about what the workload's pods run.
+/// Whether the workload's record would not show that `new` is a change.
 #[must_use]
-pub fn is_unrecorded(workload: &WorkloadMeta, tag: &ResourceTag) -> bool {
-    !workload.annotations.contains_key(&baseline_annotation(tag))
-        && !workload.template.contains_key(&template_annotation(tag))
+pub fn lacks_a_baseline(workload: &WorkloadMeta, tag: &ResourceTag, new: &ContentHash) -> bool {
+    recorded(workload, tag).iter().all(|hash| hash == new)
 }
 
 /// The patch that replaces a hash of a lost key: only where the workload ran

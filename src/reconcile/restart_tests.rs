@@ -48,7 +48,7 @@ fn wanted(name: &str, text: &str, changed_at: i64) -> Wanted {
         version: String::new(),
         changed_at: at(changed_at),
         initial: false,
-        unrecorded: None,
+        unrecorded: false,
         first_write: false,
     };
     Wanted {
@@ -97,14 +97,12 @@ fn restarts(mut workload: WorkloadMeta, wanted: &[Wanted]) -> usize {
 #[test]
 fn a_target_that_could_not_be_recorded_restarts_once_when_it_can() {
     let mut want = wanted("app", "b", 500);
-    want.state.unrecorded = Some(hash("a"));
+    want.state.unrecorded = true;
     assert_eq!(restarts(workload(None, None), &[want.clone()]), 1);
-    // It came after the change, or runs what the Secret holds again.
+    // What came after the change runs it.
     let mut late = workload(None, None);
     late.created = Some(at(510));
-    assert_eq!(restarts(late, &[want.clone()]), 0);
-    want.state.unrecorded = Some(hash("b"));
-    assert_eq!(restarts(workload(None, None), &[want]), 0);
+    assert_eq!(restarts(late, &[want]), 0);
 }
 
 #[test]
@@ -227,7 +225,7 @@ fn hashes_of_a_lost_key_say_nothing_and_the_baseline_decides() {
 #[test]
 fn the_baseline_comes_before_the_first_change() {
     let tag = ResourceTag::of(&resource("app"));
-    let before = |w: &WorkloadMeta| baseline_before_change(w, &tag, &hash("a"));
+    let before = |w: &WorkloadMeta| baseline_before_change(w, &tag, &hash("a"), &hash("b"));
     let patch = before(&workload(None, None)).unwrap();
     assert_eq!(
         patch.annotations[&baseline_annotation(&tag)],
@@ -235,6 +233,31 @@ fn the_baseline_comes_before_the_first_change() {
     );
     assert_eq!(before(&workload(Some(&hash("a")), None)), None);
     assert_eq!(before(&workload(None, Some(&hash("x")))), None);
+}
+
+#[test]
+fn content_that_changes_back_before_the_restart_still_restarts_once() {
+    let tag = ResourceTag::of(&resource("app"));
+    for mut pending in [
+        workload(None, Some(&hash("a"))),
+        workload(Some(&hash("a")), Some(&hash("a"))),
+    ] {
+        // Pods that started while the Secret held `b` run that.
+        let patch = baseline_before_change(&pending, &tag, &hash("b"), &hash("a")).unwrap();
+        assert!(patch.template.is_empty());
+        pending.annotations.extend(patch.annotations);
+        assert_eq!(
+            baseline_before_change(&pending, &tag, &hash("b"), &hash("a")),
+            None
+        );
+        assert_eq!(restarts(pending, &[wanted("app", "a", 500)]), 1);
+    }
+    // Nothing changes: nothing is recorded.
+    let current = workload(None, Some(&hash("a")));
+    assert_eq!(
+        baseline_before_change(&current, &tag, &hash("a"), &hash("a")),
+        None
+    );
 }
 
 #[test]

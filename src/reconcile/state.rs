@@ -60,10 +60,10 @@ pub struct State {
     /// there before it, no pod can have started with.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub initial: bool,
-    /// What the Secret held before the last change of content that could not be
-    /// recorded on every target first: what a target without a record runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unrecorded: Option<ContentHash>,
+    /// Whether the last change of content could not be recorded on every target
+    /// first: one that was there and has no record runs something older.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unrecorded: bool,
     /// Set by the apply that created the Secret, dropped by every later one: as
     /// long as it stands, the answer of that apply may not have been seen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

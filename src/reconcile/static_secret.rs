@@ -111,8 +111,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 }
                 Step::TakeOut(fence) => self.take_out(&work, fence).await?,
                 Step::Rekey(state) => {
-                    let Some(rendered) = &rendered else { break };
-                    live = Some(self.rekey(&work, &state, rendered).await?);
+                    live = Some(self.rekey(&work, &state).await?);
                 }
                 Step::Write(plan) => {
                     let Some(rendered) = &rendered else { break };

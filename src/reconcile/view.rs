@@ -189,9 +189,8 @@ pub struct View {
     pub complete: HashSet<Store>,
     /// Stores that cannot be watched now, and why.
     pub failing: HashMap<Store, Problem>,
-    /// Uids of what the watches last saw go, by name.
-    gone_secrets: HashMap<ObjectKey, String>,
-    gone_workloads: HashMap<WorkloadKey, String>,
+    /// Uids of Secrets and workloads that the watches saw go.
+    gone: HashSet<String>,
     by_destination: BTreeMap<ObjectKey, BTreeSet<ResourceKey>>,
     by_workload: BTreeMap<WorkloadKey, BTreeSet<ResourceKey>>,
 }
@@ -230,25 +229,27 @@ impl View {
             known.uid == meta.uid && is_older(&meta.resource_version, &known.resource_version)
         });
         if !older {
-            self.gone_secrets.remove(key);
-            self.secrets.insert(key.clone(), meta);
+            self.gone.remove(&meta.uid);
+            let uid = meta.uid.clone();
+            let before = self.secrets.insert(key.clone(), meta);
+            self.bury(before.map(|before| before.uid).filter(|one| *one != uid));
         }
     }
 
     /// Stores what a request answered about a Secret, unless a watch has seen
-    /// that very Secret go since: no later event would take it out again. (One
+    /// that very Secret go since, or another in its place: no later event would
+    /// take it out again. (One
     /// that a list of an older state lacked comes back with the watch.)
     pub fn put_secret_answer(&mut self, key: &ObjectKey, meta: SecretMeta) {
-        if self.gone_secrets.get(key) != Some(&meta.uid) {
+        if !self.gone.contains(&meta.uid) {
             self.put_secret(key, meta);
         }
     }
 
     /// A Secret is gone.
     pub fn remove_secret(&mut self, key: &ObjectKey) {
-        if let Some(meta) = self.secrets.remove(key) {
-            bury(&mut self.gone_secrets, key.clone(), meta.uid);
-        }
+        let before = self.secrets.remove(key);
+        self.bury(before.map(|before| before.uid));
     }
 
     /// Stores a workload, unless what is there is newer.
@@ -257,23 +258,34 @@ impl View {
             known.uid == meta.uid && is_older(&meta.resource_version, &known.resource_version)
         });
         if !older {
-            self.gone_workloads.remove(key);
-            self.workloads.insert(key.clone(), meta);
+            self.gone.remove(&meta.uid);
+            let uid = meta.uid.clone();
+            let before = self.workloads.insert(key.clone(), meta);
+            self.bury(before.map(|before| before.uid).filter(|one| *one != uid));
         }
     }
 
     /// As [`View::put_secret_answer`], for a workload.
     pub fn put_workload_answer(&mut self, key: &WorkloadKey, meta: WorkloadMeta) {
-        if self.gone_workloads.get(key) != Some(&meta.uid) {
+        if !self.gone.contains(&meta.uid) {
             self.put_workload(key, meta);
         }
     }
 
     /// A workload is gone.
     pub fn remove_workload(&mut self, key: &WorkloadKey) {
-        if let Some(meta) = self.workloads.remove(key) {
-            bury(&mut self.gone_workloads, key.clone(), meta.uid);
+        let before = self.workloads.remove(key);
+        self.bury(before.map(|before| before.uid));
+    }
+
+    /// Remembers the uid of what went, for as long as an answer about it may be
+    /// on its way; the limit is only there so that they do not pile up.
+    fn bury(&mut self, uid: Option<String>) {
+        const LIMIT: usize = 1024;
+        if self.gone.len() >= LIMIT {
+            self.gone.clear();
         }
+        self.gone.extend(uid);
     }
 
     /// The resources whose destination is this Secret.
@@ -332,16 +344,6 @@ pub fn is_older(one: &str, other: &str) -> bool {
     }
 }
 
-/// Remembers a uid for as long as an answer about it may be on its way; the
-/// limit is only there so that names that come and go do not pile up.
-fn bury<K: std::hash::Hash + Eq>(graves: &mut HashMap<K, String>, key: K, uid: String) {
-    const LIMIT: usize = 1024;
-    if graves.len() >= LIMIT {
-        graves.clear();
-    }
-    graves.insert(key, uid);
-}
-
 fn unlink<K: Ord>(
     index: &mut BTreeMap<K, BTreeSet<ResourceKey>>,
     from: &K,
@@ -380,3 +382,7 @@ pub fn targets_of(resource: &VaultStaticSecret) -> impl Iterator<Item = Workload
             })
         })
 }
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;

@@ -1,6 +1,8 @@
 //! A workload's turn: reads the hashes of all resources that name it and, when
 //! a restart or a baseline is due, makes one merge patch.
 
+use std::collections::BTreeSet;
+
 use super::decide::state_of_tag;
 use super::engine::{Engine, Next};
 use super::ports::{Clock, Cluster, Note};
@@ -33,14 +35,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if !self.view.borrow().has(&needed) || !self.restarts(target.kind) {
             return Next::Settled(None);
         }
-        let decided = {
-            let view = self.view.borrow();
-            let Some(workload) = view.workloads.get(target).filter(|w| !w.deleting) else {
-                return Next::Settled(None);
-            };
-            let wanted = wanted(&view, target);
-            let debounce = self.config.rollout.debounce;
-            restart::decide(workload, &wanted, &self.key, debounce, self.clock.now())
+        let decided = match self.decide_workload(target).await {
+            Ok(Some(decided)) => decided,
+            Ok(None) => return Next::Settled(None),
+            Err(problem) => return Next::Failed(problem),
         };
         if let Some(patch) = &decided.patch {
             let patched = self.cluster.patch_workload(target, patch).await;
@@ -55,6 +53,43 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         self.wake_reports(target);
         Next::Settled(decided.again)
+    }
+
+    /// What is to be done for a workload. No restart is decided on an old view of
+    /// a Secret: after a restart of the operator, or while a write of one that
+    /// ended is still on its way, the workload may run newer content than that.
+    async fn decide_workload(
+        &self,
+        target: &WorkloadKey,
+    ) -> Result<Option<restart::Verdict>, Problem> {
+        let mut looked = BTreeSet::new();
+        loop {
+            let (decided, secrets) = {
+                let view = self.view.borrow();
+                let Some(workload) = view.workloads.get(target).filter(|w| !w.deleting) else {
+                    return Ok(None);
+                };
+                let wanted = wanted(&view, target);
+                let debounce = self.config.rollout.debounce;
+                let now = self.clock.now();
+                let decided = restart::decide(workload, &wanted, &self.key, debounce, now);
+                let secrets = decided
+                    .restarts
+                    .iter()
+                    .filter_map(|key| view.statics.get(&key.object))
+                    .map(|resource| destination_of(resource))
+                    .filter(|secret| !looked.contains(secret))
+                    .collect::<Vec<_>>();
+                (decided, secrets)
+            };
+            if secrets.is_empty() {
+                return Ok(Some(decided));
+            }
+            for secret in secrets {
+                self.look_live(&secret).await?;
+                looked.insert(secret);
+            }
+        }
     }
 
     async fn not_patched(

@@ -12,7 +12,7 @@ use super::restart;
 use super::state::{State, state_annotation};
 use super::static_secret::{Work, source_name};
 use super::view::{SecretMeta, targets_of};
-use crate::key::Redacted;
+use crate::key::{ObjectKey, Redacted};
 use crate::policy::permit_type;
 use crate::problem::Problem;
 use crate::render::{ContentHash, Rendered, SecretData};
@@ -48,7 +48,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let written = self.cluster.apply_secret(&write).await;
         let meta = match written {
             // The next decision sees what is really there.
-            Err(Problem::Conflict { .. }) => return self.look_live(work).await,
+            Err(Problem::Conflict { .. }) => {
+                return self.look_live(&work.permitted.destination().secret).await;
+            }
             other => other?,
         };
         if plan.fence == Fence::Create {
@@ -73,39 +75,40 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if !self.view.borrow().secrets.contains_key(secret) {
             return Ok(());
         }
-        match self.cluster.secret_content(secret).await? {
+        let found = self
+            .cluster
+            .secret_content(secret, &work.me.manager)
+            .await?;
+        match found {
             Some(found) => permit_type(&found.type_),
             None => Ok(()),
         }
     }
 
     /// Before the content changes, every target must carry what it runs now, or
-    /// the need for a restart could be lost. Returns what a target runs on which
-    /// that could not be written; no missing right keeps a Secret from being true.
+    /// the need for a restart could be lost. Returns whether that could not be
+    /// written on one of them: no missing right keeps a Secret from being true.
     async fn record_before(
         &self,
         work: &Work,
         plan: &Plan,
         rendered: &Rendered,
-    ) -> Result<Option<ContentHash>, Problem> {
+    ) -> Result<bool, Problem> {
         let held = match &plan.before {
-            Some(before) if plan.content_changed => {
-                before.unrecorded.as_ref().unwrap_or(&before.hash).clone()
-            }
-            Some(before) => return Ok(before.unrecorded.clone()),
-            None if plan.first => return Ok(None),
+            Some(before) if plan.content_changed => before.hash.clone(),
+            Some(before) => return Ok(before.unrecorded),
+            None if plan.first => return Ok(false),
             None => {
-                // The state was stripped: what the Secret holds is what pods run.
-                let mut live = self.live_content(work).await?;
-                if rendered.keys == 0 && !live.is_empty() {
-                    return Err(decide::wiped(&work.me, rendered, live.len()));
+                // The state was stripped: what the Secret holds is what pods start with.
+                let (held, keys) = self.live_content(work).await?;
+                if rendered.keys == 0 && keys > 0 {
+                    return Err(decide::wiped(&work.me, rendered, keys));
                 }
-                live.retain(|name, _| rendered.data.contains_key(name));
-                self.key.content(&work.me.tag, &live)
+                held
             }
         };
-        let recorded = self.baselines_before(work, &held).await?;
-        Ok((!recorded).then_some(held))
+        let recorded = self.baselines_before(work, &held, &rendered.hash).await?;
+        Ok(!recorded && held != rendered.hash)
     }
 
     fn secret_write(
@@ -113,7 +116,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         work: &Work,
         plan: &Plan,
         rendered: &Rendered,
-        unrecorded: Option<ContentHash>,
+        unrecorded: bool,
     ) -> (SecretWrite, State) {
         let me = &work.me;
         let asked = work.permitted.destination();
@@ -171,13 +174,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         (write, state)
     }
 
-    /// Whether every target carries a record of what it runs, which is `hash`
-    /// where there was none.
-    async fn baselines_before(&self, work: &Work, hash: &ContentHash) -> Result<bool, Problem> {
+    /// Records on every target what the Secret holds until `new` is written,
+    /// where that is due; whether it could be.
+    async fn baselines_before(
+        &self,
+        work: &Work,
+        held: &ContentHash,
+        new: &ContentHash,
+    ) -> Result<bool, Problem> {
         let tag = &work.me.tag;
         let patched = self
             .patch_targets(work, |workload| {
-                restart::baseline_before_change(workload, tag, hash)
+                restart::baseline_before_change(workload, tag, held, new)
             })
             .await;
         match patched {
@@ -195,20 +203,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// A lost key: the live content, hashed with the new key, becomes the
     /// baseline of every workload that ran just that.
-    pub(super) async fn rekey(
-        &self,
-        work: &Work,
-        state: &State,
-        rendered: &Rendered,
-    ) -> Result<ContentHash, Problem> {
-        let mut data = self.live_content(work).await?;
-        // Keys that others added to the Secret are no content of ours; which ones
-        // are ours is known as long as their number has not changed. A drifted
-        // Secret has no content to compare: then a restart is the safe side.
-        if rendered.keys == state.keys {
-            data.retain(|name, _| rendered.data.contains_key(name));
-        }
-        let hash = self.key.content(&work.me.tag, &data);
+    pub(super) async fn rekey(&self, work: &Work, state: &State) -> Result<ContentHash, Problem> {
+        let (hash, _) = self.live_content(work).await?;
         let tag = &work.me.tag;
         self.patch_targets(work, |workload| {
             restart::rekeyed_baseline(workload, tag, &state.hash, &hash)
@@ -217,13 +213,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Ok(hash)
     }
 
-    /// What the Secret holds now, without `_raw`.
-    async fn live_content(&self, work: &Work) -> Result<SecretData, Problem> {
+    /// Hash of what the Secret holds now of ours, and its number of keys. A key that somebody edited is
+    /// not ours any more: what it held is not known, and a restart is the safe
+    /// side.
+    async fn live_content(&self, work: &Work) -> Result<(ContentHash, usize), Problem> {
         let secret = &work.permitted.destination().secret;
-        let found = self.cluster.secret_content(secret).await?;
+        let found = self
+            .cluster
+            .secret_content(secret, &work.me.manager)
+            .await?;
         let mut data = found.map(|found| found.data).unwrap_or_default();
         data.remove(crate::render::RAW_KEY);
-        Ok(data)
+        Ok((self.key.content(&work.me.tag, &data), data.len()))
     }
 
     async fn patch_targets(
@@ -264,7 +265,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     why: "the resource is being deleted".to_owned(),
                 });
             }
-            self.look_live(work).await?;
+            self.look_live(&work.permitted.destination().secret).await?;
             let view = self.view.borrow();
             if view
                 .secrets
@@ -287,8 +288,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// Puts what the API server holds now into the view.
-    async fn look_live(&self, work: &Work) -> Result<(), Problem> {
-        let secret = &work.permitted.destination().secret;
+    pub(super) async fn look_live(&self, secret: &ObjectKey) -> Result<(), Problem> {
         let live = self.cluster.secret_meta(secret).await?;
         let mut view = self.view.borrow_mut();
         match live {
@@ -323,7 +323,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         };
         match self.cluster.apply_secret(&empty).await {
             Ok(meta) => self.remember(work, meta),
-            Err(Problem::Conflict { .. }) => self.look_live(work).await?,
+            Err(Problem::Conflict { .. }) => self.look_live(&empty.secret).await?,
             Err(problem) => return Err(problem),
         }
         Ok(())

@@ -88,10 +88,11 @@ impl ApiServer {
         secret
     }
 
-    pub fn delete_secret(&mut self, name: &str) {
-        if let Some(secret) = self.secrets.remove(name) {
-            self.logged(Store::Secrets, object(name), Err(secret.uid));
-        }
+    /// Answers with what it was.
+    pub fn delete_secret(&mut self, name: &str) -> Option<Secret> {
+        let secret = self.secrets.remove(name)?;
+        self.logged(Store::Secrets, object(name), Err(secret.uid.clone()));
+        Some(secret)
     }
 
     /// Server-side apply of `fields`, which are all that `manager` wants to own;
@@ -165,6 +166,10 @@ impl ApiServer {
         let Some(mut secret) = self.secrets.get(name).cloned() else {
             return;
         };
+        // An update owns what it changes; what it leaves as it was keeps its owner.
+        if secret.fields.get(&field).map(Vec::as_slice) == value.map(str::as_bytes) {
+            return;
+        }
         for owned in secret.managers.values_mut() {
             owned.fields.remove(&field);
         }
@@ -295,8 +300,8 @@ impl ApiServer {
         Ok(self.counter.to_string())
     }
 
-    /// Removes the Secrets whose only owners are gone; answers with their names.
-    pub fn collect_garbage(&mut self) -> Vec<String> {
+    /// Removes the Secrets whose only owners are gone, and answers with them.
+    pub fn collect_garbage(&mut self) -> Vec<(String, Secret)> {
         let orphaned = |secret: &Secret| {
             let mut owners = secret
                 .fields
@@ -314,10 +319,11 @@ impl ApiServer {
             .filter(|(_, s)| orphaned(s))
             .map(|(name, _)| name.clone())
             .collect();
-        for name in &names {
-            self.delete_secret(name);
-        }
-        names
+        let gone = names.into_iter().filter_map(|name| {
+            let secret = self.delete_secret(&name)?;
+            Some((name, secret))
+        });
+        gone.collect()
     }
 }
 

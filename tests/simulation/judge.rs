@@ -4,11 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use vault_tenant_operator::key::Kind;
 use vault_tenant_operator::reconcile::PREFIX;
-use vault_tenant_operator::render::ResourceTag;
 
-use crate::api_server::resource;
 use crate::objects::{Content, Field, Fields, Object, Secret, Workload};
 use crate::vault::Source;
 use crate::world::World;
@@ -47,6 +44,10 @@ pub struct Judge {
     pub written: BTreeMap<String, Vec<(Timestamp, Content)>>,
     /// What others last put into a Secret.
     pub others: BTreeMap<String, Fields>,
+    /// Fields that somebody edited since the operator last wrote the Secret.
+    edited: BTreeMap<String, BTreeSet<Field>>,
+    /// A workload and a Secret that went while a restart for it was pending.
+    gone_pending: BTreeSet<(String, String)>,
     pub pods: BTreeMap<String, Pods>,
     /// When a resource was deleted, by uid.
     pub died: BTreeMap<String, Timestamp>,
@@ -71,13 +72,34 @@ pub fn content(source: &Source) -> Content {
 }
 
 impl Judge {
-    pub fn breach(&mut self, invariant: Invariant, what: impl Into<String>) {
-        self.violations.push((invariant, what.into()));
+    fn breach(&mut self, world: &World, invariant: Invariant, what: impl Into<String>) {
+        let what = what.into();
+        world.note(format!("  !! {invariant:?}: {what}"));
+        self.violations.push((invariant, what));
     }
 
     /// The content that the operator last wrote into a Secret.
     pub fn last_written(&self, secret: &str) -> Option<&Content> {
         self.written.get(secret)?.last().map(|(_, content)| content)
+    }
+
+    /// What a Secret must still hold when its source has gone: all that the
+    /// operator wrote and nobody else edited since.
+    pub fn kept(&self, secret: &str) -> impl Iterator<Item = (&String, &Vec<u8>)> {
+        let edited = self.edited.get(secret);
+        let by_hand = move |key: &str| {
+            edited.is_some_and(|edited| edited.contains(&Field::Data(key.to_owned())))
+        };
+        self.last_written(secret)
+            .into_iter()
+            .flatten()
+            .filter(move |(key, _)| !by_hand(key))
+    }
+
+    /// Somebody else set or removed a field of a Secret.
+    pub fn edited(&mut self, secret: &str, field: &Field) {
+        let edited = self.edited.entry(secret.to_owned()).or_default();
+        edited.insert(field.clone());
     }
 
     pub fn secret_applied(
@@ -96,11 +118,13 @@ impl Judge {
             .unwrap_or_default();
         if !merged && wrote.is_empty() && !held.is_empty() {
             self.breach(
+                world,
                 Invariant::NeverWiped,
                 format!("the Secret {name} held data and holds none"),
             );
         } else if !wrote.is_empty() && !self.sources.contains(&wrote) {
             self.breach(
+                world,
                 Invariant::NeverWiped,
                 format!(
                     "the Secret {name} holds what no source ever held: {:?}",
@@ -109,21 +133,33 @@ impl Judge {
             );
         }
         if let Some(before) = before {
-            self.others_untouched(name, manager, before, after);
+            self.others_untouched(world, name, manager, before, after);
         } else {
             self.created(world, name, after);
+            if !merged {
+                self.changed_back(world, name, after, &wrote);
+            }
         }
+        self.edited.remove(name);
         if !wrote.is_empty() && !merged {
             self.content_written(world.now(), name, wrote);
         }
     }
 
-    fn others_untouched(&mut self, name: &str, manager: &str, before: &Secret, after: &Secret) {
+    fn others_untouched(
+        &mut self,
+        world: &World,
+        name: &str,
+        manager: &str,
+        before: &Secret,
+        after: &Secret,
+    ) {
         let others = self.others.get(name).cloned().unwrap_or_default();
         for (field, value) in others {
             let was = before.fields.get(&field) == Some(&value);
             if was && after.fields.get(&field) != Some(&value) {
                 self.breach(
+                    world,
                     Invariant::NothingOfOthers,
                     format!("{manager} changed {field:?} of the Secret {name}, which is another's"),
                 );
@@ -138,6 +174,7 @@ impl Judge {
                 .is_none_or(|now| now.fields != owned.fields)
             {
                 self.breach(
+                    world,
                     Invariant::NothingOfOthers,
                     format!("{manager} took fields of {other} in the Secret {name}"),
                 );
@@ -156,6 +193,7 @@ impl Judge {
         // As long as the look at the resource and the apply may take together.
         if again && self.died.get(&uid).is_some_and(|died| since(died) > 4000) {
             self.breach(
+                world,
                 Invariant::NoneRecreated,
                 format!("the Secret {name} was made again for {uid}, which was deleted"),
             );
@@ -173,22 +211,46 @@ impl Judge {
         self.made.retain(|uid| reported.contains(uid));
     }
 
-    /// A Secret went before any of its workloads had a baseline for it: what
-    /// their pods run cannot be known any more.
-    pub fn secret_gone(&mut self, world: &World, name: &str) {
-        let tag = ResourceTag::of(&resource(Kind::VaultStaticSecret, name));
+    /// A Secret goes. If a workload had no baseline for it, what its pods run
+    /// cannot be known any more.
+    pub fn secret_gone(&mut self, world: &World, secret: &Secret, name: &str) {
         let api = world.api.borrow();
         for (workload, pods) in &mut self.pods {
-            let found = api.workloads.get(workload);
-            let known = found.is_some_and(|found| {
-                found
-                    .annotations
-                    .keys()
-                    .chain(found.template.keys())
-                    .any(|key| key.ends_with(tag.as_str()))
-            });
-            if !known && let Some(run) = pods.run.get_mut(name) {
+            let Some(run) = pods.run.get_mut(name) else {
+                continue;
+            };
+            let recorded = api
+                .workloads
+                .get(workload)
+                .map(|found| found.recorded(name));
+            let recorded = recorded.unwrap_or_default();
+            if recorded.is_empty() {
                 *run = None;
+            } else if recorded.iter().any(|hash| *hash != secret.hash(name)) {
+                self.gone_pending
+                    .insert((workload.clone(), name.to_owned()));
+            }
+        }
+    }
+
+    /// A Secret that went while a restart was pending is made again with what the
+    /// workload's record says. What it held between was known to its annotations
+    /// alone: that pods which started meanwhile run that cannot be known any more.
+    fn changed_back(&mut self, world: &World, name: &str, after: &Secret, wrote: &Content) {
+        let api = world.api.borrow();
+        for (workload, pods) in &mut self.pods {
+            let pending = self
+                .gone_pending
+                .remove(&(workload.clone(), name.to_owned()));
+            let Some(found) = api.workloads.get(workload).filter(|_| pending) else {
+                continue;
+            };
+            let current = found
+                .recorded(name)
+                .iter()
+                .all(|hash| *hash == after.hash(name));
+            if current && let Some(run) = pods.run.get_mut(name) {
+                *run = Some(wrote.clone());
             }
         }
     }
@@ -239,6 +301,7 @@ impl Judge {
             };
             if theirs(was) != theirs(is) && world.defect.is_none() {
                 self.breach(
+                    world,
                     Invariant::NothingOfOthers,
                     format!("annotations of others on {name} changed"),
                 );
@@ -253,6 +316,7 @@ impl Judge {
         pods.restarts += 1;
         if !needed {
             self.breach(
+                world,
                 Invariant::RestartForContent,
                 format!("{name} was restarted for the content that it runs"),
             );

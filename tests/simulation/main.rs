@@ -3,7 +3,8 @@
 //! scheduler with virtual time. Checked are the invariants of the architecture
 //! that concern static secrets; a failure prints its seed.
 //!
-//! `VTO_SIM_SEED=n` replays one seed, `VTO_SIM_RUNS=n` tries that many.
+//! `VTO_SIM_SEED=n` replays one seed with its whole trace, `VTO_SIM_RUNS=n` tries
+//! that many, from `VTO_SIM_FIRST=n` on.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

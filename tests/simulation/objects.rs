@@ -8,9 +8,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 use vault_tenant_operator::api::{VaultAuth, VaultConnection, VaultStaticSecret};
-use vault_tenant_operator::key::ObjectKey;
+use vault_tenant_operator::key::{Kind, ObjectKey};
 use vault_tenant_operator::reconcile::view::{Manager, SecretMeta, WorkloadMeta};
 use vault_tenant_operator::reconcile::{PREFIX, digest_of_managed};
+use vault_tenant_operator::render::ResourceTag;
+
+use crate::api_server::resource;
 
 /// One field of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +61,28 @@ impl Secret {
             _ => None,
         });
         data.collect()
+    }
+
+    /// The content hash in the state that the resource `name` wrote.
+    pub fn hash(&self, name: &str) -> String {
+        let text = self.meta().states.remove(&state_name(name));
+        let state: Option<Value> = text.and_then(|text| serde_json::from_str(&text).ok());
+        let hash = state.and_then(|state| state["hash"].as_str().map(str::to_owned));
+        hash.unwrap_or_default()
+    }
+
+    /// What a manager put into it, for the trace.
+    pub fn summary(&self, manager: &str) -> String {
+        let data = self
+            .data_of(manager)
+            .into_iter()
+            .filter(|(key, _)| key != "_raw");
+        let data: Vec<String> = data
+            .map(|(key, value)| format!("{key}={}", String::from_utf8_lossy(&value)))
+            .collect();
+        let states = self.meta().states;
+        let states: Vec<&String> = states.values().collect();
+        format!("{}; {states:?}", data.join(" "))
     }
 
     fn managed(&self, owned: &Owned) -> Value {
@@ -120,7 +145,22 @@ pub struct Workload {
     pub revisions: Vec<BTreeMap<String, String>>,
 }
 
+fn tag(name: &str) -> ResourceTag {
+    ResourceTag::of(&resource(Kind::VaultStaticSecret, name))
+}
+
+fn state_name(name: &str) -> String {
+    format!("{PREFIX}state-{}", tag(name))
+}
+
 impl Workload {
+    /// The hashes that stand on it for the resource `name`.
+    pub fn recorded(&self, name: &str) -> Vec<&str> {
+        let all = self.annotations.iter().chain(&self.template);
+        let ours = all.filter(|(key, _)| key.ends_with(tag(name).as_str()));
+        ours.map(|(_, hash)| hash.as_str()).collect()
+    }
+
     pub fn meta(&self) -> WorkloadMeta {
         let ours = |all: &BTreeMap<String, String>| {
             let ours = all.iter().filter(|(name, _)| name.starts_with(PREFIX));

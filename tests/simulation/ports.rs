@@ -195,6 +195,7 @@ impl Cluster for SimCluster {
                     before.as_ref(),
                     &after,
                 );
+                world.note(format!("     {name} holds {}", after.summary(manager)));
                 Ok(after.meta())
             })
             .await
@@ -213,22 +214,22 @@ impl Cluster for SimCluster {
             .await
     }
 
-    async fn secret_content(&self, secret: &ObjectKey) -> Result<Option<SecretContent>, Problem> {
+    async fn secret_content(
+        &self,
+        secret: &ObjectKey,
+        manager: &str,
+    ) -> Result<Option<SecretContent>, Problem> {
         self.0
             .kubernetes(format!("get Secret {}", secret.name), |world| {
                 let api = world.api.borrow();
                 Ok(api.secrets.get(&secret.name).map(|found| {
-                    let data = found
-                        .fields
-                        .iter()
-                        .filter_map(|(field, value)| match field {
-                            Field::Data(key) => Some((key.clone(), Redacted::new(value.clone()))),
-                            _ => None,
-                        });
+                    let data = found.data_of(manager).into_iter();
                     let type_ = found.fields.get(&Field::Type);
                     SecretContent {
                         type_: String::from_utf8_lossy(type_.map_or(b"Opaque", |t| t)).into_owned(),
-                        data: data.collect(),
+                        data: data
+                            .map(|(key, value)| (key, Redacted::new(value)))
+                            .collect(),
                     }
                 }))
             })
@@ -257,6 +258,7 @@ impl Cluster for SimCluster {
                 let (patch, fenced) = defects::in_patch(world, patch);
                 let before = world.api.borrow().workloads.get(name).cloned();
                 let after = world.at_api(|api| api.patch_workload(name, &patch, fenced))?;
+                world.note(format!("     {:?} {:?}", patch.annotations, patch.template));
                 world
                     .judge
                     .borrow_mut()
@@ -340,7 +342,9 @@ impl Vault for SimVault {
     ) -> Result<Token, Problem> {
         self.0
             .vault("login".to_owned(), |world| {
-                world.vault.borrow_mut().login(jwt.expose(), world.now())
+                let token = world.vault.borrow_mut().login(jwt.expose(), world.now())?;
+                world.logged_in.set(true);
+                Ok(token)
             })
             .await
     }

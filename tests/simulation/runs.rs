@@ -27,13 +27,17 @@ pub struct Ended {
 impl Ended {
     /// Panics with all that helps to find out why, if anything is wrong.
     pub fn expect_right(self, run: &str) -> Self {
-        let shown: String = self
-            .breaches
-            .iter()
-            .map(|(invariant, what)| format!("\n  {invariant:?}: {what}"))
-            .collect();
-        assert!(self.breaches.is_empty(), "{run}{shown}\n{}", self.trace);
+        let told = self.told();
+        assert!(self.breaches.is_empty(), "{run}{told}\n{}", self.trace);
         self
+    }
+
+    /// What was wrong, a line each.
+    pub fn told(&self) -> String {
+        let breaches = self.breaches.iter();
+        breaches
+            .map(|(invariant, what)| format!("\n  {invariant:?}: {what}"))
+            .collect()
     }
 
     pub fn breaks(&self, invariant: Invariant) -> bool {
@@ -76,10 +80,11 @@ pub fn run(seed: u64, defect: Option<Defect>, scenario: impl AsyncFnOnce(Rc<Worl
 async fn collect_garbage(world: Rc<World>) {
     loop {
         world.pause(Duration::from_secs(3)).await;
-        for name in world.at_api(|api| api.collect_garbage()) {
+        for (name, gone) in world.at_api(|api| api.collect_garbage()) {
             world.note(format!("     the Secret {name} is collected"));
             world.judge.borrow_mut().others.remove(&name);
-            world.judge.borrow_mut().secret_gone(&world, &name);
+            let mut judge = world.judge.borrow_mut();
+            judge.secret_gone(&world, &gone, &name);
         }
     }
 }

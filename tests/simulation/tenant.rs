@@ -170,6 +170,7 @@ impl Tenant {
         });
         self.0
             .at_api(|api| api.edit_secret(name, "kubectl-edit", field.clone(), value, now));
+        self.0.judge.borrow_mut().edited(name, &field);
         let exists = self.0.api.borrow().secrets.contains_key(name);
         if theirs && exists && field_is_foreign(&field) {
             let mut judge = self.0.judge.borrow_mut();
@@ -206,9 +207,11 @@ impl Tenant {
 
     pub fn delete_secret(&self, name: &str) {
         self.note(format!("delete the Secret {name}"));
-        self.0.at_api(|api| api.delete_secret(name));
+        let gone = self.0.at_api(|api| api.delete_secret(name));
         self.0.judge.borrow_mut().others.remove(name);
-        self.0.judge.borrow_mut().secret_gone(&self.0, name);
+        if let Some(gone) = gone {
+            self.0.judge.borrow_mut().secret_gone(&self.0, &gone, name);
+        }
     }
 
     /// Somebody else makes a Secret of that name.

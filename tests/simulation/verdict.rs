@@ -8,7 +8,8 @@ use vault_tenant_operator::api::VaultStaticSecret;
 use vault_tenant_operator::key::{Kind, ResourceKey};
 
 use crate::judge::Invariant::{
-    self, EventuallyRight, NoneRecreated, NothingOfOthers, Quiet, RestartForContent, StatusTrue,
+    self, EventuallyRight, NeverWiped, NoneRecreated, NothingOfOthers, Quiet, RestartForContent,
+    StatusTrue,
 };
 use crate::judge::content;
 use crate::objects::{Field, Object, Secret};
@@ -48,8 +49,12 @@ pub fn at_rest(world: &World) -> Vec<Breach> {
         match object {
             Object::Static(one) => static_secret(world, key, one, &mut breaches),
             other => {
-                if ready(other).0 != "True" {
-                    breaches.push((StatusTrue, format!("{key}: Ready is {:?}", ready(other))));
+                let (truth, reason) = ready(other);
+                // A login is claimed only where one happened, and an operator that
+                // started when no resource needed one has made none.
+                let unused = reason == "NotUsedYet" && !world.logged_in.get();
+                if truth != "True" && !unused {
+                    breaches.push((StatusTrue, format!("{key}: Ready is {:?}", (truth, reason))));
                 }
             }
         }
@@ -128,13 +133,15 @@ fn static_secret(
         }
         (found, None) => {
             is("False", &["SecretDeleted", "SecretNotFound"]);
-            if let (Some(found), Some(last)) = (found, world.judge.borrow().last_written(name)) {
-                let mut holds = found.data_of(&manager);
-                holds.remove("_raw");
-                if holds.is_empty() && !last.is_empty() {
+            if let Some(found) = found {
+                let judge = world.judge.borrow();
+                let lost = judge.kept(name).find(|(key, value)| {
+                    found.fields.get(&Field::Data((*key).clone())) != Some(*value)
+                });
+                if let Some((lost, _)) = lost {
                     breaches.push((
-                        EventuallyRight,
-                        format!("{key}: the Secret {name} lost its keys"),
+                        NeverWiped,
+                        format!("{key}: the Secret {name} lost its key {lost}"),
                     ));
                 }
             }

@@ -56,6 +56,8 @@ pub struct World {
     pub defect: Option<Defect>,
     /// Requests so far, as said in the trace.
     pub requests: RefCell<Vec<String>>,
+    /// Whether the operator that runs now has logged in.
+    pub logged_in: Cell<bool>,
     /// Told when the operator is to end.
     pub crash: Notify,
     /// Which HMAC key the next operator starts with.
@@ -79,8 +81,9 @@ pub struct SimClock(Instant);
 
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
-        let epoch: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        epoch + SignedDuration::try_from(self.0.elapsed()).unwrap()
+        /// 2026-01-01T00:00:00Z
+        const EPOCH: Timestamp = Timestamp::constant(1_767_225_600, 0);
+        EPOCH + SignedDuration::try_from(self.0.elapsed()).unwrap()
     }
 }
 
@@ -94,6 +97,7 @@ impl World {
             faults: RefCell::default(),
             defect,
             requests: RefCell::default(),
+            logged_in: Cell::new(false),
             crash: Notify::new(),
             hash_key: Cell::new(1),
             lag: Cell::new(Duration::from_millis(30)),

@@ -1,0 +1,63 @@
+//! Answers that come late, about objects that the watches saw go.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn key() -> WorkloadKey {
+    WorkloadKey {
+        kind: WorkloadKind::Deployment,
+        object: ObjectKey::new("team", "web"),
+    }
+}
+
+fn workload(uid: &str, version: &str) -> WorkloadMeta {
+    WorkloadMeta {
+        uid: uid.to_owned(),
+        resource_version: version.to_owned(),
+        ..WorkloadMeta::default()
+    }
+}
+
+fn secret(uid: &str, version: &str) -> SecretMeta {
+    SecretMeta {
+        uid: uid.to_owned(),
+        resource_version: version.to_owned(),
+        created: None,
+        deleting: false,
+        owners: Vec::new(),
+        states: BTreeMap::new(),
+        managers: Vec::new(),
+    }
+}
+
+#[test]
+fn an_answer_about_what_was_made_anew_does_not_bring_the_old_one_back() {
+    let mut view = View::default();
+    let uid = |view: &View| view.workloads.get(&key()).map(|found| found.uid.clone());
+    view.put_workload(&key(), workload("old", "1"));
+    view.remove_workload(&key());
+    view.put_workload(&key(), workload("new", "3"));
+    view.put_workload_answer(&key(), workload("old", "2"));
+    assert_eq!(uid(&view).as_deref(), Some("new"));
+    // Nor once the new one is gone too.
+    view.remove_workload(&key());
+    view.put_workload_answer(&key(), workload("old", "2"));
+    view.put_workload_answer(&key(), workload("new", "4"));
+    assert_eq!(uid(&view), None);
+}
+
+#[test]
+fn a_list_that_lacks_an_object_or_shows_another_is_believed_as_an_event_is() {
+    let mut view = View::default();
+    let at = ObjectKey::new("team", "app");
+    let uid = |view: &View| view.secrets.get(&at).map(|found| found.uid.clone());
+    view.put_secret(&at, secret("old", "1"));
+    view.put_secret(&at, secret("new", "3"));
+    view.put_secret_answer(&at, secret("old", "2"));
+    assert_eq!(uid(&view).as_deref(), Some("new"));
+    // An older list, and the watch that goes on from there.
+    view.put_secret(&at, secret("old", "1"));
+    view.put_secret(&at, secret("new", "3"));
+    view.put_secret_answer(&at, secret("new", "5"));
+    assert_eq!(view.secrets[&at].resource_version, "5");
+}
