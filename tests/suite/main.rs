@@ -8,6 +8,7 @@ mod applied;
 mod attempts;
 mod bad_specs;
 mod budgets;
+mod configured;
 mod destinations;
 mod documents;
 mod endpoints;
@@ -84,6 +85,7 @@ fn all() -> Vec<TrialOf> {
     [
         static_secrets::trials(),
         sources::trials(),
+        configured::trials(),
         destinations::trials(),
         bad_specs::trials(),
         rollouts::trials(),
