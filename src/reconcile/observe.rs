@@ -149,6 +149,7 @@ where
             return;
         }
         T::put(&mut view, key, None);
+        view.bury(uid.map(str::to_owned));
         drop(view);
         self.changed::<T>(key);
     }
@@ -160,7 +161,11 @@ where
     fn listed(&self) {
         let known = T::keys(&self.0.engine.view.borrow());
         for key in self.0.end(known) {
-            T::put(&mut self.0.engine.view.borrow_mut(), &key, None);
+            let mut view = self.0.engine.view.borrow_mut();
+            let uid = T::get(&view, &key).and_then(|known| known.meta().uid.clone());
+            T::put(&mut view, &key, None);
+            view.bury(uid);
+            drop(view);
             self.changed::<T>(&key);
         }
         self.0.engine.wake_all();
