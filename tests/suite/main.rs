@@ -17,6 +17,7 @@ mod install;
 mod judgement;
 mod manifests;
 mod outages;
+mod own_key;
 mod probes;
 mod process;
 mod readme;
@@ -96,6 +97,7 @@ fn all() -> Vec<TrialOf> {
         process::trials(),
         endpoints::trials(),
         outages::trials(),
+        own_key::trials(),
         readme::trials(),
         sandbox::trials(),
     ]

@@ -108,7 +108,7 @@ async fn without_definitions_it_waits_and_says_so(suite: &Suite) -> Result<()> {
 }
 
 /// What `/readyz` says while it is not ready.
-async fn said(operator: &Operator) -> Result<String> {
+pub async fn said(operator: &Operator) -> Result<String> {
     match operator.readyz().await {
         Ok(text) => anyhow::bail!("it is ready: {text}"),
         Err(error) => Ok(error.to_string()),
