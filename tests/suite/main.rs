@@ -11,6 +11,7 @@ mod budgets;
 mod destinations;
 mod documents;
 mod endpoints;
+mod examples;
 mod finalizers;
 mod guardrails;
 mod install;
@@ -92,6 +93,7 @@ fn all() -> Vec<TrialOf> {
         secrecy::trials(),
         manifests::trials(),
         finalizers::trials(),
+        examples::trials(),
         install::trials(),
         budgets::trials(),
         process::trials(),
