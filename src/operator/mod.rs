@@ -29,6 +29,7 @@ use crate::api;
 use crate::config::Config;
 use crate::key::ObjectKey;
 use crate::policy::{OwnIdentity, Policy, address_allowed, redirect_allowed};
+use crate::problem::Problem;
 use crate::reconcile::kept::Kept;
 use crate::reconcile::observe::{Base, Resources, Secrets, Workloads};
 use crate::reconcile::view::{Store, WorkloadKind};
@@ -208,11 +209,15 @@ async fn wait_for_key(cluster: &KubeCluster, namespace: &str, readiness: &Readin
     }
 }
 
-/// Puts the key back when somebody deletes it under a running operator.
+/// Puts the key back when somebody deletes it under a running operator; not
+/// when it goes with its whole namespace.
 async fn keep_key(cluster: Rc<KubeCluster>, namespace: String, key: HashKey, gone: Rc<Notify>) {
     loop {
         gone.notified().await;
         while let Err(problem) = hash_key::obtain(&cluster, &namespace, Some(&key)).await {
+            if matches!(problem, Problem::NamespaceTerminating { .. }) {
+                break;
+            }
             tracing::warn!(%problem, "the operator's own key was deleted and cannot be put back yet");
             tokio::time::sleep(START_RETRY).await;
         }

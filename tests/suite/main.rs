@@ -17,6 +17,7 @@ mod guardrails;
 mod install;
 mod judgement;
 mod manifests;
+mod namespaces;
 mod outages;
 mod own_key;
 mod probes;
@@ -92,12 +93,13 @@ fn all() -> Vec<TrialOf> {
         thefts::trials(),
         secrecy::trials(),
         manifests::trials(),
-        finalizers::trials(),
         examples::trials(),
+        finalizers::trials(),
         install::trials(),
         budgets::trials(),
         process::trials(),
         endpoints::trials(),
+        namespaces::trials(),
         outages::trials(),
         own_key::trials(),
         readme::trials(),
