@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use crate::endpoints::sample;
+use crate::judgement::judge_refusals;
 use crate::probes::{Eye, vault_proxy};
 use crate::support::{LONG, Suite, Team, config, prepare};
 
@@ -104,6 +105,7 @@ async fn without_definitions_it_waits_and_says_so(suite: &Suite) -> Result<()> {
     team.put("app", json!({ "password": "vault" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_ready("app").await?;
+    judge_refusals(&ground)?;
     ground.stop().await
 }
 
