@@ -13,6 +13,7 @@ const README: &str = include_str!("../../README.md");
 const CARGO: &str = include_str!("../../Cargo.toml");
 const PROMISES: &str = include_str!("../../docs/promises.md");
 const PERMISSIONS: &str = include_str!("../../docs/permissions.md");
+const GATE: &str = include_str!("../../.ci/run");
 const ROLE: &str = include_str!("../../rbac/role.yaml");
 
 pub fn trials() -> Vec<Trial> {
@@ -41,6 +42,8 @@ fn operator(arguments: &[&str]) -> Result<String> {
         .args(arguments)
         .env_clear()
         .output()?;
+        trial("every_source_is_there", every_source),
+        trial("the_gate_says_the_time_before_the_last_line", gate_times),
     ensure!(output.status.success(), "{arguments:?}: {}", output.status);
     Ok(String::from_utf8(output.stdout)?)
 }
@@ -269,3 +272,59 @@ fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) -> Result<()>
     }
     Ok(())
 }
+/// Each `name.rs` that a document names: from the root of the repository, or in
+/// the folder of one named before it on the same line.
+fn every_source() -> Result<()> {
+    let mut documents = Vec::new();
+    files(&repository().join("docs"), "md", &mut documents)?;
+    for name in ["README.md", "CONTRIBUTING.md"] {
+        documents.push(repository().join(name));
+    }
+    let (mut missing, mut found) = (Vec::new(), 0);
+    for document in documents {
+        for line in std::fs::read_to_string(&document)?.lines() {
+            let mut folders = BTreeSet::from([repository().to_owned()]);
+            for name in quoted(line).filter(|word| word.ends_with(".rs")) {
+                found += 1;
+                if !folders.iter().any(|folder| folder.join(name).is_file()) {
+                    missing.push(format!("{name} in {}", document.display()));
+                }
+                let folder = repository().join(name);
+                folders.extend(folder.parent().map(Path::to_owned));
+            }
+        }
+    }
+    ensure!(found > 0, "no document names a source");
+    ensure!(missing.is_empty(), "not there: {}", missing.join("; "));
+    Ok(())
+}
+
+/// The functions of `.ci/run` that say the time, given what `cargo test` prints.
+fn gate_times() -> Result<()> {
+    let function = |name: &str| -> Result<String> {
+        let start = format!("\n{name}() {{");
+        let (_, body) = GATE.split_once(&start).context("no such function")?;
+        let (body, _) = body.split_once("}\n").context("no end")?;
+        Ok(format!("{start}{body}}}\n"))
+    };
+    let script = format!(
+        "{}{}current=tests began=0 SECONDS=130; printf 'one ... ok\\ntest result: ok. 1\\n' | timed",
+        function("clock")?,
+        function("timed")?
+    );
+    let output = Command::new("bash").args(["-euc", &script]).output()?;
+    let said = String::from_utf8(output.stdout)?;
+    let lines: Vec<&str> = said.lines().collect();
+    let expected = [
+        "one ... ok",
+        "== tests: 2 min 10 s (2 min 10 s since the start)",
+        "test result: ok. 1",
+    ];
+    ensure!(lines == expected, "{said}");
+    ensure!(
+        GATE.trim_end().ends_with("cargo test 2>&1 | timed"),
+        "the tests are not the last step, or not timed"
+    );
+    Ok(())
+}
+
