@@ -58,6 +58,12 @@ impl<C: Cluster, V: Vault, K: Clock> Base<Engine<C, V, K>> {
         }
     }
 
+    /// Whether the list in progress should have shown this object and has not.
+    fn misses(&self, key: &ObjectKey) -> bool {
+        let listing = self.listing.borrow();
+        key.namespace == self.namespace && listing.as_ref().is_some_and(|seen| !seen.contains(key))
+    }
+
     fn begin(&self) {
         *self.listing.borrow_mut() = Some(HashSet::new());
     }
@@ -197,7 +203,7 @@ pub struct Secrets<E> {
     pub base: Base<E>,
     /// The Secret with the operator's own key.
     pub own_key: ObjectKey,
-    /// Told when that one was deleted.
+    /// Told when that one was deleted, or a list lacks it.
     pub own_key_gone: Rc<Notify>,
 }
 
@@ -285,6 +291,9 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, 
     }
 
     fn listed(&self) {
+        if self.base.misses(&self.own_key) {
+            self.own_key_gone.notify_one();
+        }
         let known = self
             .base
             .engine

@@ -11,13 +11,17 @@ mod budgets;
 mod configured;
 mod destinations;
 mod documents;
+mod endings;
 mod endpoints;
+mod examples;
 mod finalizers;
 mod guardrails;
 mod install;
 mod judgement;
 mod manifests;
+
 mod outages;
+mod own_key;
 mod probes;
 mod process;
 mod readme;
@@ -94,12 +98,15 @@ fn all() -> Vec<TrialOf> {
         unfinished::trials(),
         secrecy::trials(),
         manifests::trials(),
+        examples::trials(),
         finalizers::trials(),
         install::trials(),
         budgets::trials(),
         process::trials(),
         endpoints::trials(),
+        endings::trials(),
         outages::trials(),
+        own_key::trials(),
         readme::trials(),
         sandbox::trials(),
     ]

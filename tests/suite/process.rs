@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use crate::endpoints::sample;
+use crate::judgement::judge_refusals;
 use crate::probes::{Eye, vault_proxy};
 use crate::support::{LONG, Suite, Team, config, prepare};
 
@@ -103,11 +104,12 @@ async fn without_definitions_it_waits_and_says_so(suite: &Suite) -> Result<()> {
     team.put("app", json!({ "password": "vault" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_ready("app").await?;
+    judge_refusals(&ground)?;
     ground.stop().await
 }
 
 /// What `/readyz` says while it is not ready.
-async fn said(operator: &Operator) -> Result<String> {
+pub async fn said(operator: &Operator) -> Result<String> {
     match operator.readyz().await {
         Ok(text) => anyhow::bail!("it is ready: {text}"),
         Err(error) => Ok(error.to_string()),
