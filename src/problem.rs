@@ -160,6 +160,14 @@ pub enum Problem {
         /// The API server's words.
         why: String,
     },
+    /// A field that cannot change any more: the type of a Secret, or all of an
+    /// immutable one.
+    DestinationImmutable {
+        /// Verb, resource and name.
+        what: String,
+        /// Which field, in the API server's words, and the mend.
+        why: String,
+    },
     /// The namespace is being deleted.
     NamespaceTerminating {
         /// Its name.
@@ -233,6 +241,7 @@ impl Problem {
             Problem::DestinationInvalid { .. } => ("DestinationInvalid", Retry::Backoff),
             Problem::KubernetesForbidden { .. } => ("KubernetesForbidden", Retry::Backoff),
             Problem::KubernetesRefused { .. } => ("KubernetesRefused", Retry::Backoff),
+            Problem::DestinationImmutable { .. } => ("DestinationImmutable", Retry::WhenChanged),
             Problem::NamespaceTerminating { .. } => ("NamespaceTerminating", Retry::Backoff),
             Problem::Conflict { .. } => ("Conflict", Retry::Soon),
             Problem::KubernetesUnavailable { .. } => ("KubernetesUnavailable", Retry::Backoff),
@@ -311,7 +320,8 @@ impl fmt::Display for Problem {
                 f,
                 "the operator's Role does not allow to {what}: {why}; compare it with the shipped rbac/"
             ),
-            Problem::KubernetesRefused { what, why } => {
+            Problem::KubernetesRefused { what, why }
+            | Problem::DestinationImmutable { what, why } => {
                 write!(f, "the API server refused to {what}: {why}")
             }
             Problem::NamespaceTerminating { namespace } => {

@@ -14,17 +14,19 @@ use k8s_openapi::api::authorization::v1::{
 };
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
+};
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::bodies;
-use super::kube_errors::classify;
+use super::kube_errors::{classify, names_the_missing};
 use super::meta;
 use crate::api::{GROUP, STORED_VERSION};
 use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::problem::Problem;
-use crate::reconcile::ports::{Clock, Cluster, Fence, Note, SecretWrite, WorkloadPatch};
+use crate::reconcile::ports::{Clock, Cluster, Fence, Life, Note, SecretWrite, WorkloadPatch};
 use crate::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
 use crate::render::SecretData;
 use crate::telemetry::Metrics;
@@ -201,18 +203,37 @@ impl Cluster for KubeCluster {
         }))
     }
 
-    async fn resource_lives(&self, key: &ResourceKey, uid: &str) -> Result<bool, Problem> {
+    async fn delete_secret(&self, secret: &ObjectKey, seen: &SecretMeta) -> Result<(), Problem> {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(seen.uid.clone()),
+                resource_version: Some(seen.resource_version.clone()),
+            }),
+            ..DeleteParams::default()
+        };
+        let api = self.secrets(secret);
+        let request = api.delete(&secret.name, &params);
+        self.count("delete", || format!("delete Secret {secret}"), request)
+            .await
+            .map(drop)
+    }
+
+    async fn life(&self, key: &ResourceKey, uid: &str) -> Result<Life, Problem> {
         let api = self.resources(key.kind, &key.object.namespace);
-        let found = self
-            .count(
-                "get",
-                || format!("get {key}"),
-                api.get_metadata_opt(&key.object.name),
-            )
-            .await?;
-        Ok(found.is_some_and(|found| {
-            found.metadata.uid.as_deref() == Some(uid)
-                && found.metadata.deletion_timestamp.is_none()
+        let name = &key.object.name;
+        let request = async {
+            match api.get_metadata(name).await {
+                Err(kube::Error::Api(status)) if names_the_missing(&status, name) => Ok(None),
+                other => other.map(Some),
+            }
+        };
+        let found = self.count("get", || format!("get {key}"), request).await?;
+        let found = found.filter(|found| found.metadata.uid.as_deref() == Some(uid));
+        Ok(found.map_or(Life::Gone, |found| {
+            match found.metadata.deletion_timestamp {
+                Some(_) => Life::Leaving,
+                None => Life::Alive(found.metadata.generation.unwrap_or_default()),
+            }
         }))
     }
 

@@ -43,6 +43,7 @@ pub fn secret(object: PartialObjectMeta<Secret>) -> SecretMeta {
                     time: entry.time.map(|time| time.0),
                     fields: digest_of_managed(&fields),
                     owns_type: fields.get("f:type").is_some(),
+                    owns_data: fields.get("f:data").is_some(),
                 }
             })
             .collect(),

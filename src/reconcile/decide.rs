@@ -93,7 +93,7 @@ pub enum Why {
 }
 
 /// A write that is due.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// What it may touch.
     pub fence: Fence,

@@ -68,6 +68,7 @@ fn manager(name: &str, second: i64, fields: &str) -> Manager {
         time: Some(at(second)),
         fields: fields.into(),
         owns_type: true,
+        owns_data: true,
     }
 }
 

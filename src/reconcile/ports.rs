@@ -29,6 +29,17 @@ pub struct Owner {
     pub uid: String,
 }
 
+/// What a live look at a custom resource of one uid found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It is there, at this generation.
+    Alive(i64),
+    /// Its deletion has begun.
+    Leaving,
+    /// It is not there: no such name, or another uid under it.
+    Gone,
+}
+
 /// Which object a write may touch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fence {
@@ -119,12 +130,19 @@ pub trait Cluster: Credentials {
     /// Rights and transport.
     async fn secret_data(&self, secret: &ObjectKey) -> Result<Option<SecretData>, Problem>;
 
-    /// Whether the custom resource with this uid is there and not being
-    /// deleted, asked live.
+    /// Deletes a Secret, exactly as `seen`: its uid and resourceVersion are
+    /// preconditions.
+    ///
+    /// # Errors
+    /// [`Problem::Conflict`] when it is another one by now, or gone.
+    async fn delete_secret(&self, secret: &ObjectKey, seen: &SecretMeta) -> Result<(), Problem>;
+
+    /// Whether the custom resource with this uid is there, asked live. Gone is
+    /// only what the API server, asked for that very name, says is not there.
     ///
     /// # Errors
     /// Rights and transport.
-    async fn resource_lives(&self, key: &ResourceKey, uid: &str) -> Result<bool, Problem>;
+    async fn life(&self, key: &ResourceKey, uid: &str) -> Result<Life, Problem>;
 
     /// Merge patch of a workload; answers with what it is afterwards.
     ///

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::decide::{Me, Situation, Slots, Step, Why, decide};
 use super::engine::{Engine, Next};
+use super::parting::manager_of;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
 use super::report::is_ready;
@@ -92,7 +93,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut live: Option<ContentHash> = None;
         for _ in 0..STEPS_LIMIT {
             match self.next_step(&work, rendered.as_ref(), live.as_ref()) {
-                Step::Wait(again) => return Ok(self.synced(&work, again)),
+                Step::Wait(again) => {
+                    self.leave_former(&work).await?;
+                    return Ok(self.synced(&work, again));
+                }
                 Step::Refuse(problem) => return Err(problem),
                 Step::Fetch(why) => {
                     work.why = Some(why);
@@ -152,7 +156,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             me: Me {
                 generation: resource.metadata.generation.unwrap_or_default(),
                 tag: ResourceTag::of(key),
-                manager: format!("vto-{uid}"),
+                manager: manager_of(&uid),
                 secret: spec.destination.name.clone(),
                 create: spec.destination.create,
                 overwrite: spec.destination.overwrite,

@@ -78,6 +78,8 @@ pub struct Manager {
     /// Whether it owns the Secret's type. Whoever creates a Secret does, and
     /// since the type never changes, no later update gets a share of it.
     pub owns_type: bool,
+    /// Whether it owns a key of the data.
+    pub owns_data: bool,
 }
 
 /// What the operator keeps of a Secret: never its data.
@@ -191,6 +193,8 @@ pub struct View {
     /// Uids of what the watches last saw go, by name.
     gone_secrets: HashMap<ObjectKey, String>,
     gone_workloads: HashMap<WorkloadKey, String>,
+    /// Secrets that carry the state of a resource whose destination is another.
+    pub(super) strays: BTreeSet<ObjectKey>,
     by_destination: BTreeMap<ObjectKey, BTreeSet<ResourceKey>>,
     by_workload: BTreeMap<WorkloadKey, BTreeSet<ResourceKey>>,
 }
@@ -203,16 +207,20 @@ impl View {
             object: key.clone(),
         };
         if let Some(old) = self.statics.remove(key) {
-            unlink(&mut self.by_destination, &destination_of(&old), &resource);
+            let left = destination_of(&old);
+            unlink(&mut self.by_destination, &left, &resource);
+            self.judge_stray(&left);
             for workload in targets_of(&old) {
                 unlink(&mut self.by_workload, &workload, &resource);
             }
         }
         if let Some(new) = new {
+            let named = destination_of(&new);
             self.by_destination
-                .entry(destination_of(&new))
+                .entry(named.clone())
                 .or_default()
                 .insert(resource.clone());
+            self.judge_stray(&named);
             for workload in targets_of(&new) {
                 self.by_workload
                     .entry(workload)
@@ -231,6 +239,7 @@ impl View {
         if !older {
             self.gone_secrets.remove(key);
             self.secrets.insert(key.clone(), meta);
+            self.judge_stray(key);
         }
     }
 
@@ -245,9 +254,16 @@ impl View {
 
     /// A Secret is gone.
     pub fn remove_secret(&mut self, key: &ObjectKey) {
-        if let Some(meta) = self.secrets.remove(key) {
+        if let Some(meta) = self.forget_secret(key) {
             bury(&mut self.gone_secrets, key.clone(), meta.uid);
         }
+    }
+
+    /// Takes a Secret out that an answer says is not there; a watch may still
+    /// show it again.
+    pub fn forget_secret(&mut self, key: &ObjectKey) -> Option<SecretMeta> {
+        self.strays.remove(key);
+        self.secrets.remove(key)
     }
 
     /// Stores a workload, unless what is there is newer.

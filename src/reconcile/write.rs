@@ -6,20 +6,16 @@ use std::collections::BTreeMap;
 use super::decide::{Plan, Why, last_editor, made_by};
 use super::engine::Engine;
 use super::fields;
+use super::fits;
 use super::ports::{Clock, Cluster, Fence, Note, Owner, SecretWrite, WorkloadPatch};
 use super::queue::{Urgency, WorkKey};
 use super::restart;
 use super::state::{State, state_annotation};
 use super::static_secret::{Work, source_name};
 use super::view::{SecretMeta, targets_of};
-use crate::key::Redacted;
 use crate::problem::Problem;
 use crate::render::{ContentHash, Rendered, SecretData};
 use crate::vault::Vault;
-
-/// What the API server takes as the data of one Secret (Kubernetes,
-/// `MaxSecretSize`).
-const SECRET_SIZE_LIMIT: usize = 1024 * 1024;
 
 /// Labels of every Secret that a resource of ours makes.
 const OWN_LABELS: [(&str, &str); 2] = [
@@ -34,7 +30,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         plan: &Plan,
         rendered: &Rendered,
     ) -> Result<(), Problem> {
-        check_size(&work.me.secret, &rendered.data)?;
+        fits::check_size(&work.me.secret, &rendered.data)?;
         if plan.content_changed
             && let Some(before) = &plan.before
         {
@@ -52,25 +48,47 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let (write, state) = self.secret_write(work, plan, rendered);
         let editor = self.editor(work);
-        let written = self.cluster.apply_secret(&write).await;
-        let meta = match written {
+        match self.cluster.apply_secret(&write).await {
             // The next decision sees what is really there.
-            Err(Problem::Conflict { .. }) => return self.look_live(work).await,
-            other => other?,
-        };
+            Err(Problem::Conflict { .. }) => self.look_live(work).await,
+            Err(Problem::DestinationImmutable { what, why }) => {
+                self.replace(work, plan, rendered, what, why).await
+            }
+            answer => {
+                self.written(work, plan, &write, answer?).await?;
+                self.tell_written(work, plan, &state, editor).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks the answer of an apply, and remembers it.
+    pub(super) async fn written(
+        &self,
+        work: &Work,
+        plan: &Plan,
+        write: &SecretWrite,
+        meta: SecretMeta,
+    ) -> Result<(), Problem> {
         if plan.fence == Fence::Create {
             if !self.created_by_us(work, &meta) {
-                return self.take_out(work, &write, &meta).await;
+                // It met a Secret that the view did not know: what it merged in
+                // goes out again, and the next decision says whose it is.
+                return self.take_out_of(&write.secret, &write.manager, &meta).await;
             }
             self.keep_in_memory(work, |memory| memory.made = Some(meta.uid.clone()));
         }
         self.remember(work, meta);
         self.metrics.secret_written();
-        self.tell_written(work, plan, &state, editor).await;
         Ok(())
     }
 
-    fn secret_write(&self, work: &Work, plan: &Plan, rendered: &Rendered) -> (SecretWrite, State) {
+    pub(super) fn secret_write(
+        &self,
+        work: &Work,
+        plan: &Plan,
+        rendered: &Rendered,
+    ) -> (SecretWrite, State) {
         let me = &work.me;
         let asked = work.permitted.destination();
         let (mut labels, mut annotations) = (BTreeMap::new(), BTreeMap::new());
@@ -209,12 +227,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .as_ref()
             .is_some_and(|s| s.secret_mac.is_some());
         if written || self.remembered(&work.key).creating {
-            if !self.cluster.resource_lives(&work.key, &work.me.uid).await? {
-                return Err(Problem::Conflict {
-                    what: format!("create the Secret {} again", work.me.secret),
-                    why: "the resource is being deleted".to_owned(),
-                });
-            }
+            self.still_asked(work).await?;
             self.look_live(work).await?;
             let view = self.view.borrow();
             if view
@@ -228,7 +241,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Ok(true)
     }
 
-    fn keep_in_memory(&self, work: &Work, change: impl FnOnce(&mut super::engine::Memory)) {
+    pub(super) fn keep_in_memory(
+        &self,
+        work: &Work,
+        change: impl FnOnce(&mut super::engine::Memory),
+    ) {
         change(
             self.memory
                 .borrow_mut()
@@ -239,16 +256,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Puts what the API server holds now into the view.
     async fn look_live(&self, work: &Work) -> Result<(), Problem> {
-        let secret = &work.permitted.destination().secret;
-        let live = self.cluster.secret_meta(secret).await?;
-        let mut view = self.view.borrow_mut();
-        match live {
-            Some(meta) => view.put_secret_answer(secret, meta),
-            None => {
-                view.secrets.remove(secret);
-            }
-        }
-        Ok(())
+        self.look_at(&work.permitted.destination().secret)
+            .await
+            .map(drop)
     }
 
     fn created_by_us(&self, work: &Work, meta: &SecretMeta) -> bool {
@@ -257,31 +267,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .iter()
             .find(|manager| manager.name == work.me.manager);
         work.me.overwrite || ours.is_some_and(|ours| made_by(meta, ours))
-    }
-
-    /// The creating apply met a Secret that the view did not know: takes out
-    /// again what it merged in, and reports whose the Secret is.
-    async fn take_out(
-        &self,
-        work: &Work,
-        write: &SecretWrite,
-        meta: &SecretMeta,
-    ) -> Result<(), Problem> {
-        let empty = SecretWrite {
-            fence: Fence::Update {
-                uid: meta.uid.clone(),
-                resource_version: meta.resource_version.clone(),
-            },
-            type_: None,
-            data: SecretData::new(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            owner: None,
-            ..write.clone()
-        };
-        let meta = self.cluster.apply_secret(&empty).await?;
-        self.remember(work, meta);
-        Ok(())
     }
 
     fn remember(&self, work: &Work, meta: SecretMeta) {
@@ -330,7 +315,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.tell(work, reason, message).await;
     }
 
-    async fn tell(&self, work: &Work, reason: &'static str, message: String) {
+    pub(super) async fn tell(&self, work: &Work, reason: &'static str, message: String) {
         let note = Note {
             about: work.key.clone(),
             uid: work.me.uid.clone(),
@@ -348,20 +333,4 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             tracing::warn!(resource = %note.about, reason = note.reason, %problem, "event not published");
         }
     }
-}
-
-fn check_size(secret: &str, data: &SecretData) -> Result<(), Problem> {
-    let size = |value: &Redacted<Vec<u8>>| value.expose().len();
-    let total: usize = data.values().map(size).sum();
-    if total <= SECRET_SIZE_LIMIT {
-        return Ok(());
-    }
-    let largest = data.iter().max_by_key(|(_, value)| size(value));
-    let (name, bytes) = largest.map_or(("", 0), |(name, value)| (name.as_str(), size(value)));
-    Err(Problem::DestinationInvalid {
-        name: secret.to_owned(),
-        why: format!(
-            "{total} bytes of data are more than the {SECRET_SIZE_LIMIT} that a Secret can hold; the largest key is {name} with {bytes}: exclude keys, or set excludeRaw"
-        ),
-    })
 }

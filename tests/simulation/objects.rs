@@ -101,6 +101,7 @@ impl Secret {
                     time: Some(owned.time),
                     fields: digest_of_managed(&self.managed(owned)),
                     owns_type: owned.fields.contains(&Field::Type),
+                    owns_data: owned.fields.iter().any(|f| matches!(f, Field::Data(_))),
                 })
                 .collect(),
         }
@@ -156,6 +157,17 @@ impl Object {
 
     pub fn version(&self) -> String {
         self.names().1
+    }
+
+    /// `metadata.generation` of a resource.
+    pub fn generation(&self) -> i64 {
+        let generation = match self {
+            Object::Connection(found) => found.metadata.generation,
+            Object::Auth(found) => found.metadata.generation,
+            Object::Static(found) => found.metadata.generation,
+            Object::Secret(_) | Object::Workload(_) => None,
+        };
+        generation.unwrap_or_default()
     }
 
     fn names(&self) -> (String, String) {

@@ -8,7 +8,9 @@ use std::rc::Rc;
 use vault_tenant_operator::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use vault_tenant_operator::policy::{PermittedLogin, Read};
 use vault_tenant_operator::problem::Problem;
-use vault_tenant_operator::reconcile::ports::{Cluster, Fence, Note, SecretWrite, WorkloadPatch};
+use vault_tenant_operator::reconcile::ports::{
+    Cluster, Fence, Life, Note, SecretWrite, WorkloadPatch,
+};
 use vault_tenant_operator::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
 use vault_tenant_operator::render::SecretData;
 use vault_tenant_operator::vault::{Credentials, Endpoint, Reply, Token, Vault};
@@ -230,9 +232,21 @@ impl Cluster for SimCluster {
             .await
     }
 
-    async fn resource_lives(&self, key: &ResourceKey, uid: &str) -> Result<bool, Problem> {
+    async fn delete_secret(&self, secret: &ObjectKey, seen: &SecretMeta) -> Result<(), Problem> {
+        let name = &secret.name;
         self.0
-            .kubernetes(format!("get {key}"), |world| Ok(defects::lives(world, uid)))
+            .kubernetes(format!("delete Secret {name}"), |world| {
+                world.at_api(|api| api.delete_secret_as(name, seen))?;
+                world.judge.borrow_mut().others.remove(name);
+                world.judge.borrow_mut().secret_gone(world, name);
+                Ok(())
+            })
+            .await
+    }
+
+    async fn life(&self, key: &ResourceKey, uid: &str) -> Result<Life, Problem> {
+        self.0
+            .kubernetes(format!("get {key}"), |world| Ok(defects::life(world, uid)))
             .await
     }
 

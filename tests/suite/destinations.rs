@@ -283,12 +283,12 @@ async fn a_hand_edit_costs_one_read_and_one_write(suite: &Suite) -> Result<()> {
 
 impl Team {
     /// Metadata of a Secret as JSON.
-    async fn metadata(&self, secret: &str) -> Result<Value> {
+    pub async fn metadata(&self, secret: &str) -> Result<Value> {
         Ok(serde_json::to_value(self.secret(secret).await?.metadata)?)
     }
 
     /// A Secret that somebody else made.
-    async fn make_secret(&self, name: &str, data: Value) -> Result<()> {
+    pub async fn make_secret(&self, name: &str, data: Value) -> Result<()> {
         let secret: Secret =
             serde_json::from_value(json!({ "metadata": { "name": name }, "stringData": data }))?;
         self.secrets()

@@ -16,6 +16,7 @@ mod guardrails;
 mod install;
 mod judgement;
 mod manifests;
+mod moves;
 mod outages;
 mod probes;
 mod process;
@@ -84,6 +85,7 @@ fn all() -> Vec<TrialOf> {
         static_secrets::trials(),
         sources::trials(),
         destinations::trials(),
+        moves::trials(),
         bad_specs::trials(),
         rollouts::trials(),
         guardrails::trials(),
