@@ -139,6 +139,13 @@ pub enum Problem {
         /// Whose it seems to be, and the opt-in.
         why: String,
     },
+    /// Another resource writes the same Secret, or the same key of it.
+    DestinationConflict {
+        /// Secret name.
+        name: String,
+        /// Which resource, which key, and how both can have their way.
+        why: String,
+    },
     /// What would be written cannot be a Secret.
     DestinationInvalid {
         /// Secret name.
@@ -238,6 +245,7 @@ impl Problem {
             Problem::Transformation { .. } => ("TransformationError", Retry::WhenChanged),
             Problem::DestinationMissing { .. } => ("InexistentDestination", Retry::WhenChanged),
             Problem::DestinationNotOwned { .. } => ("DestinationNotOwned", Retry::WhenChanged),
+            Problem::DestinationConflict { .. } => ("DestinationConflict", Retry::Backoff),
             Problem::DestinationInvalid { .. } => ("DestinationInvalid", Retry::Backoff),
             Problem::KubernetesForbidden { .. } => ("KubernetesForbidden", Retry::Backoff),
             Problem::KubernetesRefused { .. } => ("KubernetesRefused", Retry::Backoff),
@@ -313,6 +321,7 @@ impl fmt::Display for Problem {
                 "the Secret {name} does not exist and spec.destination.create is false: create the Secret, or set create to true"
             ),
             Problem::DestinationNotOwned { name, why }
+            | Problem::DestinationConflict { name, why }
             | Problem::DestinationInvalid { name, why } => {
                 write!(f, "the Secret {name}: {why}")
             }

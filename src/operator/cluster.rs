@@ -26,7 +26,9 @@ use super::meta;
 use crate::api::{GROUP, STORED_VERSION};
 use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::problem::Problem;
-use crate::reconcile::ports::{Clock, Cluster, Fence, Life, Note, SecretWrite, WorkloadPatch};
+use crate::reconcile::ports::{
+    Clock, Cluster, Fence, Life, ManagedFields, Note, SecretWrite, WorkloadPatch,
+};
 use crate::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
 use crate::render::SecretData;
 use crate::telemetry::Metrics;
@@ -88,6 +90,27 @@ impl KubeCluster {
 
     fn resources(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), namespace, &resource_of(kind))
+    }
+
+    /// A merge patch of a Secret's metadata, fenced by uid and resourceVersion.
+    async fn patch_secret_metadata(
+        &self,
+        secret: &ObjectKey,
+        (uid, version): (&str, &str),
+        mut change: Value,
+    ) -> Result<SecretMeta, Problem> {
+        change["uid"] = json!(uid);
+        change["resourceVersion"] = json!(version);
+        let params = PatchParams {
+            field_manager: Some(CONTROLLER.to_owned()),
+            ..PatchParams::default()
+        };
+        let body = Patch::Merge(json!({ "metadata": change }));
+        let api = self.secrets(secret);
+        let request = api.patch_metadata(&secret.name, &params, &body);
+        self.count("patch", || format!("patch Secret {secret}"), request)
+            .await
+            .map(meta::secret)
     }
 
     async fn get_secret(&self, key: &ObjectKey) -> Result<Option<Secret>, Problem> {
@@ -216,6 +239,39 @@ impl Cluster for KubeCluster {
         self.count("delete", || format!("delete Secret {secret}"), request)
             .await
             .map(drop)
+    }
+
+    async fn annotate_secret(
+        &self,
+        secret: &ObjectKey,
+        seen: &SecretMeta,
+        (name, value): (&str, Option<&str>),
+    ) -> Result<SecretMeta, Problem> {
+        let change = json!({ "annotations": { name: value } });
+        self.patch_secret_metadata(secret, (&seen.uid, &seen.resource_version), change)
+            .await
+    }
+
+    async fn managed_fields(&self, secret: &ObjectKey) -> Result<Option<ManagedFields>, Problem> {
+        let api = self.secrets(secret);
+        let request = api.get_metadata_opt(&secret.name);
+        let what = || format!("get metadata of Secret {secret}");
+        let found = self.count("get", what, request).await?;
+        Ok(found.map(|found| ManagedFields {
+            uid: found.metadata.uid.unwrap_or_default(),
+            resource_version: found.metadata.resource_version.unwrap_or_default(),
+            entries: found.metadata.managed_fields.unwrap_or_default(),
+        }))
+    }
+
+    async fn set_managed_fields(
+        &self,
+        secret: &ObjectKey,
+        fields: &ManagedFields,
+    ) -> Result<SecretMeta, Problem> {
+        let change = json!({ "managedFields": fields.entries });
+        self.patch_secret_metadata(secret, (&fields.uid, &fields.resource_version), change)
+            .await
     }
 
     async fn life(&self, key: &ResourceKey, uid: &str) -> Result<Life, Problem> {

@@ -10,6 +10,8 @@
 //! two ports and a clock. What matters is always computed from the cluster's
 //! state; memory only saves requests.
 
+pub mod adopt;
+mod claims;
 mod decide;
 mod engine;
 mod fields;
@@ -17,6 +19,7 @@ mod finalizers;
 mod fits;
 pub mod kept;
 pub mod observe;
+mod ownership;
 mod parting;
 pub mod ports;
 mod queue;

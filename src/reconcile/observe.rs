@@ -129,27 +129,27 @@ where
     fn seen(&self, key: ObjectKey, object: Option<T>) {
         self.0.note(&key);
         let Some(object) = object else { return };
-        let mut view = self.0.engine.view.borrow_mut();
+        let view = self.0.engine.view.borrow();
         let old = T::get(&view, &key);
         if old.as_deref().is_some_and(|old| older(&object, old)) {
             return;
         }
         let news = old.is_none_or(|old| !alike(old.as_ref(), &object));
-        T::put(&mut view, &key, Some(Rc::new(object)));
         drop(view);
+        self.0.engine.put_resource::<T>(&key, Some(Rc::new(object)));
         if news {
             self.changed::<T>(&key);
         }
     }
 
     fn gone(&self, key: &ObjectKey, uid: Option<&str>) {
-        let mut view = self.0.engine.view.borrow_mut();
+        let view = self.0.engine.view.borrow();
         let same = T::get(&view, key).is_some_and(|known| known.meta().uid.as_deref() == uid);
+        drop(view);
         if !same {
             return;
         }
-        T::put(&mut view, key, None);
-        drop(view);
+        self.0.engine.put_resource::<T>(key, None);
         self.changed::<T>(key);
     }
 
@@ -160,7 +160,7 @@ where
     fn listed(&self) {
         let known = T::keys(&self.0.engine.view.borrow());
         for key in self.0.end(known) {
-            T::put(&mut self.0.engine.view.borrow_mut(), &key, None);
+            self.0.engine.put_resource::<T>(&key, None);
             self.changed::<T>(&key);
         }
         self.0.engine.wake_all();
@@ -202,6 +202,9 @@ impl<C: Cluster, V: Vault, K: Clock> Secrets<Engine<C, V, K>> {
         let engine = &self.base.engine;
         let view = engine.view.borrow();
         if moved {
+            for writer in view.writers_of_stray(key) {
+                engine.queue.wake(WorkKey::Resource(writer), Urgency::Now);
+            }
             for resource in view.resources_of_secret(key) {
                 engine
                     .queue

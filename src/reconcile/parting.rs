@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use super::decide::state_of_tag;
 use super::engine::Engine;
+use super::ownership::{state_of, state_of_tag};
 use super::ports::{Clock, Cluster, Fence, Life, SecretWrite};
-use super::state::state_annotation;
+use super::state::{ORPHANED_AT, State, is_state, state_annotation};
 use super::static_secret::Work;
 use super::view::SecretMeta;
-use crate::key::ObjectKey;
+use crate::key::{ObjectKey, ResourceKey};
 use crate::problem::Problem;
 use crate::render::{ResourceTag, SecretData};
 use crate::vault::Vault;
@@ -25,6 +25,8 @@ pub enum Parting {
     Delete,
     /// It is somebody else's too: our keys, labels and annotations go.
     TakeOut,
+    /// It is kept as it is, with a word about since when.
+    Mark,
 }
 
 /// The field manager of a resource's writes.
@@ -39,10 +41,15 @@ pub fn parting(meta: &SecretMeta, tag: &ResourceTag, uid: &str) -> Parting {
         .managers
         .iter()
         .any(|manager| manager.name == manager_of(uid));
-    if meta.deleting || !wrote || state_of_tag(tag, uid, meta).is_none() {
+    let state = state_of_tag(tag, uid, meta).filter(|_| wrote && !meta.deleting);
+    let Some(state) = state else {
         return Parting::Nothing;
-    }
-    if is_ours_alone(meta, tag, uid) {
+    };
+    if state.retain && meta.states.contains_key(ORPHANED_AT) {
+        Parting::Nothing
+    } else if state.retain {
+        Parting::Mark
+    } else if is_ours_alone(meta, tag, uid) {
         Parting::Delete
     } else {
         Parting::TakeOut
@@ -61,7 +68,20 @@ pub fn is_ours_alone(meta: &SecretMeta, tag: &ResourceTag, uid: &str) -> bool {
             return false;
         }
     }
-    wrote && meta.owners == [uid] && meta.states.keys().all(|name| *name == mine)
+    let mut states = meta.states.keys().filter(|name| is_state(name));
+    wrote && meta.owners == [uid] && states.all(|name| *name == mine)
+}
+
+/// The same for a resource that is gone: what has an owner is left to the garbage
+/// collector, and what was not to be shared or kept stays as it is.
+pub fn parting_of_gone(meta: &SecretMeta, tag: &ResourceTag, uid: &str) -> Parting {
+    let due = parting(meta, tag, uid);
+    let shared = state_of_tag(tag, uid, meta).is_some_and(|state| state.shares.is_some());
+    match due {
+        Parting::TakeOut if shared && meta.owners != [uid] => due,
+        Parting::Mark => due,
+        _ => Parting::Nothing,
+    }
 }
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
@@ -104,12 +124,86 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 self.take_out_of(secret, &me.manager, &live).await?;
                 "left without the keys of this resource, since it is not its alone"
             }
+            Parting::Mark => {
+                self.mark_orphaned(secret, &live).await?;
+                "kept"
+            }
         };
         let message = format!(
             "the Secret {} was replaced by {} and is {told}",
             secret.name, me.secret
         );
         self.tell(work, "DestinationMoved", message).await;
+        Ok(())
+    }
+
+    /// Parts from what a resource that is gone left behind, as its states say.
+    pub(super) async fn leave_as_gone(&self, key: &ResourceKey) -> Result<(), Problem> {
+        let tag = ResourceTag::of(key);
+        let name = state_annotation(&tag);
+        let left = self.view.borrow().strays_of(&key.object.namespace, &tag);
+        for secret in left {
+            let seen = self.view.borrow().secrets.get(&secret).cloned();
+            let Some(seen) = seen.filter(|_| !self.is_own(&secret)) else {
+                continue;
+            };
+            let state = seen.states.get(&name).and_then(|text| State::parse(text));
+            let Some(State { uid, .. }) = state else {
+                continue;
+            };
+            if parting_of_gone(&seen, &tag, &uid) == Parting::Nothing || self.is_known(&uid) {
+                continue;
+            }
+            if self.cluster.life(key, &uid).await? != Life::Gone {
+                return Err(Problem::Conflict {
+                    what: format!("give up what {key} wrote"),
+                    why: "the resource is still there".to_owned(),
+                });
+            }
+            let Some(live) = self.look_at(&secret).await? else {
+                continue;
+            };
+            match parting_of_gone(&live, &tag, &uid) {
+                Parting::TakeOut => self.take_out_of(&secret, &manager_of(&uid), &live).await?,
+                Parting::Mark => self.mark_orphaned(&secret, &live).await?,
+                Parting::Delete | Parting::Nothing => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a resource of this uid is in the view, under whatever name: a
+    /// state may be forged, and must not make us undo what a live one wrote.
+    fn is_known(&self, uid: &str) -> bool {
+        let view = self.view.borrow();
+        let uids = (view.statics.values().map(|found| &found.metadata.uid))
+            .chain(view.dynamics.values().map(|found| &found.metadata.uid))
+            .chain(view.pkis.values().map(|found| &found.metadata.uid));
+        uids.flatten().any(|known| known == uid)
+    }
+
+    /// A destination that was kept when nobody asked for it is asked for again.
+    pub(super) async fn take_up(&self, work: &Work) -> Result<(), Problem> {
+        let secret = &work.permitted.destination().secret;
+        let seen = self.view.borrow().secrets.get(secret).cloned();
+        let marked = |meta: &SecretMeta| meta.states.contains_key(ORPHANED_AT);
+        let Some(seen) = seen.filter(marked) else {
+            return Ok(());
+        };
+        let unmarked = (ORPHANED_AT, None);
+        let meta = self
+            .cluster
+            .annotate_secret(secret, &seen, unmarked)
+            .await?;
+        self.view.borrow_mut().put_secret_answer(secret, meta);
+        Ok(())
+    }
+
+    async fn mark_orphaned(&self, secret: &ObjectKey, seen: &SecretMeta) -> Result<(), Problem> {
+        let now = format!("{:.0}", self.clock.now());
+        let mark = (ORPHANED_AT, Some(now.as_str()));
+        let meta = self.cluster.annotate_secret(secret, seen, mark).await?;
+        self.view.borrow_mut().put_secret_answer(secret, meta);
         Ok(())
     }
 
@@ -120,7 +214,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .secrets
             .get(&work.permitted.destination().secret)
             .filter(|meta| !meta.deleting);
-        let state = meta.and_then(|meta| super::decide::state_of(&work.me, meta));
+        let state = meta.and_then(|meta| state_of(&work.me, meta));
         state.is_some_and(|state| state.generation == work.me.generation)
     }
 

@@ -2,8 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::key::{Kind, ResourceKey};
-use crate::reconcile::state::State;
+use crate::key::Kind;
 use crate::reconcile::view::Manager;
 use crate::render::ContentHash;
 
@@ -15,6 +14,10 @@ fn tag(name: &str) -> ResourceTag {
 }
 
 fn state(uid: &str) -> String {
+    written(uid).to_annotation()
+}
+
+fn written(uid: &str) -> State {
     State {
         uid: uid.into(),
         generation: 1,
@@ -26,8 +29,10 @@ fn state(uid: &str) -> String {
         changed_at: jiff::Timestamp::UNIX_EPOCH,
         initial: true,
         first_write: false,
+        of: None,
+        shares: None,
+        retain: false,
     }
-    .to_annotation()
 }
 
 fn manager(name: &str) -> Manager {
@@ -50,6 +55,8 @@ fn made(change: impl FnOnce(&mut SecretMeta)) -> SecretMeta {
         owners: vec!["u".into()],
         states: [(state_annotation(&tag("app")), state("u"))].into(),
         managers: vec![manager("vto-u")],
+        vso_made: false,
+        vso_owns: false,
     };
     change(&mut meta);
     meta
@@ -110,4 +117,41 @@ fn an_annotation_or_an_owner_reference_alone_proves_nothing() {
 #[test]
 fn what_is_being_deleted_already_is_left_alone() {
     assert_eq!(parts(|meta| meta.deleting = true), Parting::Nothing);
+}
+
+/// A Secret of a resource that is gone, whose state says how it is to end.
+fn left(end: impl FnOnce(&mut State), change: impl FnOnce(&mut SecretMeta)) -> Parting {
+    let mut state = written("u");
+    end(&mut state);
+    let meta = made(|meta| {
+        meta.states
+            .insert(state_annotation(&tag("app")), state.to_annotation());
+        change(meta);
+    });
+    parting_of_gone(&meta, &tag("app"), "u")
+}
+
+#[test]
+fn of_a_resource_that_is_gone_only_what_was_shared_is_taken_out() {
+    let shared = |state: &mut State| state.shares = Some(Default::default());
+    let beside = |meta: &mut SecretMeta| meta.owners.push("another".into());
+    assert_eq!(left(shared, beside), Parting::TakeOut);
+    assert_eq!(left(shared, |meta| meta.owners.clear()), Parting::TakeOut);
+    // The garbage collector does the rest, and what was never shared stays.
+    assert_eq!(left(shared, |_| {}), Parting::Nothing);
+    assert_eq!(left(|_| {}, beside), Parting::Nothing);
+    assert_eq!(left(|_| {}, |meta| meta.owners.clear()), Parting::Nothing);
+}
+
+#[test]
+fn what_was_to_be_kept_is_marked_once() {
+    let kept = |state: &mut State| state.retain = true;
+    let ownerless = |meta: &mut SecretMeta| meta.owners.clear();
+    assert_eq!(left(kept, ownerless), Parting::Mark);
+    let marked = |meta: &mut SecretMeta| {
+        meta.owners.clear();
+        meta.states
+            .insert(ORPHANED_AT.into(), "2026-01-01T00:00:00Z".into());
+    };
+    assert_eq!(left(kept, marked), Parting::Nothing);
 }

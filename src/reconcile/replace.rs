@@ -37,7 +37,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return Err(Problem::DestinationImmutable {
                 what,
                 why: format!(
-                    "{why}; it is not this resource's alone, so it is not made anew: delete it, or choose another spec.destination.name, or leave its type as it is"
+                    "{why}; nothing proves that it is this resource's alone (its sole owner, and no keys of others), so it is not made anew: delete it, choose another spec.destination.name, or leave its type as it is"
                 ),
             });
         }

@@ -49,6 +49,9 @@ fn wanted(name: &str, text: &str, changed_at: i64) -> Wanted {
         changed_at: at(changed_at),
         initial: false,
         first_write: false,
+        of: None,
+        shares: None,
+        retain: false,
     };
     Wanted {
         resource: resource(name),

@@ -59,8 +59,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return next;
         }
         let Some(resource) = self.view.borrow().statics.get(&key.object).cloned() else {
-            self.forget(key);
-            return Next::Settled(None);
+            return match self.leave_as_gone(key).await {
+                Ok(()) => {
+                    self.forget(key);
+                    Next::Settled(None)
+                }
+                Err(problem) => Next::Failed(problem),
+            };
         };
         if let Err(problem) = self.drop_foreign_finalizers(key, &resource.metadata).await {
             return Next::Failed(problem);
@@ -94,10 +99,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         for _ in 0..STEPS_LIMIT {
             match self.next_step(&work, rendered.as_ref(), live.as_ref()) {
                 Step::Wait(again) => {
+                    self.take_up(&work).await?;
                     self.leave_former(&work).await?;
                     return Ok(self.synced(&work, again));
                 }
                 Step::Refuse(problem) => return Err(problem),
+                Step::Adopt(former) => self.adopt(&work, &former).await?,
                 Step::Fetch(why) => {
                     work.why = Some(why);
                     rendered = Some(self.fetch(&work).await?);
@@ -141,6 +148,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             &transformation.excludes.unwrap_or_default(),
             &transformation.includes.unwrap_or_default(),
         )?;
+        let joins = self.claim(&view, key, resource)?;
+        let retain = spec
+            .destination
+            .retain_on_delete
+            .unwrap_or(self.config.sync.retain_on_delete);
         let uid = resource.metadata.uid.clone().unwrap_or_default();
         let refresh = match spec
             .refresh_after
@@ -160,6 +172,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 secret: spec.destination.name.clone(),
                 create: spec.destination.create,
                 overwrite: spec.destination.overwrite,
+                share: spec.destination.share == Some(true),
+                retain: retain && spec.destination.create,
+                joins,
                 uid: uid.clone(),
             },
             permitted,
@@ -267,7 +282,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let state = view
             .secrets
             .get(&work.permitted.destination().secret)
-            .and_then(|meta| super::decide::state_of(&work.me, meta));
+            .and_then(|meta| super::ownership::state_of(&work.me, meta));
         let read = self.remembered(&work.key).version;
         let (version, hash) = state.map_or((String::new(), None), |s| (s.version, Some(s.hash)));
         Synced {

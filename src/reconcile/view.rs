@@ -99,6 +99,11 @@ pub struct SecretMeta {
     pub states: BTreeMap<String, String>,
     /// Who owns its fields.
     pub managers: Vec<Manager>,
+    /// Whether the Vault Secrets Operator made it, by a label that our first
+    /// write replaces.
+    pub vso_made: bool,
+    /// Whether that operator's field manager still owns what it wrote.
+    pub vso_owns: bool,
 }
 
 impl SecretMeta {

@@ -1,8 +1,8 @@
 //! A workload's turn: reads the hashes of all resources that name it and, when
 //! a restart or a baseline is due, makes one merge patch.
 
-use super::decide::state_of_tag;
 use super::engine::{Engine, Next};
+use super::ownership::state_of_tag;
 use super::ports::{Clock, Cluster, Note};
 use super::queue::{Urgency, WorkKey};
 use super::restart::{self, Standing, Wanted};

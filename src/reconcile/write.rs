@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::decide::{Plan, Why, last_editor, made_by};
+use super::decide::{Plan, Why};
 use super::engine::Engine;
 use super::fields;
 use super::fits;
+use super::ownership::{last_editor, made_by};
 use super::ports::{Clock, Cluster, Fence, Note, Owner, SecretWrite, WorkloadPatch};
 use super::queue::{Urgency, WorkKey};
 use super::restart;
@@ -31,18 +32,28 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         rendered: &Rendered,
     ) -> Result<(), Problem> {
         fits::check_size(&work.me.secret, &rendered.data)?;
+        self.check_overlap(
+            &work.permitted.destination().secret,
+            &work.me,
+            &rendered.data,
+        )?;
+        let mut plan = plan.clone();
         if plan.content_changed
             && let Some(before) = &plan.before
         {
             self.baselines_before(work, &before.hash).await?;
         }
-        if plan.before.is_none() && !plan.first && self.runs_unrecorded(work) {
-            // The state was stripped: what the Secret holds is what such pods run.
+        let adopted = work.why == Some(Why::Adopted);
+        if plan.before.is_none() && !plan.first && (adopted || self.runs_unrecorded(work)) {
+            // The state was stripped, or was never ours: what the Secret holds is
+            // what such pods run. The other operator left no keys of others in it.
             let mut live = self.live_content(work).await?;
-            live.retain(|name, _| rendered.data.contains_key(name));
+            live.retain(|name, _| adopted || rendered.data.contains_key(name));
             let hash = self.key.content(&work.me.tag, &live);
             self.baselines_before(work, &hash).await?;
+            plan.first = adopted && hash == rendered.hash;
         }
+        let plan = &plan;
         if plan.fence == Fence::Create && !self.may_create(work).await? {
             return Ok(());
         }
@@ -119,6 +130,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             changed_at: kept.map_or_else(|| self.clock.now(), |before| before.changed_at),
             initial: plan.first || kept.is_some_and(|before| before.initial),
             first_write: plan.fence == Fence::Create,
+            of: (me.share || me.retain)
+                .then(|| format!("{}/{}", work.key.kind, work.key.object.name)),
+            shares: me.share.then(|| rendered.data.keys().cloned().collect()),
+            retain: me.retain,
         };
         annotations.insert(state_name, state.to_annotation());
         let write = SecretWrite {
@@ -135,7 +150,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             data: rendered.data.clone(),
             labels,
             annotations,
-            owner: me.create.then(|| Owner {
+            owner: (me.create && !me.retain).then(|| Owner {
                 kind: work.key.kind,
                 name: work.key.object.name.clone(),
                 uid: me.uid.clone(),

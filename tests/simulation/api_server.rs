@@ -94,15 +94,21 @@ impl ApiServer {
         }
     }
 
-    /// A deletion with uid and resourceVersion as preconditions.
-    pub fn delete_secret_as(&mut self, name: &str, seen: &SecretMeta) -> Result<(), Problem> {
-        let what = format!("delete Secret {name}");
+    /// Whether a Secret still is as it was seen.
+    pub fn check_seen(&self, name: &str, seen: &SecretMeta) -> Result<(), Problem> {
+        let what = format!("change Secret {name}");
         let Some(found) = self.secrets.get(name) else {
             return Err(conflict(&what, "not found"));
         };
         if found.uid != seen.uid || found.version.to_string() != seen.resource_version {
             return Err(conflict(&what, "Precondition failed"));
         }
+        Ok(())
+    }
+
+    /// A deletion with uid and resourceVersion as preconditions.
+    pub fn delete_secret_as(&mut self, name: &str, seen: &SecretMeta) -> Result<(), Problem> {
+        self.check_seen(name, seen)?;
         self.delete_secret(name);
         Ok(())
     }

@@ -91,6 +91,8 @@ impl Secret {
             resource_version: self.version.to_string(),
             created: Some(self.created),
             deleting: false,
+            vso_made: false,
+            vso_owns: false,
             owners,
             states,
             managers: self

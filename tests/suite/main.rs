@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod adoption;
 mod applied;
 mod attempts;
 mod bad_specs;
@@ -24,6 +25,7 @@ mod readme;
 mod rollouts;
 mod sandbox;
 mod secrecy;
+mod sharing;
 mod sources;
 mod static_secrets;
 mod support;
@@ -86,6 +88,8 @@ fn all() -> Vec<TrialOf> {
         sources::trials(),
         destinations::trials(),
         moves::trials(),
+        adoption::trials(),
+        sharing::trials(),
         bad_specs::trials(),
         rollouts::trials(),
         guardrails::trials(),
