@@ -140,35 +140,54 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Parts from what a resource that is gone left behind, as its states say.
     pub(super) async fn leave_as_gone(&self, key: &ResourceKey) -> Result<(), Problem> {
         let tag = ResourceTag::of(key);
-        let name = state_annotation(&tag);
         let left = self.view.borrow().strays_of(&key.object.namespace, &tag);
+        let mut outcome = Ok(());
         for secret in left {
-            let seen = self.view.borrow().secrets.get(&secret).cloned();
-            let Some(seen) = seen.filter(|_| !self.is_own(&secret)) else {
-                continue;
-            };
-            let state = seen.states.get(&name).and_then(|text| State::parse(text));
-            let Some(State { uid, .. }) = state else {
-                continue;
-            };
-            if parting_of_gone(&seen, &tag, &uid) == Parting::Nothing || self.is_known(&uid) {
-                continue;
-            }
-            if self.cluster.life(key, &uid).await? != Life::Gone {
-                return Err(Problem::Conflict {
-                    what: format!("give up what {key} wrote"),
-                    why: "the resource is still there".to_owned(),
-                });
-            }
-            let Some(live) = self.look_at(&secret).await? else {
-                continue;
-            };
-            match parting_of_gone(&live, &tag, &uid) {
-                Parting::TakeOut => self.take_out_of(&secret, &manager_of(&uid), &live).await?,
-                Parting::Mark => self.mark_orphaned(&secret, &live).await?,
-                Parting::Delete | Parting::Nothing => {}
-            }
+            // One that cannot be left keeps no other.
+            outcome = outcome.and(self.leave_one_as_gone(key, &tag, &secret).await);
         }
+        outcome
+    }
+
+    async fn leave_one_as_gone(
+        &self,
+        key: &ResourceKey,
+        tag: &ResourceTag,
+        secret: &ObjectKey,
+    ) -> Result<(), Problem> {
+        let seen = self.view.borrow().secrets.get(secret).cloned();
+        let Some(seen) = seen.filter(|_| !self.is_own(secret)) else {
+            return Ok(());
+        };
+        let state = seen.states.get(&state_annotation(tag));
+        let Some(State { uid, .. }) = state.and_then(|text| State::parse(text)) else {
+            return Ok(());
+        };
+        if parting_of_gone(&seen, tag, &uid) == Parting::Nothing || self.is_known(&uid) {
+            return Ok(());
+        }
+        if self.cluster.life(key, &uid).await? != Life::Gone {
+            return Err(Problem::Conflict {
+                what: format!("give up what {key} wrote"),
+                why: "the resource is still there".to_owned(),
+            });
+        }
+        let Some(live) = self.look_at(secret).await? else {
+            return Ok(());
+        };
+        let what = match parting_of_gone(&live, tag, &uid) {
+            Parting::TakeOut => {
+                self.take_out_of(secret, &manager_of(&uid), &live).await?;
+                "its keys are taken out"
+            }
+            Parting::Mark => {
+                self.mark_orphaned(secret, &live).await?;
+                "it is kept"
+            }
+            Parting::Delete | Parting::Nothing => return Ok(()),
+        };
+        // There is no resource any more that an event could be about.
+        tracing::info!(resource = %key, %secret, what, "the resource of a Secret is gone");
         Ok(())
     }
 
@@ -186,7 +205,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) async fn take_up(&self, work: &Work) -> Result<(), Problem> {
         let secret = &work.permitted.destination().secret;
         let seen = self.view.borrow().secrets.get(secret).cloned();
-        let marked = |meta: &SecretMeta| meta.states.contains_key(ORPHANED_AT);
+        let marked = |meta: &SecretMeta| {
+            meta.states.contains_key(ORPHANED_AT) && state_of(&work.me, meta).is_some()
+        };
         let Some(seen) = seen.filter(marked) else {
             return Ok(());
         };

@@ -49,3 +49,92 @@ impl View {
         self.strays.iter().filter(carries).cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::api::VaultStaticSecret;
+    use crate::key::Kind;
+    use crate::reconcile::view::SecretMeta;
+    use serde_json::json;
+    use std::rc::Rc;
+
+    fn resource(name: &str, secret: &str) -> (ObjectKey, Rc<VaultStaticSecret>) {
+        let object = json!({
+            "metadata": { "name": name, "namespace": "team" },
+            "spec": {
+                "mount": "kv", "path": name, "type": "kv-v2", "destination": { "name": secret },
+            },
+        });
+        let found = serde_json::from_value(object).unwrap();
+        (ObjectKey::new("team", name), Rc::new(found))
+    }
+
+    fn tag(name: &str) -> ResourceTag {
+        ResourceTag::of(&ResourceKey {
+            kind: Kind::VaultStaticSecret,
+            object: ObjectKey::new("team", name),
+        })
+    }
+
+    fn written_by(name: &str, state: &str) -> SecretMeta {
+        SecretMeta {
+            uid: "s".into(),
+            resource_version: "1".into(),
+            created: None,
+            deleting: false,
+            owners: Vec::new(),
+            states: [(state_annotation(&tag(name)), state.to_owned())].into(),
+            managers: Vec::new(),
+            vso_made: false,
+            vso_owns: false,
+        }
+    }
+
+    #[test]
+    fn a_stray_is_one_in_whatever_order_the_watches_tell() {
+        let (key, named) = resource("app", "new");
+        let old = ObjectKey::new("team", "old");
+        let only_old = vec![old.clone()];
+        let mut view = View::default();
+        view.put_secret(&old, written_by("app", "{}"));
+        assert_eq!(view.strays_of("team", &tag("app")), only_old);
+        view.put_static(&key, Some(named));
+        assert_eq!(view.strays_of("team", &tag("app")), only_old);
+        assert!(view.strays_of("team", &tag("other")).is_empty());
+        assert!(view.strays_of("elsewhere", &tag("app")).is_empty());
+        view.put_static(&key, Some(resource("app", "old").1));
+        assert!(view.strays.is_empty(), "it names it again");
+        view.put_static(&key, None);
+        assert_eq!(view.strays_of("team", &tag("app")), only_old);
+        view.remove_secret(&old);
+        assert!(view.strays.is_empty());
+        // What others annotate is no state.
+        let mut marked = written_by("app", "{}");
+        marked.states = [("vault-tenant-operator.io/orphaned-at".into(), "x".into())].into();
+        view.put_secret(&old, marked);
+        assert!(view.strays.is_empty());
+    }
+
+    #[test]
+    fn a_state_names_its_writer_only_under_the_writers_own_tag() {
+        let state = |of: &str| {
+            json!({
+                "uid": "u", "generation": 1, "hash": "id:hash", "fields": "f", "keys": 1,
+                "changedAt": "2026-01-01T00:00:00Z", "of": of,
+            })
+            .to_string()
+        };
+        let old = ObjectKey::new("team", "old");
+        let writers = |of: &str| {
+            let mut view = View::default();
+            view.put_secret(&old, written_by("app", &state(of)));
+            view.writers_of_stray(&old).len()
+        };
+        assert_eq!(writers("VaultStaticSecret/app"), 1);
+        for forged in ["VaultStaticSecret/other", "Pod/app", "app", ""] {
+            assert_eq!(writers(forged), 0, "{forged}");
+        }
+    }
+}

@@ -9,7 +9,10 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::probes::Eye;
-use crate::support::{LONG, Suite, Team, deployment};
+use crate::support::{LONG, Suite, Team, deployment, merge};
+
+/// The operator's own key for hashes.
+const KEY: &str = "vault-tenant-operator-key";
 
 crate::trials![
     "moves": after_a_rename_the_old_secret_goes_when_the_new_one_is_there,
@@ -119,14 +122,33 @@ async fn what_only_looks_like_ours_is_never_deleted(suite: &Suite) -> Result<()>
         "ownerReferences": metadata["ownerReferences"],
     }});
     team.secrets()
-        .patch("victim", &PatchParams::default(), &Patch::Merge(forged))
+        .patch("victim", &PatchParams::default(), &Patch::Merge(&forged))
         .await?;
+    // All of it, the field manager too, but on the operator's own key.
+    let resource = team.resources("VaultStaticSecret").get("app").await?;
+    let manager = format!("vto-{}", resource.metadata.uid.unwrap_or_default());
+    let mut whole = forged.clone();
+    merge(
+        &mut whole,
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": KEY },
+            "stringData": { "more": "forged" },
+        }),
+    );
+    team.secrets()
+        .patch(KEY, &PatchParams::apply(&manager), &Patch::Apply(whole))
+        .await?;
+    let key = team.secret(KEY).await?.data;
     team.edit("app", json!({ "destination": { "name": "new" } }))
         .await?;
     team.gone("app").await?;
     team.wait_ready("app").await?;
     let eye = Eye::on(suite, &team);
     eye.settled(&eye.reads()).await?;
+    ensure!(
+        team.secret(KEY).await?.data == key,
+        "not one key of it changed"
+    );
     ensure!(team.keys("victim").await? == ["more"]);
     let deleted = eye.api.counts(&eye.at_api())?;
     ensure!(deleted.get("delete secrets") == Some(&1), "{deleted:?}");
