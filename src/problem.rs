@@ -144,6 +144,13 @@ pub enum Problem {
         /// Whose it seems to be, and the opt-in.
         why: String,
     },
+    /// Another resource writes the same Secret, or the same key of it.
+    DestinationConflict {
+        /// Secret name.
+        name: String,
+        /// Which resource, which key, and how both can have their way.
+        why: String,
+    },
     /// What would be written cannot be a Secret.
     DestinationInvalid {
         /// Secret name.
@@ -163,6 +170,14 @@ pub enum Problem {
         /// Verb, resource and name.
         what: String,
         /// The API server's words.
+        why: String,
+    },
+    /// A field that cannot change any more: the type of a Secret, or all of an
+    /// immutable one.
+    DestinationImmutable {
+        /// Verb, resource and name.
+        what: String,
+        /// Which field, in the API server's words, and the mend.
         why: String,
     },
     /// The namespace is being deleted.
@@ -236,9 +251,11 @@ impl Problem {
             Problem::DestinationMissing { .. } => ("InexistentDestination", Retry::WhenChanged),
             Problem::DestinationLeaving { .. } => ("DestinationTerminating", Retry::WhenChanged),
             Problem::DestinationNotOwned { .. } => ("DestinationNotOwned", Retry::WhenChanged),
+            Problem::DestinationConflict { .. } => ("DestinationConflict", Retry::Backoff),
             Problem::DestinationInvalid { .. } => ("DestinationInvalid", Retry::Backoff),
             Problem::KubernetesForbidden { .. } => ("KubernetesForbidden", Retry::Backoff),
             Problem::KubernetesRefused { .. } => ("KubernetesRefused", Retry::Backoff),
+            Problem::DestinationImmutable { .. } => ("DestinationImmutable", Retry::WhenChanged),
             Problem::NamespaceTerminating { .. } => ("NamespaceTerminating", Retry::Backoff),
             Problem::Conflict { .. } => ("Conflict", Retry::Soon),
             Problem::KubernetesUnavailable { .. } => ("KubernetesUnavailable", Retry::Backoff),
@@ -314,6 +331,7 @@ impl fmt::Display for Problem {
                 "the Secret {name} is being deleted and one of its finalizers still holds it; it is written again once it is gone"
             ),
             Problem::DestinationNotOwned { name, why }
+            | Problem::DestinationConflict { name, why }
             | Problem::DestinationInvalid { name, why } => {
                 write!(f, "the Secret {name}: {why}")
             }
@@ -321,7 +339,8 @@ impl fmt::Display for Problem {
                 f,
                 "the operator's Role does not allow to {what}: {why}; compare it with the shipped rbac/"
             ),
-            Problem::KubernetesRefused { what, why } => {
+            Problem::KubernetesRefused { what, why }
+            | Problem::DestinationImmutable { what, why } => {
                 write!(f, "the API server refused to {what}: {why}")
             }
             Problem::NamespaceTerminating { namespace } => {

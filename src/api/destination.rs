@@ -27,6 +27,15 @@ pub struct Destination {
     /// Type of the Secret, Opaque if empty. Only with create.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub type_: Option<String>,
+    /// Whether other resources that say the same may own further keys of the Secret. No two of them
+    /// may have a key in common. A field of vault-tenant-operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<bool>,
+    /// Whether the Secret stays when the resource is deleted: it then has no owner, and an
+    /// annotation says since when. The configuration of the operator decides if unset. Only with
+    /// create. A field of vault-tenant-operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retain_on_delete: Option<bool>,
     /// How the answer of Vault becomes the keys of the Secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transformation: Option<Transformation>,

@@ -163,6 +163,8 @@ pub struct Sync {
     pub vault_requests_per_second: u32,
     /// Requests at once to a Vault that was left alone; at least 1.
     pub vault_requests_burst: u32,
+    /// Whether Secrets stay when their resource is deleted, unless it says otherwise.
+    pub retain_on_delete: bool,
     /// When a failed reconcile is tried again.
     pub backoff: Backoff,
 }
@@ -174,6 +176,7 @@ impl Default for Sync {
             reconcile_deadline: Duration::from_secs(60),
             vault_requests_per_second: 50,
             vault_requests_burst: 100,
+            retain_on_delete: false,
             backoff: Backoff::default(),
         }
     }

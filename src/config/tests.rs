@@ -121,6 +121,7 @@ sync:
   reconcileDeadline: 30s
   vaultRequestsPerSecond: 5
   vaultRequestsBurst: 6
+  retainOnDelete: true
   backoff: {initialInterval: 1s, maxInterval: 2s}
 telemetry:
   metricsBindAddress: 0

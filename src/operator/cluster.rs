@@ -14,19 +14,21 @@ use k8s_openapi::api::authorization::v1::{
 };
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
+};
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::bodies;
-use super::kube_errors::classify;
+use super::kube_errors::{classify, names_the_missing};
 use super::meta;
 use crate::api::{GROUP, STORED_VERSION};
 use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::problem::Problem;
 use crate::reconcile::owns_data;
 use crate::reconcile::ports::{
-    Clock, Cluster, Fence, Note, SecretContent, SecretWrite, WorkloadPatch,
+    Clock, Cluster, Fence, Life, ManagedFields, Note, SecretContent, SecretWrite, WorkloadPatch,
 };
 use crate::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
 use crate::telemetry::Metrics;
@@ -90,6 +92,27 @@ impl KubeCluster {
 
     fn resources(&self, kind: Kind, namespace: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.client.clone(), namespace, &resource_of(kind))
+    }
+
+    /// A merge patch of a Secret's metadata, fenced by uid and resourceVersion.
+    async fn patch_secret_metadata(
+        &self,
+        secret: &ObjectKey,
+        (uid, version): (&str, &str),
+        mut change: Value,
+    ) -> Result<SecretMeta, Problem> {
+        change["uid"] = json!(uid);
+        change["resourceVersion"] = json!(version);
+        let params = PatchParams {
+            field_manager: Some(CONTROLLER.to_owned()),
+            ..PatchParams::default()
+        };
+        let body = Patch::Merge(json!({ "metadata": change }));
+        let api = self.secrets(secret);
+        let request = api.patch_metadata(&secret.name, &params, &body);
+        self.count("patch", || format!("patch Secret {secret}"), request)
+            .await
+            .map(meta::secret)
     }
 
     /// A Secret with its data; none where there is none.
@@ -223,18 +246,70 @@ impl Cluster for KubeCluster {
         }))
     }
 
-    async fn resource_lives(&self, key: &ResourceKey, uid: &str) -> Result<bool, Problem> {
+    async fn delete_secret(&self, secret: &ObjectKey, seen: &SecretMeta) -> Result<(), Problem> {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: Some(seen.uid.clone()),
+                resource_version: Some(seen.resource_version.clone()),
+            }),
+            ..DeleteParams::default()
+        };
+        let api = self.secrets(secret);
+        let request = api.delete(&secret.name, &params);
+        self.count("delete", || format!("delete Secret {secret}"), request)
+            .await
+            .map(drop)
+    }
+
+    async fn annotate_secret(
+        &self,
+        secret: &ObjectKey,
+        seen: &SecretMeta,
+        (name, value): (&str, Option<&str>),
+    ) -> Result<SecretMeta, Problem> {
+        let change = json!({ "annotations": { name: value } });
+        self.patch_secret_metadata(secret, (&seen.uid, &seen.resource_version), change)
+            .await
+    }
+
+    async fn managed_fields(&self, secret: &ObjectKey) -> Result<Option<ManagedFields>, Problem> {
+        let api = self.secrets(secret);
+        let request = api.get_metadata_opt(&secret.name);
+        let what = || format!("get metadata of Secret {secret}");
+        let found = self.count("get", what, request).await?;
+        Ok(found.map(|found| ManagedFields {
+            uid: found.metadata.uid.unwrap_or_default(),
+            resource_version: found.metadata.resource_version.unwrap_or_default(),
+            entries: found.metadata.managed_fields.unwrap_or_default(),
+        }))
+    }
+
+    async fn set_managed_fields(
+        &self,
+        secret: &ObjectKey,
+        fields: &ManagedFields,
+    ) -> Result<SecretMeta, Problem> {
+        let change = json!({ "managedFields": fields.entries });
+        self.patch_secret_metadata(secret, (&fields.uid, &fields.resource_version), change)
+            .await
+    }
+
+    async fn life(&self, key: &ResourceKey, uid: &str) -> Result<Life, Problem> {
         let api = self.resources(key.kind, &key.object.namespace);
-        let found = self
-            .count(
-                "get",
-                || format!("get {key}"),
-                api.get_metadata_opt(&key.object.name),
-            )
-            .await?;
-        Ok(found.is_some_and(|found| {
-            found.metadata.uid.as_deref() == Some(uid)
-                && found.metadata.deletion_timestamp.is_none()
+        let name = &key.object.name;
+        let request = async {
+            match api.get_metadata(name).await {
+                Err(kube::Error::Api(status)) if names_the_missing(&status, name) => Ok(None),
+                other => other.map(Some),
+            }
+        };
+        let found = self.count("get", || format!("get {key}"), request).await?;
+        let found = found.filter(|found| found.metadata.uid.as_deref() == Some(uid));
+        Ok(found.map_or(Life::Gone, |found| {
+            match found.metadata.deletion_timestamp {
+                Some(_) => Life::Leaving,
+                None => Life::Alive(found.metadata.generation.unwrap_or_default()),
+            }
         }))
     }
 

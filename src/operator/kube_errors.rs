@@ -29,6 +29,7 @@ fn of_status(what: String, status: &Status) -> Problem {
         403 if why.contains(" cannot ") => Problem::KubernetesForbidden { what, why },
         404 | 409 => Problem::Conflict { what, why },
         422 if why.contains("metadata.uid") => Problem::Conflict { what, why },
+        422 if why.contains("field is immutable") => Problem::DestinationImmutable { what, why },
         429 | 500..=599 => Problem::KubernetesUnavailable { what, why },
         _ => Problem::KubernetesRefused { what, why },
     }
@@ -44,6 +45,17 @@ fn terminating_namespace(status: &Status) -> Option<String> {
     let name = cause.message.strip_prefix("namespace ").unwrap_or_default();
     let name = name.split(' ').next().unwrap_or_default();
     Some(printable(name, FOREIGN_TEXT_LIMIT))
+}
+
+/// Whether an answer says that the object of this name is not there: a 404 for
+/// a kind that is not served (yet) names none.
+#[must_use]
+pub fn names_the_missing(status: &Status, name: &str) -> bool {
+    status.code == 404
+        && status
+            .details
+            .as_ref()
+            .is_some_and(|details| details.name == name)
 }
 
 /// An error with all that caused it: transports hide the reason at the end.
@@ -76,6 +88,30 @@ mod tests {
     }
 
     #[test]
+    fn only_an_answer_about_the_name_says_that_it_is_gone() {
+        let status = |code, name: Option<&str>| Status {
+            code,
+            details: name.map(|name| kube::core::response::StatusDetails {
+                name: name.to_owned(),
+                group: String::new(),
+                kind: String::new(),
+                uid: String::new(),
+                causes: Vec::new(),
+                retry_after_seconds: 0,
+            }),
+            ..Status::default()
+        };
+        assert!(names_the_missing(&status(404, Some("app")), "app"));
+        for other in [
+            status(404, None),
+            status(404, Some("other")),
+            status(403, Some("app")),
+        ] {
+            assert!(!names_the_missing(&other, "app"), "{other:?}");
+        }
+    }
+
+    #[test]
     fn each_answer_has_its_meaning() {
         let rbac = r#"secrets "b" is forbidden: User "system:serviceaccount:a:o" cannot patch resource "secrets" in API group "" in the namespace "a""#;
         let quota = r#"secrets "b" is forbidden: exceeded quota: few, requested: secrets=1"#;
@@ -85,7 +121,8 @@ mod tests {
             (409, "the object has been modified", "Conflict"),
             (404, "not found", "Conflict"),
             (422, "metadata.uid: Invalid value", "Conflict"),
-            (422, "type: field is immutable", "KubernetesRefused"),
+            (422, "type: field is immutable", "DestinationImmutable"),
+            (422, "data: Required value", "KubernetesRefused"),
             (429, "too many requests", "KubernetesUnavailable"),
             (
                 500,

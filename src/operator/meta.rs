@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::problem::printable;
+use crate::reconcile::adopt;
 use crate::reconcile::kept::Kept;
 use crate::reconcile::view::{Manager, SecretMeta, WorkloadKind, WorkloadMeta};
 use crate::reconcile::{PREFIX, digest_of_managed};
@@ -16,11 +17,17 @@ use crate::reconcile::{PREFIX, digest_of_managed};
 /// Annotation with the whole manifest, which only costs memory here.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
+/// Label that says who made an object (Kubernetes, "Recommended Labels").
+const MADE_BY: &str = "app.kubernetes.io/managed-by";
+
 /// A Secret's metadata, cut.
 #[must_use]
 pub fn secret(object: PartialObjectMeta<Secret>) -> SecretMeta {
     let meta = object.metadata;
+    let made_by = meta.labels.as_ref().and_then(|labels| labels.get(MADE_BY));
     SecretMeta {
+        vso_made: made_by.is_some_and(|by| by == adopt::VSO),
+        vso_owns: meta.managed_fields.iter().flatten().any(adopt::is_of_vso),
         uid: meta.uid.unwrap_or_default(),
         resource_version: meta.resource_version.unwrap_or_default(),
         created: meta.creation_timestamp.map(|time| time.0),
@@ -43,6 +50,7 @@ pub fn secret(object: PartialObjectMeta<Secret>) -> SecretMeta {
                     time: entry.time.map(|time| time.0),
                     fields: digest_of_managed(&fields),
                     owns_type: fields.get("f:type").is_some(),
+                    owns_data: fields.get("f:data").is_some(),
                 }
             })
             .collect(),

@@ -4,8 +4,10 @@
 
 use jiff::Timestamp;
 
+pub use super::ownership::Former;
+use super::ownership::{Standing, standing};
 use super::ports::Fence;
-use super::state::{State, state_annotation};
+use super::state::State;
 use super::view::SecretMeta;
 use crate::problem::Problem;
 use crate::render::{ContentHash, HashKey, Rendered, ResourceTag};
@@ -59,6 +61,12 @@ pub struct Me {
     pub create: bool,
     /// `spec.destination.overwrite`.
     pub overwrite: bool,
+    /// `spec.destination.share`.
+    pub share: bool,
+    /// Whether the Secret stays when the resource goes; only with `create`.
+    pub retain: bool,
+    /// Whether the Secret is already one of others that share it.
+    pub joins: bool,
 }
 
 /// The next step.
@@ -66,6 +74,8 @@ pub struct Me {
 pub enum Step {
     /// Nothing is due. Look again at this time, or when something changes.
     Wait(Option<Timestamp>),
+    /// Take over what another wrote for the same resource.
+    Adopt(Former),
     /// Read the source.
     Fetch(Why),
     /// Write the destination.
@@ -88,6 +98,8 @@ pub enum Why {
     Drift,
     /// The spec changed since the last write.
     Changed,
+    /// The Secret was taken over from another operator and not written since.
+    Adopted,
     /// The last attempt did not end well, or its end is not known.
     Unsettled,
     /// A slot passed.
@@ -95,7 +107,7 @@ pub enum Why {
 }
 
 /// A write that is due.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// What it may touch.
     pub fence: Fence,
@@ -150,21 +162,6 @@ impl Slots {
     }
 }
 
-/// What the destination is to this resource.
-#[derive(Debug)]
-enum Standing<'a> {
-    Missing,
-    /// Being deleted: wait until it is gone.
-    Leaving,
-    /// Somebody else's, with something of ours in it.
-    Merged(&'a SecretMeta),
-    /// Ours, with what we know of the last write.
-    Ours(&'a SecretMeta, Option<State>),
-    /// May be written although it isn't ours: `create: false`, or `overwrite`.
-    Open(&'a SecretMeta),
-    Foreign(String),
-}
-
 /// The next step for a resource.
 #[must_use]
 pub fn decide(situation: &Situation<'_>) -> Step {
@@ -175,6 +172,7 @@ pub fn decide(situation: &Situation<'_>) -> Step {
             name: me.secret.clone(),
         }),
         (Standing::Merged(meta), _) => Step::TakeOut(fence(meta)),
+        (Standing::Former(former), _) => Step::Adopt(former),
         (Standing::Foreign(why), _) => Step::Refuse(Problem::DestinationNotOwned {
             name: me.secret.clone(),
             why,
@@ -205,7 +203,11 @@ pub fn decide(situation: &Situation<'_>) -> Step {
 fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<State>) -> Step {
     let me = situation.me;
     let Some(state) = state else {
-        return Step::Fetch(Why::Drift);
+        return Step::Fetch(if meta.vso_made {
+            Why::Adopted
+        } else {
+            Why::Drift
+        });
     };
     if drifted(me, meta, &state) {
         return Step::Fetch(Why::Drift);
@@ -214,7 +216,10 @@ fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<State>
         // The view of the resource is older than what wrote the Secret.
         return Step::Wait(None);
     }
-    if state.generation < me.generation || !state.hash.is_of(situation.key) {
+    if state.generation < me.generation
+        || !is_as_asked(me, &state)
+        || !state.hash.is_of(situation.key)
+    {
         return Step::Fetch(Why::Changed);
     }
     if !situation.reported_ready && situation.last_read.is_none() {
@@ -267,6 +272,7 @@ fn compare(
         && !content_changed
         && state.raw == rendered.raw_hash
         && state.generation == me.generation
+        && is_as_asked(me, &state)
         && !drifted(me, meta, &state);
     if same {
         return Step::Wait(situation.slots.map(|slots| slots.next(situation.now)));
@@ -294,11 +300,17 @@ pub(super) fn wiped(me: &Me, rendered: &Rendered, keys: usize) -> Problem {
     }
 }
 
-fn fence(meta: &SecretMeta) -> Fence {
+pub(super) fn fence(meta: &SecretMeta) -> Fence {
     Fence::Update {
         uid: meta.uid.clone(),
         resource_version: meta.resource_version.clone(),
     }
+}
+
+/// Whether the state is of this very resource and says what the spec and the
+/// configuration say of its end.
+fn is_as_asked(me: &Me, state: &State) -> bool {
+    state.uid == me.uid && state.shares.is_some() == me.share && state.retain == me.retain
 }
 
 /// Whether our manager owns other names than the last write said it would.
@@ -307,95 +319,6 @@ fn drifted(me: &Me, meta: &SecretMeta, state: &State) -> bool {
         .iter()
         .find(|manager| manager.name == me.manager)
         .is_none_or(|ours| ours.fields != state.fields)
-}
-
-/// What this resource last wrote into the Secret, as its annotation says.
-#[must_use]
-pub fn state_of(me: &Me, meta: &SecretMeta) -> Option<State> {
-    state_of_tag(&me.tag, &me.uid, meta)
-}
-
-/// The same for a resource of which only tag and uid are known.
-#[must_use]
-pub fn state_of_tag(tag: &ResourceTag, uid: &str, meta: &SecretMeta) -> Option<State> {
-    let text = meta.states.get(&state_annotation(tag))?;
-    State::parse(text).filter(|state| state.uid == uid)
-}
-
-/// Who, other than us, changed the Secret last: for the event about a repair.
-#[must_use]
-pub fn last_editor<'a>(me: &Me, meta: &'a SecretMeta) -> Option<&'a str> {
-    meta.managers
-        .iter()
-        .filter(|manager| manager.name != me.manager)
-        .max_by_key(|manager| manager.time)
-        .map(|manager| manager.name.as_str())
-}
-
-/// What the destination is to the resource (product.md, promise 6).
-fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
-    let me = situation.me;
-    let Some(meta) = situation.destination else {
-        return Standing::Missing;
-    };
-    if meta.deleting {
-        return Standing::Leaving;
-    }
-    let ours = meta
-        .managers
-        .iter()
-        .find(|manager| manager.name == me.manager);
-    let state = state_of(me, meta);
-    let owned = meta.owners.contains(&me.uid);
-    let first_write_holds = state.as_ref().is_none_or(|state| {
-        !state.first_write
-            || situation.made == Some(meta.uid.as_str())
-            || situation.reported_hash == Some(state.hash.as_str())
-            || ours.is_some_and(|ours| made_by(meta, ours))
-    });
-    if me.create && !me.overwrite && !first_write_holds {
-        return match ours {
-            Some(_) => Standing::Merged(meta),
-            None => Standing::Foreign(foreign(me, meta)),
-        };
-    }
-    if owned || (ours.is_some() && (state.is_some() || !me.create)) {
-        return Standing::Ours(meta, state);
-    }
-    if !me.create || me.overwrite {
-        return Standing::Open(meta);
-    }
-    Standing::Foreign(foreign(me, meta))
-}
-
-/// Whose the Secret seems to be, and what would let the resource use it.
-fn foreign(me: &Me, meta: &SecretMeta) -> String {
-    let whose = meta
-        .managers
-        .iter()
-        .map(|manager| manager.name.as_str())
-        .find(|name| *name != me.manager)
-        .unwrap_or("somebody else");
-    format!(
-        "it exists and was not made for this resource (field manager {:?}); to take it over set spec.destination.overwrite: true, to write into it as it is set spec.destination.create: false, or choose another spec.destination.name",
-        crate::problem::printable(whose, 80)
-    )
-}
-
-/// Whether the Secret came into being by our manager's write: nobody else owns
-/// its type, which whoever creates a Secret gets; or, where somebody applied the
-/// type since, by the times: created no earlier than two seconds before our
-/// entry, and nobody else's entry is as old.
-pub(super) fn made_by(meta: &SecretMeta, ours: &super::view::Manager) -> bool {
-    let others = || meta.managers.iter().filter(|other| other.name != ours.name);
-    if ours.owns_type && !others().any(|other| other.owns_type) {
-        return true;
-    }
-    let (Some(created), Some(wrote)) = (meta.created, ours.time) else {
-        return false;
-    };
-    wrote.as_millisecond() - created.as_millisecond() <= 2000
-        && others().all(|other| other.time.is_some_and(|time| time > wrote))
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 
 use super::*;
 use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::reconcile::ownership::last_editor;
+use crate::reconcile::state::state_annotation;
 use crate::reconcile::view::Manager;
 use crate::render::{KEY_LENGTH, SecretData};
 
@@ -38,6 +40,9 @@ fn case() -> Case {
         secret: "app".into(),
         create: true,
         overwrite: false,
+        share: false,
+        retain: false,
+        joins: false,
     };
     let mut case = Case {
         destination: None,
@@ -58,6 +63,8 @@ fn case() -> Case {
         owners: vec!["uid-1".into()],
         states: [(state_annotation(&case.me.tag), case.state().to_annotation())].into(),
         managers: vec![manager("vto-uid-1", 500, FIELDS)],
+        vso_made: false,
+        vso_owns: false,
     });
     case
 }
@@ -68,6 +75,7 @@ fn manager(name: &str, second: i64, fields: &str) -> Manager {
         time: Some(at(second)),
         fields: fields.into(),
         owns_type: true,
+        owns_data: true,
     }
 }
 
@@ -94,6 +102,9 @@ impl Case {
             initial: true,
             unrecorded: false,
             first_write: false,
+            of: None,
+            shares: None,
+            retain: false,
         }
     }
 
@@ -287,6 +298,81 @@ fn what_belongs_to_others_is_refused_with_the_opt_in() {
         assert_eq!(foreign().with(open).step(), Step::Fetch(Why::Missing));
         assert_eq!(foreign().with(open).read("new").writes(), (update(), false));
     }
+}
+
+#[test]
+fn a_secret_of_that_operator_for_this_very_resource_is_adopted_before_it_is_read() {
+    let theirs = |meta: &mut SecretMeta| {
+        meta.states.clear();
+        meta.managers = vec![manager("vault-secrets-operator", 400, "x")];
+        (meta.vso_made, meta.vso_owns) = (true, true);
+    };
+    let found = || case().with_meta(theirs);
+    assert_eq!(found().step(), Step::Adopt(Former::Vso));
+    assert_eq!(found().read("new").step(), Step::Adopt(Former::Vso));
+    let taken = || {
+        found().with_meta(|meta| {
+            meta.managers = vec![manager("vto-uid-1", 400, "x")];
+            meta.vso_owns = false;
+        })
+    };
+    assert_eq!(taken().step(), Step::Fetch(Why::Adopted));
+    assert_eq!(taken().read("new").writes(), (update(), false));
+    // Its labels alone make it nobody's: the owner reference must be this resource.
+    let another = found().with_meta(|meta| meta.owners = vec!["uid-9".into()]);
+    assert!(matches!(another.step(), Step::Refuse(_)));
+}
+
+#[test]
+fn a_secret_that_was_kept_goes_on_with_a_resource_of_the_same_name() {
+    let kept = || {
+        let old = |state: &mut State| {
+            (state.uid, state.retain, state.generation) = ("uid-0".into(), true, 9);
+        };
+        case().with_state(old).with_meta(|meta| {
+            meta.owners.clear();
+            meta.managers = vec![manager("vto-uid-0", 400, FIELDS)];
+        })
+    };
+    assert_eq!(kept().step(), Step::Adopt(Former::Resource("uid-0".into())));
+    let taken = || kept().with_meta(|meta| meta.managers = vec![manager("vto-uid-1", 400, FIELDS)]);
+    assert_eq!(taken().step(), Step::Fetch(Why::Changed));
+    assert_eq!(taken().read("old").writes(), (update(), false));
+    assert_eq!(taken().read("new").writes(), (update(), true));
+    // One that was not to be kept, or that has an owner, is not.
+    let owned = kept().with_meta(|meta| meta.owners = vec!["uid-0".into()]);
+    assert!(matches!(owned.step(), Step::Refuse(_)));
+    let collected = kept().with_state(|state| state.uid = "uid-0".into());
+    assert!(matches!(
+        collected.with_meta(|meta| meta.owners.clear()).step(),
+        Step::Refuse(_)
+    ));
+}
+
+#[test]
+fn a_state_that_says_another_end_is_written_again() {
+    let ends: [fn(&mut Case); 2] = [|c| c.me.share = true, |c| c.me.retain = true];
+    for end in ends {
+        assert_eq!(case().with(end).step(), Step::Fetch(Why::Changed));
+        assert_eq!(case().with(end).read("old").writes(), (update(), false));
+    }
+}
+
+#[test]
+fn one_that_joins_writes_into_the_secret_of_the_others() {
+    let shared = || {
+        case()
+            .with_meta(|meta| {
+                meta.owners = vec!["uid-9".into()];
+                meta.states.clear();
+                meta.managers = vec![manager("vto-uid-9", 400, "x")];
+            })
+            .with(|c| c.me.share = true)
+    };
+    assert!(matches!(shared().step(), Step::Refuse(_)));
+    let joins = || shared().with(|c| c.me.joins = true);
+    assert_eq!(joins().step(), Step::Fetch(Why::Missing));
+    assert_eq!(joins().read("new").writes(), (update(), false));
 }
 
 #[test]

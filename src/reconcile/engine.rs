@@ -377,6 +377,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 self.queue.wake(WorkKey::Resource(key), urgency);
             }
         }
+        // Those that are gone and left something behind.
+        for writer in view
+            .strays
+            .iter()
+            .flat_map(|key| view.writers_of_stray(key))
+        {
+            self.queue.wake(WorkKey::Resource(writer), Urgency::Routine);
+        }
         for workload in view.workloads.keys() {
             if view.resources_of_workload(workload).next().is_some() {
                 self.queue

@@ -10,15 +10,21 @@
 //! two ports and a clock. What matters is always computed from the cluster's
 //! state; memory only saves requests.
 
+pub mod adopt;
+mod claims;
 mod decide;
 mod engine;
 mod fields;
 mod finalizers;
+mod fits;
 pub mod kept;
 pub mod observe;
+mod ownership;
+mod parting;
 pub mod ports;
 mod queue;
 mod references;
+mod replace;
 mod report;
 mod report_plain;
 mod report_static;
@@ -27,6 +33,7 @@ mod restart;
 mod sources;
 mod state;
 mod static_secret;
+mod strays;
 mod time;
 pub mod view;
 mod workload;

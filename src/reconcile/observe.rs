@@ -135,28 +135,28 @@ where
     fn seen(&self, key: ObjectKey, object: Option<T>) {
         self.0.note(&key);
         let Some(object) = object else { return };
-        let mut view = self.0.engine.view.borrow_mut();
+        let view = self.0.engine.view.borrow();
         let old = T::get(&view, &key);
         if old.as_deref().is_some_and(|old| older(&object, old)) {
             return;
         }
         let news = old.is_none_or(|old| !alike(old.as_ref(), &object));
-        T::put(&mut view, &key, Some(Rc::new(object)));
         drop(view);
+        self.0.engine.put_resource::<T>(&key, Some(Rc::new(object)));
         if news {
             self.changed::<T>(&key);
         }
     }
 
     fn gone(&self, key: &ObjectKey, uid: Option<&str>) {
-        let mut view = self.0.engine.view.borrow_mut();
+        let view = self.0.engine.view.borrow();
         let same = T::get(&view, key).is_some_and(|known| known.meta().uid.as_deref() == uid);
+        drop(view);
         if !same {
             return;
         }
-        T::put(&mut view, key, None);
-        view.bury(uid.map(str::to_owned));
-        drop(view);
+        self.0.engine.put_resource::<T>(key, None);
+        self.0.engine.view.borrow_mut().bury(uid.map(str::to_owned));
         self.changed::<T>(key);
     }
 
@@ -167,11 +167,10 @@ where
     fn listed(&self) {
         let known = T::keys(&self.0.engine.view.borrow());
         for key in self.0.end(known) {
-            let mut view = self.0.engine.view.borrow_mut();
-            let uid = T::get(&view, &key).and_then(|known| known.meta().uid.clone());
-            T::put(&mut view, &key, None);
-            view.bury(uid);
-            drop(view);
+            let uid = T::get(&self.0.engine.view.borrow(), &key)
+                .and_then(|known| known.meta().uid.clone());
+            self.0.engine.put_resource::<T>(&key, None);
+            self.0.engine.view.borrow_mut().bury(uid);
             self.changed::<T>(&key);
         }
         self.0.engine.wake_all();
@@ -213,6 +212,9 @@ impl<C: Cluster, V: Vault, K: Clock> Secrets<Engine<C, V, K>> {
         let engine = &self.base.engine;
         let view = engine.view.borrow();
         if moved {
+            for writer in view.writers_of_stray(key) {
+                engine.queue.wake(WorkKey::Resource(writer), Urgency::Now);
+            }
             for resource in view.resources_of_secret(key) {
                 engine
                     .queue

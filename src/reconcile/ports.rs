@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
 use super::view::{SecretMeta, WorkloadKey, WorkloadMeta};
 use crate::key::{Kind, ObjectKey, ResourceKey};
@@ -27,6 +28,28 @@ pub struct Owner {
     pub name: String,
     /// Its uid.
     pub uid: String,
+}
+
+/// The managed fields of a Secret at one version.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ManagedFields {
+    /// Uid of the Secret.
+    pub uid: String,
+    /// Its resourceVersion.
+    pub resource_version: String,
+    /// One entry for each manager and operation.
+    pub entries: Vec<ManagedFieldsEntry>,
+}
+
+/// What a live look at a custom resource of one uid found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It is there, at this generation.
+    Alive(i64),
+    /// Its deletion has begun.
+    Leaving,
+    /// It is not there: no such name, or another uid under it.
+    Gone,
 }
 
 /// Which object a write may touch.
@@ -133,12 +156,46 @@ pub trait Cluster: Credentials {
         manager: &str,
     ) -> Result<Option<SecretContent>, Problem>;
 
-    /// Whether the custom resource with this uid is there and not being
-    /// deleted, asked live.
+    /// Deletes a Secret, exactly as `seen`: its uid and resourceVersion are
+    /// preconditions.
+    ///
+    /// # Errors
+    /// [`Problem::Conflict`] when it is another one by now, or gone.
+    async fn delete_secret(&self, secret: &ObjectKey, seen: &SecretMeta) -> Result<(), Problem>;
+
+    /// Sets or removes one annotation of a Secret, as `seen`.
+    ///
+    /// # Errors
+    /// [`Problem::Conflict`] when it is another one by now, or gone.
+    async fn annotate_secret(
+        &self,
+        secret: &ObjectKey,
+        seen: &SecretMeta,
+        annotation: (&str, Option<&str>),
+    ) -> Result<SecretMeta, Problem>;
+
+    /// Who owns which fields of a Secret, in full; `None` when there is none.
     ///
     /// # Errors
     /// Rights and transport.
-    async fn resource_lives(&self, key: &ResourceKey, uid: &str) -> Result<bool, Problem>;
+    async fn managed_fields(&self, secret: &ObjectKey) -> Result<Option<ManagedFields>, Problem>;
+
+    /// Replaces who owns which fields of a Secret, and nothing else.
+    ///
+    /// # Errors
+    /// [`Problem::Conflict`] when it is another one by now, or gone.
+    async fn set_managed_fields(
+        &self,
+        secret: &ObjectKey,
+        fields: &ManagedFields,
+    ) -> Result<SecretMeta, Problem>;
+
+    /// Whether the custom resource with this uid is there, asked live. Gone is
+    /// only what the API server, asked for that very name, says is not there.
+    ///
+    /// # Errors
+    /// Rights and transport.
+    async fn life(&self, key: &ResourceKey, uid: &str) -> Result<Life, Problem>;
 
     /// Merge patch of a workload; answers with what it is afterwards.
     ///

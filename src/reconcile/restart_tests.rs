@@ -50,6 +50,9 @@ fn wanted(name: &str, text: &str, changed_at: i64) -> Wanted {
         initial: false,
         unrecorded: false,
         first_write: false,
+        of: None,
+        shares: None,
+        retain: false,
     };
     Wanted {
         resource: resource(name),

@@ -3,9 +3,12 @@
 //! the data), and the hashes on workloads. Read back, it is input: whatever
 //! does not parse counts as absent.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::render::{ContentHash, ResourceTag};
 
 /// Prefix of every annotation of ours.
@@ -14,10 +17,21 @@ pub const PREFIX: &str = "vault-tenant-operator.io/";
 /// When the operator last restarted a workload, on the workload's own metadata.
 pub const RESTARTED_AT: &str = "vault-tenant-operator.io/restarted-at";
 
+/// When a Secret that is kept lost its resource, on the Secret.
+pub const ORPHANED_AT: &str = "vault-tenant-operator.io/orphaned-at";
+
 /// Annotation of a destination Secret that holds a [`State`].
 #[must_use]
 pub fn state_annotation(tag: &ResourceTag) -> String {
     format!("{PREFIX}state-{tag}")
+}
+
+/// Whether an annotation is one that holds a [`State`].
+#[must_use]
+pub fn is_state(annotation: &str) -> bool {
+    annotation
+        .strip_prefix(PREFIX)
+        .is_some_and(|name| name.starts_with("state-"))
 }
 
 /// Annotation of a pod template: the content that its pods run.
@@ -68,6 +82,16 @@ pub struct State {
     /// long as it stands, the answer of that apply may not have been seen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub first_write: bool,
+    /// `<kind>/<name>` of the resource, where something is to be done once it
+    /// is gone: the tag alone does not say whom to ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
+    /// The data keys, where others may own further ones of the Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<BTreeSet<String>>,
+    /// Whether the Secret stays when the resource goes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retain: bool,
 }
 
 impl State {
@@ -75,6 +99,18 @@ impl State {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
+    }
+
+    /// The resource that wrote it, as far as the state names one that the tag
+    /// of its annotation stands for.
+    #[must_use]
+    pub fn writer(&self, namespace: &str, annotation: &str) -> Option<ResourceKey> {
+        let (kind, name) = self.of.as_deref()?.split_once('/')?;
+        let key = ResourceKey {
+            kind: Kind::ALL.into_iter().find(|known| known.as_str() == kind)?,
+            object: ObjectKey::new(namespace, name),
+        };
+        (state_annotation(&ResourceTag::of(&key)) == annotation).then_some(key)
     }
 
     /// The annotation's text.

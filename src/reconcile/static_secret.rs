@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::decide::{Me, Situation, Slots, Step, Why, decide};
 use super::engine::{Engine, Next};
+use super::parting::manager_of;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
 use super::report::is_ready;
@@ -60,8 +61,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return next;
         }
         let Some(resource) = self.view.borrow().statics.get(&key.object).cloned() else {
-            self.forget(key);
-            return Next::Settled(None);
+            return match self.leave_as_gone(key).await {
+                Ok(()) => {
+                    self.forget(key);
+                    Next::Settled(None)
+                }
+                Err(problem) => Next::Failed(problem),
+            };
         };
         if let Err(problem) = self.drop_foreign_finalizers(key, &resource.metadata).await {
             return Next::Failed(problem);
@@ -99,9 +105,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         for _ in 0..STEPS_LIMIT {
             match self.next_step(&work, rendered.as_ref(), live.as_ref()) {
                 Step::Wait(again) => {
+                    self.take_up(&work).await?;
+                    self.leave_former(&work).await?;
                     return Ok(self.synced(&work, rendered.as_ref(), again));
                 }
                 Step::Refuse(problem) => return Err(problem),
+                Step::Adopt(former) => self.adopt(&work, &former).await?,
                 Step::Fetch(why) => {
                     if why == Why::Missing {
                         self.check_type(&work).await?;
@@ -109,7 +118,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     work.why = Some(why);
                     rendered = Some(self.fetch(&work).await?);
                 }
-                Step::TakeOut(fence) => self.take_out(&work, fence).await?,
+                Step::TakeOut(fence) => {
+                    let secret = &work.permitted.destination().secret;
+                    self.take_out_of(secret, &work.me.manager, fence).await?;
+                }
                 Step::Rekey(state) => {
                     live = Some(self.rekey(&work, &state).await?);
                 }
@@ -148,6 +160,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             &transformation.excludes.unwrap_or_default(),
             &transformation.includes.unwrap_or_default(),
         )?;
+        let joins = self.claim(&view, key, resource)?;
+        let retain = spec
+            .destination
+            .retain_on_delete
+            .unwrap_or(self.config.sync.retain_on_delete);
         let uid = resource.metadata.uid.clone().unwrap_or_default();
         let refresh = match spec
             .refresh_after
@@ -163,10 +180,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             me: Me {
                 generation: resource.metadata.generation.unwrap_or_default(),
                 tag: ResourceTag::of(key),
-                manager: format!("vto-{uid}"),
+                manager: manager_of(&uid),
                 secret: spec.destination.name.clone(),
                 create: spec.destination.create,
                 overwrite: spec.destination.overwrite,
+                share: spec.destination.share == Some(true),
+                retain: retain && spec.destination.create,
+                joins,
                 uid: uid.clone(),
             },
             permitted,
@@ -282,7 +302,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let state = view
             .secrets
             .get(&work.permitted.destination().secret)
-            .and_then(|meta| super::decide::state_of(&work.me, meta));
+            .and_then(|meta| super::ownership::state_of(&work.me, meta));
         let read = rendered.map_or_else(
             || self.remembered(&work.key).version,
             |rendered| rendered.version.clone(),

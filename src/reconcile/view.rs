@@ -79,6 +79,8 @@ pub struct Manager {
     /// Whether it owns the Secret's type. Whoever creates a Secret does, and
     /// since the type never changes, no later update gets a share of it.
     pub owns_type: bool,
+    /// Whether it owns a key of the data.
+    pub owns_data: bool,
 }
 
 /// What the operator keeps of a Secret: never its data.
@@ -98,6 +100,11 @@ pub struct SecretMeta {
     pub states: BTreeMap<String, String>,
     /// Who owns its fields.
     pub managers: Vec<Manager>,
+    /// Whether the Vault Secrets Operator made it, by a label that our first
+    /// write replaces.
+    pub vso_made: bool,
+    /// Whether that operator's field manager still owns what it wrote.
+    pub vso_owns: bool,
 }
 
 impl SecretMeta {
@@ -191,6 +198,8 @@ pub struct View {
     pub failing: HashMap<Store, Problem>,
     /// Uids of what the watches saw go.
     gone: HashSet<String>,
+    /// Secrets that carry the state of a resource whose destination is another.
+    pub(super) strays: BTreeSet<ObjectKey>,
     by_destination: BTreeMap<ObjectKey, BTreeSet<ResourceKey>>,
     by_workload: BTreeMap<WorkloadKey, BTreeSet<ResourceKey>>,
 }
@@ -203,16 +212,20 @@ impl View {
             object: key.clone(),
         };
         if let Some(old) = self.statics.remove(key) {
-            unlink(&mut self.by_destination, &destination_of(&old), &resource);
+            let left = destination_of(&old);
+            unlink(&mut self.by_destination, &left, &resource);
+            self.judge_stray(&left);
             for workload in targets_of(&old) {
                 unlink(&mut self.by_workload, &workload, &resource);
             }
         }
         if let Some(new) = new {
+            let named = destination_of(&new);
             self.by_destination
-                .entry(destination_of(&new))
+                .entry(named.clone())
                 .or_default()
                 .insert(resource.clone());
+            self.judge_stray(&named);
             for workload in targets_of(&new) {
                 self.by_workload
                     .entry(workload)
@@ -233,6 +246,7 @@ impl View {
             let uid = meta.uid.clone();
             let before = self.secrets.insert(key.clone(), meta);
             self.bury(before.map(|before| before.uid).filter(|one| *one != uid));
+            self.judge_stray(key);
         }
     }
 
@@ -248,8 +262,15 @@ impl View {
 
     /// A Secret is gone.
     pub fn remove_secret(&mut self, key: &ObjectKey) {
-        let before = self.secrets.remove(key);
+        let before = self.forget_secret(key);
         self.bury(before.map(|before| before.uid));
+    }
+
+    /// Takes a Secret out that an answer says is not there; a watch may still
+    /// show it again.
+    pub fn forget_secret(&mut self, key: &ObjectKey) -> Option<SecretMeta> {
+        self.strays.remove(key);
+        self.secrets.remove(key)
     }
 
     /// Stores a workload, unless what is there is newer.

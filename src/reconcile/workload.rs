@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::decide::state_of_tag;
 use super::engine::{Engine, Next};
+use super::ownership::state_of_tag;
 use super::ports::{Clock, Cluster, Note};
 use super::queue::{Urgency, WorkKey};
 use super::restart::{self, Standing, Wanted};
@@ -86,7 +86,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 return Ok(Some(decided));
             }
             for secret in secrets {
-                self.look_live(&secret).await?;
+                self.look_at(&secret).await?;
                 looked.insert(secret);
             }
         }

@@ -3,24 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use super::decide::{self, Plan, Why, last_editor, made_by};
+use super::decide::{self, Plan, Why, fence};
 use super::engine::Engine;
 use super::fields;
+use super::fits;
+use super::ownership::{last_editor, made_by};
 use super::ports::{Clock, Cluster, Fence, Note, Owner, SecretWrite, WorkloadPatch};
 use super::queue::{Urgency, WorkKey};
 use super::restart;
 use super::state::{State, state_annotation};
 use super::static_secret::{Work, source_name};
 use super::view::{SecretMeta, targets_of};
-use crate::key::{ObjectKey, Redacted};
 use crate::policy::permit_type;
 use crate::problem::Problem;
-use crate::render::{ContentHash, Rendered, SecretData};
+use crate::render::{ContentHash, Rendered};
 use crate::vault::Vault;
-
-/// What the API server takes as the data of one Secret (Kubernetes,
-/// `MaxSecretSize`).
-const SECRET_SIZE_LIMIT: usize = 1024 * 1024;
 
 /// Labels of every Secret that a resource of ours makes.
 const OWN_LABELS: [(&str, &str); 2] = [
@@ -35,37 +32,55 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         plan: &Plan,
         rendered: &Rendered,
     ) -> Result<(), Problem> {
-        check_size(&work.me.secret, &rendered.data)?;
+        fits::check_size(&work.me.secret, &rendered.data)?;
+        let secret = &work.permitted.destination().secret;
+        self.check_overlap(secret, &work.me, &rendered.data)?;
         if plan.first && plan.fence != Fence::Create {
             self.check_type(work).await?;
         }
-        let unrecorded = self.record_before(work, plan, rendered).await?;
+        let mut plan = plan.clone();
+        let unrecorded = self.record_before(work, &mut plan, rendered).await?;
+        let plan = &plan;
         if plan.fence == Fence::Create && !self.may_create(work).await? {
             return Ok(());
         }
         let (write, state) = self.secret_write(work, plan, rendered, unrecorded);
         let editor = self.editor(work);
-        let written = self.cluster.apply_secret(&write).await;
-        let meta = match written {
+        match self.cluster.apply_secret(&write).await {
             // The next decision sees what is really there.
-            Err(Problem::Conflict { .. }) => {
-                return self.look_live(&work.permitted.destination().secret).await;
+            Err(Problem::Conflict { .. }) => self.look_at(secret).await.map(drop),
+            Err(Problem::DestinationImmutable { what, why }) => {
+                self.replace(work, plan, rendered, unrecorded, (what, why))
+                    .await
             }
-            other => other?,
-        };
+            answer => {
+                self.written(work, plan, &write, answer?).await?;
+                self.tell_written(work, plan, &state, editor).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks the answer of an apply, and remembers it.
+    pub(super) async fn written(
+        &self,
+        work: &Work,
+        plan: &Plan,
+        write: &SecretWrite,
+        meta: SecretMeta,
+    ) -> Result<(), Problem> {
         if plan.fence == Fence::Create {
             if !self.created_by_us(work, &meta) {
-                let fence = Fence::Update {
-                    uid: meta.uid,
-                    resource_version: meta.resource_version,
-                };
-                return self.take_out(work, fence).await;
+                // It met a Secret that the view did not know: what it merged in
+                // goes out again, and the next decision says whose it is.
+                return self
+                    .take_out_of(&write.secret, &write.manager, fence(&meta))
+                    .await;
             }
             self.keep_in_memory(work, |memory| memory.made = Some(meta.uid.clone()));
         }
         self.remember(work, meta);
         self.metrics.secret_written();
-        self.tell_written(work, plan, &state, editor).await;
         Ok(())
     }
 
@@ -91,19 +106,22 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     async fn record_before(
         &self,
         work: &Work,
-        plan: &Plan,
+        plan: &mut Plan,
         rendered: &Rendered,
     ) -> Result<bool, Problem> {
+        let adopted = work.why == Some(Why::Adopted);
         let held = match &plan.before {
             Some(before) if plan.content_changed => before.hash.clone(),
             Some(before) => return Ok(before.unrecorded),
             None if plan.first => return Ok(false),
             None => {
-                // The state was stripped: what the Secret holds is what pods start with.
+                // The state was stripped, or was never ours: what the Secret holds
+                // is what pods start with.
                 let (held, keys) = self.live_content(work).await?;
                 if rendered.keys == 0 && keys > 0 {
                     return Err(decide::wiped(&work.me, rendered, keys));
                 }
+                plan.first = adopted && held == rendered.hash;
                 held
             }
         };
@@ -111,7 +129,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Ok(!recorded && held != rendered.hash)
     }
 
-    fn secret_write(
+    pub(super) fn secret_write(
         &self,
         work: &Work,
         plan: &Plan,
@@ -149,6 +167,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             initial: plan.first || kept.is_some_and(|before| before.initial),
             unrecorded,
             first_write: plan.fence == Fence::Create,
+            of: (me.share || me.retain)
+                .then(|| format!("{}/{}", work.key.kind, work.key.object.name)),
+            shares: me.share.then(|| rendered.data.keys().cloned().collect()),
+            retain: me.retain,
         };
         annotations.insert(state_name, state.to_annotation());
         let write = SecretWrite {
@@ -165,7 +187,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             data: rendered.data.clone(),
             labels,
             annotations,
-            owner: me.create.then(|| Owner {
+            owner: (me.create && !me.retain).then(|| Owner {
                 kind: work.key.kind,
                 name: work.key.object.name.clone(),
                 uid: me.uid.clone(),
@@ -260,13 +282,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .is_some_and(|s| s.secret_mac.is_some());
         let gone = self.view.borrow().saw_go(&work.me.uid);
         if written || gone || self.remembered(&work.key).creating {
-            if !self.cluster.resource_lives(&work.key, &work.me.uid).await? {
-                return Err(Problem::Conflict {
-                    what: format!("create the Secret {} again", work.me.secret),
-                    why: "the resource is being deleted".to_owned(),
-                });
-            }
-            self.look_live(&work.permitted.destination().secret).await?;
+            self.still_asked(work).await?;
+            self.look_at(&work.permitted.destination().secret).await?;
             let view = self.view.borrow();
             if view
                 .secrets
@@ -279,7 +296,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Ok(true)
     }
 
-    fn keep_in_memory(&self, work: &Work, change: impl FnOnce(&mut super::engine::Memory)) {
+    pub(super) fn keep_in_memory(
+        &self,
+        work: &Work,
+        change: impl FnOnce(&mut super::engine::Memory),
+    ) {
         change(
             self.memory
                 .borrow_mut()
@@ -288,46 +309,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         );
     }
 
-    /// Puts what the API server holds now into the view.
-    pub(super) async fn look_live(&self, secret: &ObjectKey) -> Result<(), Problem> {
-        let live = self.cluster.secret_meta(secret).await?;
-        let mut view = self.view.borrow_mut();
-        match live {
-            Some(meta) => view.put_secret_answer(secret, meta),
-            None => {
-                view.secrets.remove(secret);
-            }
-        }
-        Ok(())
-    }
-
     fn created_by_us(&self, work: &Work, meta: &SecretMeta) -> bool {
         let ours = meta
             .managers
             .iter()
             .find(|manager| manager.name == work.me.manager);
         work.me.overwrite || ours.is_some_and(|ours| made_by(meta, ours))
-    }
-
-    /// The creating apply met a Secret that the view did not know: takes out
-    /// again what it merged in; the next decision says whose the Secret is.
-    pub(super) async fn take_out(&self, work: &Work, fence: Fence) -> Result<(), Problem> {
-        let empty = SecretWrite {
-            secret: work.permitted.destination().secret.clone(),
-            manager: work.me.manager.clone(),
-            fence,
-            type_: None,
-            data: SecretData::new(),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            owner: None,
-        };
-        match self.cluster.apply_secret(&empty).await {
-            Ok(meta) => self.remember(work, meta),
-            Err(Problem::Conflict { .. }) => self.look_live(&empty.secret).await?,
-            Err(problem) => return Err(problem),
-        }
-        Ok(())
     }
 
     fn remember(&self, work: &Work, meta: SecretMeta) {
@@ -376,7 +363,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.tell(work, reason, message).await;
     }
 
-    async fn tell(&self, work: &Work, reason: &'static str, message: String) {
+    pub(super) async fn tell(&self, work: &Work, reason: &'static str, message: String) {
         let note = Note {
             about: work.key.clone(),
             uid: work.me.uid.clone(),
@@ -394,20 +381,4 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             tracing::warn!(resource = %note.about, reason = note.reason, %problem, "event not published");
         }
     }
-}
-
-fn check_size(secret: &str, data: &SecretData) -> Result<(), Problem> {
-    let size = |value: &Redacted<Vec<u8>>| value.expose().len();
-    let total: usize = data.values().map(size).sum();
-    if total <= SECRET_SIZE_LIMIT {
-        return Ok(());
-    }
-    let largest = data.iter().max_by_key(|(_, value)| size(value));
-    let (name, bytes) = largest.map_or(("", 0), |(name, value)| (name.as_str(), size(value)));
-    Err(Problem::DestinationInvalid {
-        name: secret.to_owned(),
-        why: format!(
-            "{total} bytes of data are more than the {SECRET_SIZE_LIMIT} that a Secret can hold; the largest key is {name} with {bytes}: exclude keys, or set excludeRaw"
-        ),
-    })
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use vault_tenant_operator::key::{Kind, ObjectKey, ResourceKey};
 use vault_tenant_operator::problem::Problem;
 use vault_tenant_operator::reconcile::ports::{Fence, WorkloadPatch};
-use vault_tenant_operator::reconcile::view::{Store, WorkloadKind};
+use vault_tenant_operator::reconcile::view::{SecretMeta, Store, WorkloadKind};
 
 use crate::objects::{Field, Fields, Object, Owned, Secret, Workload, object};
 
@@ -95,6 +95,25 @@ impl ApiServer {
         Some(secret)
     }
 
+    /// Whether a Secret still is as it was seen.
+    pub fn check_seen(&self, name: &str, seen: &SecretMeta) -> Result<(), Problem> {
+        let what = format!("change Secret {name}");
+        let Some(found) = self.secrets.get(name) else {
+            return Err(conflict(&what, "not found"));
+        };
+        if found.uid != seen.uid || found.version.to_string() != seen.resource_version {
+            return Err(conflict(&what, "Precondition failed"));
+        }
+        Ok(())
+    }
+
+    /// A deletion with uid and resourceVersion as preconditions.
+    pub fn delete_secret_as(&mut self, name: &str, seen: &SecretMeta) -> Result<(), Problem> {
+        self.check_seen(name, seen)?;
+        self.delete_secret(name);
+        Ok(())
+    }
+
     /// Server-side apply of `fields`, which are all that `manager` wants to own;
     /// without a fence it is forced.
     pub fn apply_secret(
@@ -144,6 +163,13 @@ impl ApiServer {
             };
             return Ok(self.put_secret(name, new));
         };
+        let types = (before.fields.get(&Field::Type), fields.get(&Field::Type));
+        if matches!(types, (Some(before), Some(wanted)) if before != wanted) {
+            return Err(Problem::DestinationImmutable {
+                what,
+                why: "type: field is immutable".to_owned(),
+            });
+        }
         let after = merged(&before, manager, fields, force, now).map_err(|other| {
             conflict(&what, format!("Apply failed with conflict with {other:?}"))
         })?;
@@ -266,6 +292,12 @@ impl ApiServer {
         self.resources
             .values()
             .any(|resource| resource.uid() == uid)
+    }
+
+    /// The generation of the resource with this uid, if it is there.
+    pub fn generation(&self, uid: &str) -> Option<i64> {
+        let found = self.resources.values().find(|found| found.uid() == uid)?;
+        Some(found.generation())
     }
 
     /// Replaces a status; answers with the resourceVersion.

@@ -4,7 +4,7 @@
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use vault_tenant_operator::key::Redacted;
-use vault_tenant_operator::reconcile::ports::{Fence, SecretWrite, WorkloadPatch};
+use vault_tenant_operator::reconcile::ports::{Fence, Life, SecretWrite, WorkloadPatch};
 use vault_tenant_operator::vault::Reply;
 
 use crate::world::World;
@@ -72,8 +72,13 @@ pub fn in_patch(world: &World, patch: &WorkloadPatch) -> (WorkloadPatch, bool) {
     (patch, true)
 }
 
-pub fn lives(world: &World, uid: &str) -> bool {
-    world.defect == Some(Defect::AlwaysAlive) || world.api.borrow().lives(uid)
+pub fn life(world: &World, uid: &str) -> Life {
+    let found = world.api.borrow().generation(uid);
+    match found {
+        Some(generation) => Life::Alive(generation),
+        None if world.defect == Some(Defect::AlwaysAlive) => Life::Alive(1),
+        None => Life::Gone,
+    }
 }
 
 pub fn in_status(world: &World, status: &Value) -> Value {

@@ -116,6 +116,8 @@ impl Secret {
             resource_version: self.version.to_string(),
             created: Some(self.created),
             deleting: false,
+            vso_made: false,
+            vso_owns: false,
             owners,
             states,
             managers: self
@@ -126,6 +128,7 @@ impl Secret {
                     time: Some(owned.time),
                     fields: digest_of_managed(&self.managed(owned)),
                     owns_type: owned.fields.contains(&Field::Type),
+                    owns_data: owned.fields.iter().any(|f| matches!(f, Field::Data(_))),
                 })
                 .collect(),
         }
@@ -196,6 +199,17 @@ impl Object {
 
     pub fn version(&self) -> String {
         self.names().1
+    }
+
+    /// `metadata.generation` of a resource.
+    pub fn generation(&self) -> i64 {
+        let generation = match self {
+            Object::Connection(found) => found.metadata.generation,
+            Object::Auth(found) => found.metadata.generation,
+            Object::Static(found) => found.metadata.generation,
+            Object::Secret(_) | Object::Workload(_) => None,
+        };
+        generation.unwrap_or_default()
     }
 
     fn names(&self) -> (String, String) {

@@ -9,7 +9,7 @@ use vault_tenant_operator::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use vault_tenant_operator::policy::{PermittedLogin, Read};
 use vault_tenant_operator::problem::Problem;
 use vault_tenant_operator::reconcile::ports::{
-    Cluster, Fence, Note, SecretContent, SecretWrite, WorkloadPatch,
+    Cluster, Fence, Life, ManagedFields, Note, SecretContent, SecretWrite, WorkloadPatch,
 };
 use vault_tenant_operator::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
 use vault_tenant_operator::vault::{Credentials, Endpoint, Reply, Token, Vault};
@@ -236,9 +236,60 @@ impl Cluster for SimCluster {
             .await
     }
 
-    async fn resource_lives(&self, key: &ResourceKey, uid: &str) -> Result<bool, Problem> {
+    async fn delete_secret(&self, secret: &ObjectKey, seen: &SecretMeta) -> Result<(), Problem> {
+        let name = &secret.name;
         self.0
-            .kubernetes(format!("get {key}"), |world| Ok(defects::lives(world, uid)))
+            .kubernetes(format!("delete Secret {name}"), |world| {
+                world.at_api(|api| api.delete_secret_as(name, seen))?;
+                world.judge.borrow_mut().others.remove(name);
+                world.judge.borrow_mut().secret_gone(world, name);
+                Ok(())
+            })
+            .await
+    }
+
+    async fn annotate_secret(
+        &self,
+        secret: &ObjectKey,
+        seen: &SecretMeta,
+        (annotation, value): (&str, Option<&str>),
+    ) -> Result<SecretMeta, Problem> {
+        let name = &secret.name;
+        let field = Field::Annotation(annotation.to_owned());
+        self.0
+            .kubernetes(format!("annotate Secret {name}"), |world| {
+                let now = world.now();
+                world.at_api(|api| {
+                    api.check_seen(name, seen)?;
+                    api.edit_secret(name, "vault-tenant-operator", field, value, now);
+                    Ok(api.secrets[name].meta())
+                })
+            })
+            .await
+    }
+
+    async fn managed_fields(&self, secret: &ObjectKey) -> Result<Option<ManagedFields>, Problem> {
+        // Nobody in the model wrote anything that could be adopted.
+        let what = format!("get managed fields of Secret {}", secret.name);
+        self.0.kubernetes(what, |_| Ok(None)).await
+    }
+
+    async fn set_managed_fields(
+        &self,
+        secret: &ObjectKey,
+        _: &ManagedFields,
+    ) -> Result<SecretMeta, Problem> {
+        let what = format!("set managed fields of Secret {}", secret.name);
+        let conflict = || Problem::Conflict {
+            what: what.clone(),
+            why: "not found".to_owned(),
+        };
+        self.0.kubernetes(what.clone(), |_| Err(conflict())).await
+    }
+
+    async fn life(&self, key: &ResourceKey, uid: &str) -> Result<Life, Problem> {
+        self.0
+            .kubernetes(format!("get {key}"), |world| Ok(defects::life(world, uid)))
             .await
     }
 

@@ -18,6 +18,7 @@ crate::trials![
     without_create_it_waits_for_the_secret_and_goes_on_at_once,
     a_deleted_resource_takes_its_secret_along, an_edit_while_the_operator_was_down_is_repaired,
     a_write_into_an_unseen_secret_is_taken_out_again, a_hand_edit_costs_one_read_and_one_write,
+    what_no_secret_can_hold_is_named_before_anything_is_written,
 ];
 
 async fn labels_annotations_and_type_are_as_asked(suite: &Suite) -> Result<()> {
@@ -281,14 +282,51 @@ async fn a_hand_edit_costs_one_read_and_one_write(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
+async fn what_no_secret_can_hold_is_named_before_anything_is_written(suite: &Suite) -> Result<()> {
+    let team = Team::start(suite, "unfit").await?;
+    team.put("app", json!({ "password": "vault" })).await?;
+    team.static_secret("app", json!({})).await?;
+    team.wait_ready("app").await?;
+    let before = team.secret("app").await?;
+    let eye = Eye::on(suite, &team);
+    let (_, mark) = eye.mark()?;
+    let long = "k".repeat(254);
+    let large = "x".repeat(600 * 1024);
+    for (data, words) in [
+        (json!({ "a key": "x" }), ["\"a key\"", "rename it in Vault"]),
+        (json!({ long: "x" }), ["kkkk", "at most 253"]),
+        (
+            json!({ "small": "x", "large": large }),
+            ["1048576", "the largest key is"],
+        ),
+    ] {
+        team.put("app", data).await?;
+        wait_for("the problem to be told", LONG, || async {
+            let message = team.wait_problem("app", "DestinationInvalid").await?;
+            ensure!(words.iter().all(|word| message.contains(word)), "{message}");
+            Ok(())
+        })
+        .await?;
+    }
+    let writes = eye.api.counts(&eye.at_api().writes().since(mark))?;
+    ensure!(!writes.contains_key("patch secrets"), "{writes:?}");
+    ensure!(
+        team.secret("app").await? == before,
+        "the last good one stays"
+    );
+    team.put("app", json!({ "password": "second" })).await?;
+    team.wait_value("app", "password", "second").await?;
+    team.wait_ready("app").await.map(drop)
+}
+
 impl Team {
     /// Metadata of a Secret as JSON.
-    async fn metadata(&self, secret: &str) -> Result<Value> {
+    pub async fn metadata(&self, secret: &str) -> Result<Value> {
         Ok(serde_json::to_value(self.secret(secret).await?.metadata)?)
     }
 
     /// A Secret that somebody else made.
-    async fn make_secret(&self, name: &str, data: Value) -> Result<()> {
+    pub async fn make_secret(&self, name: &str, data: Value) -> Result<()> {
         let secret: Secret =
             serde_json::from_value(json!({ "metadata": { "name": name }, "stringData": data }))?;
         self.secrets()

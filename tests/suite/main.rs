@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod adoption;
 mod applied;
 mod attempts;
 mod bad_specs;
@@ -19,7 +20,7 @@ mod guardrails;
 mod install;
 mod judgement;
 mod manifests;
-
+mod moves;
 mod outages;
 mod own_key;
 mod probes;
@@ -28,6 +29,7 @@ mod readme;
 mod rollouts;
 mod sandbox;
 mod secrecy;
+mod sharing;
 mod sources;
 mod static_secrets;
 mod support;
@@ -91,6 +93,9 @@ fn all() -> Vec<TrialOf> {
         sources::trials(),
         configured::trials(),
         destinations::trials(),
+        moves::trials(),
+        adoption::trials(),
+        sharing::trials(),
         bad_specs::trials(),
         rollouts::trials(),
         guardrails::trials(),

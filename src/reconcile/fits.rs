@@ -1,0 +1,119 @@
+//! What the API server would refuse about a whole Secret, found before anything
+//! is sent or deleted. (Single keys are looked at where they are rendered.)
+//!
+//! Source: Kubernetes, `ValidateSecret`.
+
+use crate::key::Redacted;
+use crate::problem::Problem;
+use crate::render::SecretData;
+
+/// What the API server takes as the data of one Secret (Kubernetes,
+/// `MaxSecretSize`).
+const SECRET_SIZE_LIMIT: usize = 1024 * 1024;
+
+/// The keys without which a Secret of a type is refused: one of them must be there.
+const REQUIRED: [(&str, &[&str]); 6] = [
+    ("kubernetes.io/tls", &["tls.crt"]),
+    ("kubernetes.io/tls", &["tls.key"]),
+    ("kubernetes.io/dockerconfigjson", &[".dockerconfigjson"]),
+    ("kubernetes.io/dockercfg", &[".dockercfg"]),
+    ("kubernetes.io/basic-auth", &["username", "password"]),
+    ("kubernetes.io/ssh-auth", &["ssh-privatekey"]),
+];
+
+/// Whether the data is small enough for one Secret.
+///
+/// # Errors
+/// [`Problem::DestinationInvalid`] naming the largest key.
+pub fn check_size(secret: &str, data: &SecretData) -> Result<(), Problem> {
+    let size = |value: &Redacted<Vec<u8>>| value.expose().len();
+    let total: usize = data.values().map(size).sum();
+    if total <= SECRET_SIZE_LIMIT {
+        return Ok(());
+    }
+    let largest = data.iter().max_by_key(|(_, value)| size(value));
+    let (name, bytes) = largest.map_or(("", 0), |(name, value)| (name.as_str(), size(value)));
+    Err(Problem::DestinationInvalid {
+        name: secret.to_owned(),
+        why: format!(
+            "{total} bytes of data are more than the {SECRET_SIZE_LIMIT} that a Secret can hold; the largest key is {name} with {bytes}: exclude keys, or set excludeRaw"
+        ),
+    })
+}
+
+/// Whether a Secret of this type can hold the data.
+///
+/// # Errors
+/// [`Problem::DestinationInvalid`] naming type and key.
+pub fn check_type(secret: &str, type_: &str, data: &SecretData) -> Result<(), Problem> {
+    let lacks = REQUIRED
+        .iter()
+        .find(|(of, keys)| *of == type_ && !keys.iter().any(|key| data.contains_key(*key)));
+    let broken = [".dockerconfigjson", ".dockercfg"].iter().find(|key| {
+        let held = type_.strip_prefix("kubernetes.io/") == key.strip_prefix('.');
+        held && data.get(**key).is_some_and(|value| {
+            serde_json::from_slice::<serde::de::IgnoredAny>(value.expose()).is_err()
+        })
+    });
+    let why = match (lacks, broken) {
+        (Some((_, keys)), _) => format!("has no key {}", keys.join(" or ")),
+        (None, Some(key)) => format!("has a key {key} that is no JSON"),
+        (None, None) => return Ok(()),
+    };
+    Err(Problem::DestinationInvalid {
+        name: secret.to_owned(),
+        why: format!(
+            "what is to be written {why}, which the type {type_} needs; nothing was changed: correct the source, the filters or spec.destination.type"
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn data(pairs: &[(&str, &str)]) -> SecretData {
+        let value = |text: &str| Redacted::new(text.as_bytes().to_vec());
+        pairs
+            .iter()
+            .map(|(key, text)| ((*key).to_owned(), value(text)))
+            .collect()
+    }
+
+    #[test]
+    fn a_type_that_the_data_does_not_fit_is_named_before_anything_is_deleted() {
+        let held = data(&[
+            ("tls.crt", "x"),
+            ("password", "x"),
+            (".dockercfg", "no json"),
+        ]);
+        for (type_, named) in [
+            ("kubernetes.io/tls", "tls.key"),
+            ("kubernetes.io/dockerconfigjson", ".dockerconfigjson"),
+            ("kubernetes.io/dockercfg", "is no JSON"),
+            ("kubernetes.io/ssh-auth", "ssh-privatekey"),
+        ] {
+            let text = check_type("app", type_, &held).unwrap_err().to_string();
+            assert!(text.contains(named) && text.contains(type_), "{text}");
+        }
+        for fits in ["Opaque", "example.com/own", "kubernetes.io/basic-auth"] {
+            assert_eq!(check_type("app", fits, &held), Ok(()), "{fits}");
+        }
+        let json = data(&[(".dockerconfigjson", "{}")]);
+        assert_eq!(
+            check_type("app", "kubernetes.io/dockerconfigjson", &json),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn what_is_too_large_names_its_largest_key() {
+        let large = "x".repeat(SECRET_SIZE_LIMIT);
+        assert_eq!(check_size("app", &data(&[("a", &large)])), Ok(()));
+        let text = check_size("app", &data(&[("a", &large), ("b", "y")]))
+            .unwrap_err()
+            .to_string();
+        assert!(text.contains("the largest key is a with 1048576"), "{text}");
+    }
+}

@@ -1,0 +1,146 @@
+//! Whose a Secret is, as its metadata proves it: pure. What annotations say is
+//! input; the entries of field managers and owner references decide.
+
+use super::decide::{Me, Situation};
+use super::parting::manager_of;
+use super::state::{State, state_annotation};
+use super::view::{Manager, SecretMeta};
+use crate::render::ResourceTag;
+
+/// Who wrote the Secret for the same resource before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Former {
+    /// The Vault Secrets Operator.
+    Vso,
+    /// A resource of the same name that is gone, by its uid; its Secret was kept.
+    Resource(String),
+}
+
+/// What the destination is to this resource.
+#[derive(Debug)]
+pub enum Standing<'a> {
+    Missing,
+    /// Being deleted: wait until it is gone.
+    Leaving,
+    /// Somebody else's, with something of ours in it.
+    Merged(&'a SecretMeta),
+    /// Of the same resource, but written under another field manager.
+    Former(Former),
+    /// Ours, with what we know of the last write.
+    Ours(&'a SecretMeta, Option<State>),
+    /// May be written although it isn't ours: `create: false`, or `overwrite`.
+    Open(&'a SecretMeta),
+    Foreign(String),
+}
+
+/// What this resource last wrote into the Secret, as its annotation says.
+#[must_use]
+pub fn state_of(me: &Me, meta: &SecretMeta) -> Option<State> {
+    state_of_tag(&me.tag, &me.uid, meta)
+}
+
+/// The same for a resource of which only tag and uid are known.
+#[must_use]
+pub fn state_of_tag(tag: &ResourceTag, uid: &str, meta: &SecretMeta) -> Option<State> {
+    let text = meta.states.get(&state_annotation(tag))?;
+    State::parse(text).filter(|state| state.uid == uid)
+}
+
+/// The state of a resource of the same name that is gone and whose Secret was kept.
+fn kept_state(me: &Me, meta: &SecretMeta) -> Option<State> {
+    let text = meta.states.get(&state_annotation(&me.tag))?;
+    let state = State::parse(text)?;
+    let kept = state.uid != me.uid && state.retain && meta.owners.is_empty();
+    // Generations of another resource say nothing about this one's.
+    kept.then_some(State {
+        generation: 0,
+        ..state
+    })
+}
+
+/// Who, other than us, changed the Secret last: for the event about a repair.
+#[must_use]
+pub fn last_editor<'a>(me: &Me, meta: &'a SecretMeta) -> Option<&'a str> {
+    meta.managers
+        .iter()
+        .filter(|manager| manager.name != me.manager)
+        .max_by_key(|manager| manager.time)
+        .map(|manager| manager.name.as_str())
+}
+
+/// What the destination is to the resource (product.md, promise 6).
+pub fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
+    let me = situation.me;
+    let Some(meta) = situation.destination else {
+        return Standing::Missing;
+    };
+    if meta.deleting {
+        return Standing::Leaving;
+    }
+    let ours = meta
+        .managers
+        .iter()
+        .find(|manager| manager.name == me.manager);
+    let owned = meta.owners.contains(&me.uid);
+    if owned && me.create && meta.vso_owns {
+        return Standing::Former(Former::Vso);
+    }
+    let kept = kept_state(me, meta).filter(|_| me.create);
+    if let Some(kept) = &kept {
+        let theirs = manager_of(&kept.uid);
+        if meta.managers.iter().any(|manager| manager.name == theirs) {
+            return Standing::Former(Former::Resource(kept.uid.clone()));
+        }
+    }
+    let state = state_of(me, meta).or(kept);
+    let first_write_holds = state.as_ref().is_none_or(|state| {
+        !state.first_write
+            || me.joins
+            || situation.made == Some(meta.uid.as_str())
+            || situation.reported_hash == Some(state.hash.as_str())
+            || ours.is_some_and(|ours| made_by(meta, ours))
+    });
+    if me.create && !me.overwrite && !first_write_holds {
+        return match ours {
+            Some(_) => Standing::Merged(meta),
+            None => Standing::Foreign(foreign(me, meta)),
+        };
+    }
+    if owned || (ours.is_some() && (state.is_some() || me.retain || !me.create)) {
+        return Standing::Ours(meta, state);
+    }
+    if !me.create || me.overwrite || me.joins {
+        return Standing::Open(meta);
+    }
+    Standing::Foreign(foreign(me, meta))
+}
+
+/// Whose the Secret seems to be, and what would let the resource use it.
+fn foreign(me: &Me, meta: &SecretMeta) -> String {
+    let whose = meta
+        .managers
+        .iter()
+        .map(|manager| manager.name.as_str())
+        .find(|name| *name != me.manager)
+        .unwrap_or("somebody else");
+    format!(
+        "it exists and was not made for this resource (field manager {:?}); to take it over set spec.destination.overwrite: true, to write into it as it is set spec.destination.create: false, or choose another spec.destination.name",
+        crate::problem::printable(whose, 80)
+    )
+}
+
+/// Whether the Secret came into being by our manager's write: nobody else owns
+/// its type, which whoever creates a Secret gets; or, where somebody applied the
+/// type since, by the times: created no earlier than two seconds before our
+/// entry, and nobody else's entry is as old.
+pub fn made_by(meta: &SecretMeta, ours: &Manager) -> bool {
+    let others = || meta.managers.iter().filter(|other| other.name != ours.name);
+    if ours.owns_type && !others().any(|other| other.owns_type) {
+        return true;
+    }
+    let (Some(created), Some(wrote)) = (meta.created, ours.time) else {
+        return false;
+    };
+    wrote.as_millisecond() - created.as_millisecond() <= 2000
+        && others().all(|other| other.time.is_some_and(|time| time > wrote))
+}

@@ -1,0 +1,157 @@
+//! Secrets that the Vault Secrets Operator made for the very resource that is
+//! ours now: kept on, with all that it owned, and without a restart.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use ground::judges::workloads::Kind;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::PostParams;
+use serde_json::{Value, json};
+
+use crate::probes::Eye;
+use crate::support::{LONG, Suite, Team, deployment};
+
+crate::trials![
+    "adoption": a_secret_of_the_existing_operator_is_kept_on_without_a_restart,
+    content_that_came_while_nobody_looked_restarts_once,
+    a_secret_that_it_made_for_another_resource_is_refused,
+];
+
+async fn a_secret_of_the_existing_operator_is_kept_on_without_a_restart(
+    suite: &Suite,
+) -> Result<()> {
+    let team = Team::start(suite, "adopted").await?;
+    let held = json!({ "password": "vault", "user": "u" });
+    team.put("app", held.clone()).await?;
+    team.made_by_that_operator("app", held).await?;
+    let before = team.secret("app").await?;
+    // Made just now: nobody wrote down yet what its pods run.
+    team.workload_now().await?;
+    team.operator.restart().await?;
+    team.wait_ready("app").await?;
+    team.wait_current("app").await?;
+    let after = team.secret("app").await?;
+    let without_raw = |secret: &Secret| {
+        let mut data: BTreeMap<_, _> = secret.data.clone().unwrap_or_default();
+        data.remove("_raw");
+        data
+    };
+    ensure!(
+        before.metadata.uid == after.metadata.uid && without_raw(&before) == without_raw(&after)
+    );
+    let metadata = serde_json::to_value(&after.metadata)?;
+    let labels = &metadata["labels"];
+    ensure!(
+        labels["app.kubernetes.io/managed-by"] == "vault-tenant-operator"
+            && labels["app.kubernetes.io/name"].is_null()
+            && labels["secrets.hashicorp.com/vso-ownerRefUID"].is_null(),
+        "{labels}"
+    );
+    let managers: Vec<&Value> = metadata["managedFields"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|entry| &entry["manager"])
+        .collect();
+    ensure!(managers.len() == 1, "{managers:?}");
+    let text = team.described("VaultStaticSecret", "app").await?;
+    ensure!(
+        text.contains("Normal SecretAdopted") && !text.contains("SecretDataDrift"),
+        "{text}"
+    );
+    team.wait_restarts(Kind::Deployment, "web", 0).await?;
+    // A key that leaves Vault later goes from the Secret, and that is new content.
+    team.put("app", json!({ "password": "vault" })).await?;
+    team.wait_restarts(Kind::Deployment, "web", 1).await?;
+    ensure!(team.keys("app").await? == ["_raw", "password"]);
+    Ok(())
+}
+
+async fn content_that_came_while_nobody_looked_restarts_once(suite: &Suite) -> Result<()> {
+    let team = Team::start(suite, "adopted-behind").await?;
+    team.put("app", json!({ "password": "new" })).await?;
+    team.made_by_that_operator("app", json!({ "password": "old" }))
+        .await?;
+    team.workload_now().await?;
+    team.operator.restart().await?;
+    team.wait_value("app", "password", "new").await?;
+    team.wait_restarts(Kind::Deployment, "web", 1).await?;
+    team.wait_current("app").await?;
+    team.wait_restarts(Kind::Deployment, "web", 1).await
+}
+
+async fn a_secret_that_it_made_for_another_resource_is_refused(suite: &Suite) -> Result<()> {
+    let team = Team::start(suite, "adopted-not").await?;
+    team.put("app", json!({ "password": "vault" })).await?;
+    team.made_by_that_operator("app", json!({ "password": "theirs" }))
+        .await?;
+    let before = team.secret("app").await?;
+    team.operator.restart().await?;
+    team.wait_value("app", "password", "vault").await?;
+    // The same Secret in all but the resource that it belongs to.
+    let mut other = before.clone();
+    other.metadata.name = Some("other".to_owned());
+    other.metadata.resource_version = None;
+    other.metadata.uid = None;
+    team.secrets()
+        .create(&PostParams::default(), &other)
+        .await?;
+    team.put("other", json!({ "password": "vault" })).await?;
+    team.static_secret("other", json!({})).await?;
+    team.wait_problem("other", "DestinationNotOwned").await?;
+    let eye = Eye::on(suite, &team);
+    let path = format!("{}/data/other", team.tenant.kv2);
+    let reads = eye.settled(&eye.at_vault().path(&path)).await?;
+    ensure!(reads.is_empty(), "{reads:?}");
+    ensure!(team.value("other", "password").await? == "theirs");
+    Ok(())
+}
+
+impl Team {
+    /// Stops the operator and leaves what the existing one would: the resource
+    /// and its Secret, labelled, owned and written as that operator does it.
+    async fn made_by_that_operator(&self, name: &str, held: Value) -> Result<()> {
+        self.operator.process.kill();
+        self.operator.process.wait().await;
+        let targets = json!([{ "kind": "Deployment", "name": "web" }]);
+        self.static_secret(name, json!({ "rolloutRestartTargets": targets }))
+            .await?;
+        let resource = self.resources("VaultStaticSecret").get(name).await?;
+        let uid = resource.metadata.uid.context("no uid")?;
+        let mut data = held.clone();
+        data["_raw"] = json!(json!({ "data": held }).to_string());
+        let secret: Secret = serde_json::from_value(json!({
+            "metadata": {
+                "name": name,
+                "labels": {
+                    "app.kubernetes.io/managed-by": "hashicorp-vso",
+                    "app.kubernetes.io/name": "vault-secrets-operator",
+                    "app.kubernetes.io/component": "secret-sync",
+                    "secrets.hashicorp.com/vso-ownerRefUID": uid,
+                },
+                "ownerReferences": [{
+                    "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": "VaultStaticSecret",
+                    "name": name, "uid": uid,
+                }],
+            },
+            "stringData": data,
+        }))?;
+        let params = PostParams {
+            field_manager: Some("vault-secrets-operator".to_owned()),
+            ..PostParams::default()
+        };
+        self.secrets().create(&params, &secret).await?;
+        Ok(())
+    }
+
+    async fn workload_now(&self) -> Result<()> {
+        let web = deployment("web", "app");
+        self.tenant.apply(&web.to_string()).await?;
+        ground::wait_for("the controller of web", LONG, || async {
+            self.restarts(Kind::Deployment, "web").await
+        })
+        .await
+        .map(drop)
+    }
+}

@@ -1,0 +1,275 @@
+//! A resource that moves: to another Secret, to another type of Secret, or away
+//! from an immutable one.
+
+use anyhow::{Result, ensure};
+use ground::faults::{KillPoint, Match};
+use ground::judges::workloads::Kind;
+use ground::wait_for;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+
+use crate::probes::Eye;
+use crate::support::{LONG, Suite, Team, deployment, merge};
+
+/// The operator's own key for hashes.
+const KEY: &str = "vault-tenant-operator-key";
+
+crate::trials![
+    "moves": after_a_rename_the_old_secret_goes_when_the_new_one_is_there,
+    after_a_rename_keys_of_others_stay_in_a_secret_that_is_not_ours_alone,
+    killed_between_writing_the_new_and_deleting_the_old_it_still_goes,
+    what_only_looks_like_ours_is_never_deleted, another_type_makes_the_secret_anew_and_restarts_nothing,
+    an_immutable_secret_is_made_anew_for_new_content, an_immutable_secret_of_others_is_told_with_the_mend,
+];
+
+async fn after_a_rename_the_old_secret_goes_when_the_new_one_is_there(suite: &Suite) -> Result<()> {
+    let team = Team::start(suite, "renamed").await?;
+    team.put("app", json!({ "password": "vault" })).await?;
+    team.static_secret("app", json!({ "refreshAfter": "1h" }))
+        .await?;
+    team.wait_ready("app").await?;
+    // While the new one cannot be written, the old one stays.
+    let missing = json!({ "path": "nowhere", "destination": { "name": "new" } });
+    team.edit("app", missing).await?;
+    team.wait_problem("app", "SecretNotFound").await?;
+    ensure!(team.value("app", "password").await? == "vault");
+    team.edit("app", json!({ "path": "app" })).await?;
+    team.wait_value("new", "password", "vault").await?;
+    team.gone("app").await?;
+    team.wait_ready("app").await?;
+    let text = team.described("VaultStaticSecret", "app").await?;
+    ensure!(
+        text.contains("DestinationMoved the Secret app was replaced by new and is deleted"),
+        "{text}"
+    );
+    // And back again, without a trace.
+    team.edit("app", json!({ "destination": { "name": "app" } }))
+        .await?;
+    team.wait_value("app", "password", "vault").await?;
+    team.gone("new").await
+}
+
+async fn after_a_rename_keys_of_others_stay_in_a_secret_that_is_not_ours_alone(
+    suite: &Suite,
+) -> Result<()> {
+    let team = Team::start(suite, "renamed-theirs").await?;
+    team.put("app", json!({ "password": "vault" })).await?;
+    team.make_secret("theirs", json!({ "more": "kept" }))
+        .await?;
+    let destination = json!({ "name": "theirs", "create": false });
+    team.static_secret("app", json!({ "destination": destination }))
+        .await?;
+    team.wait_value("theirs", "password", "vault").await?;
+    team.wait_ready("app").await?;
+    team.edit(
+        "app",
+        json!({ "destination": { "name": "app", "create": true } }),
+    )
+    .await?;
+    team.wait_value("app", "password", "vault").await?;
+    wait_for("our keys to go", LONG, || async {
+        let keys = team.keys("theirs").await?;
+        ensure!(keys == ["more"], "{keys:?}");
+        Ok(())
+    })
+    .await?;
+    let metadata = team.metadata("theirs").await?;
+    ensure!(metadata["annotations"].is_null(), "{metadata}");
+    let managers = metadata["managedFields"].to_string();
+    ensure!(!managers.contains("vto-"), "{managers}");
+    Ok(())
+}
+
+async fn killed_between_writing_the_new_and_deleting_the_old_it_still_goes(
+    suite: &Suite,
+) -> Result<()> {
+    let (team, proxy) = Team::behind_api_proxy(suite, "renamed-killed", "").await?;
+    team.put("app", json!({ "password": "vault" })).await?;
+    team.static_secret("app", json!({ "refreshAfter": "1h" }))
+        .await?;
+    team.wait_ready("app").await?;
+    let process = team.operator.process.clone();
+    let deletion = Match::method("DELETE").path_contains("/secrets/app");
+    let struck = KillPoint::at_request(&proxy, deletion, move || process.pid());
+    team.edit("app", json!({ "destination": { "name": "new" } }))
+        .await?;
+    struck.killed(LONG).await?;
+    team.operator.process.wait().await;
+    ensure!(team.value("app", "password").await? == "vault");
+    let eye = Eye::on(suite, &team);
+    let (mark, _) = eye.mark()?;
+    team.operator.restart().await?;
+    team.gone("app").await?;
+    ensure!(team.value("new", "password").await? == "vault");
+    team.wait_ready("app").await?;
+    let reads = eye.settled(&eye.reads().since(mark)).await?;
+    ensure!(reads.len() <= 1, "{reads:?}");
+    Ok(())
+}
+
+async fn what_only_looks_like_ours_is_never_deleted(suite: &Suite) -> Result<()> {
+    let team = Team::start(suite, "lookalike").await?;
+    team.put("app", json!({ "password": "vault" })).await?;
+    team.static_secret("app", json!({ "refreshAfter": "1h" }))
+        .await?;
+    team.wait_ready("app").await?;
+    // Everything of ours but the field manager: annotations, labels, owner reference.
+    team.make_secret("victim", json!({ "more": "theirs" }))
+        .await?;
+    let metadata = team.metadata("app").await?;
+    let forged = json!({ "metadata": {
+        "annotations": metadata["annotations"], "labels": metadata["labels"],
+        "ownerReferences": metadata["ownerReferences"],
+    }});
+    team.secrets()
+        .patch("victim", &PatchParams::default(), &Patch::Merge(&forged))
+        .await?;
+    // All of it, the field manager too, but on the operator's own key.
+    let resource = team.resources("VaultStaticSecret").get("app").await?;
+    let manager = format!("vto-{}", resource.metadata.uid.unwrap_or_default());
+    let mut whole = forged.clone();
+    merge(
+        &mut whole,
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": KEY },
+            "stringData": { "more": "forged" },
+        }),
+    );
+    team.secrets()
+        .patch(KEY, &PatchParams::apply(&manager), &Patch::Apply(whole))
+        .await?;
+    let key = team.secret(KEY).await?.data;
+    team.edit("app", json!({ "destination": { "name": "new" } }))
+        .await?;
+    team.gone("app").await?;
+    team.wait_ready("app").await?;
+    let eye = Eye::on(suite, &team);
+    eye.settled(&eye.reads()).await?;
+    ensure!(
+        team.secret(KEY).await?.data == key,
+        "not one key of it changed"
+    );
+    ensure!(team.keys("victim").await? == ["more"]);
+    let deleted = eye.api.counts(&eye.at_api())?;
+    ensure!(deleted.get("delete secrets") == Some(&1), "{deleted:?}");
+    Ok(())
+}
+
+async fn another_type_makes_the_secret_anew_and_restarts_nothing(suite: &Suite) -> Result<()> {
+    let (team, proxy) = Team::behind_api_proxy(suite, "retyped", "").await?;
+    team.put("app", json!({ "password": "vault" })).await?;
+    let web = deployment("web", "app");
+    team.tenant.apply(&web.to_string()).await?;
+    let targets = json!([{ "kind": "Deployment", "name": "web" }]);
+    team.static_secret(
+        "app",
+        json!({ "refreshAfter": "1h", "rolloutRestartTargets": targets }),
+    )
+    .await?;
+    team.wait_ready("app").await?;
+    team.wait_current("app").await?;
+    let first = team.uid("app").await?;
+    // A type that the data does not fit costs nothing.
+    team.edit(
+        "app",
+        json!({ "destination": { "type": "kubernetes.io/tls" } }),
+    )
+    .await?;
+    let message = team.wait_problem("app", "DestinationInvalid").await?;
+    ensure!(
+        message.contains("tls.crt") && message.contains("nothing was changed"),
+        "{message}"
+    );
+    ensure!(team.uid("app").await? == first);
+    let mark = proxy.mark();
+    team.edit(
+        "app",
+        json!({ "destination": { "type": "example.com/own" } }),
+    )
+    .await?;
+    team.wait_ready("app").await?;
+    let secret = team.secret("app").await?;
+    ensure!(
+        secret.type_.as_deref() == Some("example.com/own"),
+        "{:?}",
+        secret.type_
+    );
+    ensure!(team.value("app", "password").await? == "vault" && team.uid("app").await? != first);
+    let at_secret = Match::any().path_contains("/secrets/app");
+    let methods: Vec<String> = proxy
+        .requests_since(mark, &at_secret)
+        .into_iter()
+        .map(|record| record.method.to_string())
+        .collect();
+    let deleted = methods.iter().position(|method| method == "DELETE");
+    let next = deleted.and_then(|at| methods.get(at + 1));
+    ensure!(next.is_some_and(|method| method == "PATCH"), "{methods:?}");
+    let text = team.described("VaultStaticSecret", "app").await?;
+    ensure!(
+        text.contains("DestinationReplaced the Secret app was deleted and made anew"),
+        "{text}"
+    );
+    team.wait_current("app").await?;
+    team.wait_restarts(Kind::Deployment, "web", 0).await?;
+    // New content afterwards restarts as ever: what the pods run was not forgotten.
+    team.put("app", json!({ "password": "second" })).await?;
+    team.edit("app", json!({ "refreshAfter": "2s" })).await?;
+    team.wait_value("app", "password", "second").await?;
+    team.wait_restarts(Kind::Deployment, "web", 1).await
+}
+
+async fn an_immutable_secret_is_made_anew_for_new_content(suite: &Suite) -> Result<()> {
+    let team = Team::start(suite, "immutable").await?;
+    team.put("app", json!({ "password": "first" })).await?;
+    team.static_secret("app", json!({})).await?;
+    team.wait_ready("app").await?;
+    team.make_immutable("app").await?;
+    let before = team.uid("app").await?;
+    team.put("app", json!({ "password": "second" })).await?;
+    team.wait_value("app", "password", "second").await?;
+    team.wait_ready("app").await?;
+    ensure!(team.uid("app").await? != before);
+    Ok(())
+}
+
+async fn an_immutable_secret_of_others_is_told_with_the_mend(suite: &Suite) -> Result<()> {
+    let team = Team::start(suite, "immutable-theirs").await?;
+    team.put("app", json!({ "password": "vault" })).await?;
+    team.make_secret("app", json!({ "more": "theirs" })).await?;
+    team.make_immutable("app").await?;
+    team.static_secret("app", json!({ "destination": { "create": false } }))
+        .await?;
+    let message = team.wait_problem("app", "DestinationImmutable").await?;
+    ensure!(
+        message.contains("immutable") && message.contains("delete it"),
+        "{message}"
+    );
+    ensure!(team.keys("app").await? == ["more"]);
+    // Made anew by its owner, it is filled at once.
+    team.secrets()
+        .delete("app", &DeleteParams::default())
+        .await?;
+    team.make_secret("app", json!({ "more": "theirs" })).await?;
+    team.wait_value("app", "password", "vault").await?;
+    team.wait_ready("app").await.map(drop)
+}
+
+impl Team {
+    async fn make_immutable(&self, secret: &str) -> Result<()> {
+        let patch = Patch::Merge(json!({ "immutable": true }));
+        self.secrets()
+            .patch(secret, &PatchParams::default(), &patch)
+            .await?;
+        Ok(())
+    }
+
+    /// Waits until a Secret is gone.
+    pub async fn gone(&self, secret: &str) -> Result<()> {
+        wait_for(&format!("the Secret {secret} to go"), LONG, || async {
+            let found = self.tenant.secret(secret).await?;
+            ensure!(found.is_none(), "it is still there");
+            Ok(())
+        })
+        .await
+    }
+}
