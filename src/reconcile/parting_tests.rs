@@ -28,6 +28,7 @@ fn written(uid: &str) -> State {
         version: "1".into(),
         changed_at: jiff::Timestamp::UNIX_EPOCH,
         initial: true,
+        unrecorded: false,
         first_write: false,
         of: None,
         shares: None,

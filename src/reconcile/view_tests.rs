@@ -27,6 +27,8 @@ fn secret(uid: &str, version: &str) -> SecretMeta {
         owners: Vec::new(),
         states: BTreeMap::new(),
         managers: Vec::new(),
+        vso_made: false,
+        vso_owns: false,
     }
 }
 

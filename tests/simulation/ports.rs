@@ -240,9 +240,13 @@ impl Cluster for SimCluster {
         let name = &secret.name;
         self.0
             .kubernetes(format!("delete Secret {name}"), |world| {
+                let gone = world.api.borrow().secrets.get(name).cloned();
                 world.at_api(|api| api.delete_secret_as(name, seen))?;
-                world.judge.borrow_mut().others.remove(name);
-                world.judge.borrow_mut().secret_gone(world, name);
+                let mut judge = world.judge.borrow_mut();
+                judge.others.remove(name);
+                if let Some(gone) = gone {
+                    judge.secret_gone(world, &gone, name);
+                }
                 Ok(())
             })
             .await

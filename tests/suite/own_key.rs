@@ -65,7 +65,7 @@ async fn one_that_no_watch_saw_go_is_put_back(suite: &Suite) -> Result<()> {
     // Only lists: each watch is answered as one that is too old.
     let too_old = proxy
         .on(Match::method("GET")
-            .path_contains("/secrets")
+            .path(format!("/api/v1/namespaces/{}/secrets", tenant.namespace))
             .query_contains("watch=true"))
         .answer(Answer::kubernetes_error(
             410,
