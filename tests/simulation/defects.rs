@@ -5,8 +5,10 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use vault_tenant_operator::key::Redacted;
 use vault_tenant_operator::reconcile::ports::{Fence, Life, SecretWrite, WorkloadPatch};
+use vault_tenant_operator::reconcile::view::SecretMeta;
 use vault_tenant_operator::vault::Reply;
 
+use crate::objects::{Object, Secret};
 use crate::world::World;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +31,33 @@ pub enum Defect {
     NoState,
     /// Each answer of Vault names another version.
     RisingVersion,
+    /// The content hash is taken over the whole answer, version and all.
+    HashOfRaw,
+    /// A restart is remembered by the process that wrote the Secret, and by none
+    /// that starts after it.
+    FlagInMemory,
+    /// A live look is answered from what was known before.
+    NoLook,
     /// A field of the status is dropped, as by another vendor's definitions: no
     /// defect of the operator, and nothing may come of it.
     PrunedStatus,
 }
+
+/// Those that the random runs must catch. (`bites` has two more: a missing fence
+/// harms where a stranger takes a name, which these runs have no room for, and
+/// without a state each look writes, which makes a run too long to try many.)
+pub const DEFECTS: [Defect; 10] = [
+    Defect::EmptyWrites,
+    Defect::NoHashes,
+    Defect::NoBaseline,
+    Defect::AlwaysAlive,
+    Defect::StatusStuck,
+    Defect::NoLook,
+    Defect::FlagInMemory,
+    Defect::StaleReads,
+    Defect::RisingVersion,
+    Defect::HashOfRaw,
+];
 
 pub fn in_write(world: &World, write: &mut SecretWrite) -> Option<Fence> {
     match world.defect {
@@ -45,6 +70,17 @@ pub fn in_write(world: &World, write: &mut SecretWrite) -> Option<Fence> {
                 resource_version: String::new(),
             };
             return None;
+        }
+        Some(Defect::HashOfRaw) => {
+            for (name, text) in &mut write.annotations {
+                if name.contains("/state-") {
+                    let mut state: Value = serde_json::from_str(text).unwrap();
+                    if state["raw"].is_string() {
+                        state["hash"] = state["raw"].clone();
+                    }
+                    *text = state.to_string();
+                }
+            }
         }
         Some(Defect::EmptyWrites) if write.fence != Fence::Create => write.data.clear(),
         _ => {}
@@ -70,6 +106,25 @@ pub fn in_patch(world: &World, patch: &WorkloadPatch) -> (WorkloadPatch, bool) {
         _ => {}
     }
     (patch, true)
+}
+
+/// Whether a restart is forgotten: this operator has changed no content.
+pub fn forgets(world: &World, wrote: bool, patch: &WorkloadPatch) -> bool {
+    world.defect == Some(Defect::FlagInMemory) && !wrote && !patch.template.is_empty()
+}
+
+/// A Secret as a live look shows it.
+pub fn look(world: &World, name: &str) -> Option<SecretMeta> {
+    let api = world.api.borrow();
+    let now = api.secrets.get(name).map(Secret::meta);
+    if world.defect != Some(Defect::NoLook) {
+        return now;
+    }
+    let versions = api.log.iter().rev().filter_map(|change| match &change.now {
+        Ok(Object::Secret(found)) if change.key.name == name => Some(found.meta()),
+        _ => None,
+    });
+    versions.take(2).last().or(now)
 }
 
 pub fn life(world: &World, uid: &str) -> Life {

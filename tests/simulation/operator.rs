@@ -40,6 +40,7 @@ fn engine(world: &Rc<World>, alive: &Rc<Cell<bool>>) -> Rc<SimEngine> {
     let line = Line {
         world: Rc::clone(world),
         alive: Rc::clone(alive),
+        wrote: Rc::default(),
     };
     let cluster = Rc::new(SimCluster(line.clone()));
     let config = config();

@@ -24,6 +24,8 @@ use crate::world::{Fault, World};
 pub struct Line {
     pub world: Rc<World>,
     pub alive: Rc<Cell<bool>>,
+    /// Whether that operator has changed the content of a Secret.
+    pub wrote: Rc<Cell<bool>>,
 }
 
 impl Line {
@@ -188,6 +190,12 @@ impl Cluster for SimCluster {
                 let after = world.at_api(|api| {
                     api.apply_secret(name, manager, fence.as_ref(), &fields_of(&write), now)
                 })?;
+                if before
+                    .as_ref()
+                    .is_some_and(|before| before.data_of(manager) != after.data_of(manager))
+                {
+                    self.0.wrote.set(true);
+                }
                 world.judge.borrow_mut().secret_applied(
                     world,
                     name,
@@ -204,12 +212,7 @@ impl Cluster for SimCluster {
     async fn secret_meta(&self, secret: &ObjectKey) -> Result<Option<SecretMeta>, Problem> {
         self.0
             .kubernetes(format!("get metadata of Secret {}", secret.name), |world| {
-                Ok(world
-                    .api
-                    .borrow()
-                    .secrets
-                    .get(&secret.name)
-                    .map(|found| found.meta()))
+                Ok(defects::look(world, &secret.name))
             })
             .await
     }
@@ -312,6 +315,12 @@ impl Cluster for SimCluster {
             .kubernetes(format!("patch {workload} ({how})"), |world| {
                 let (patch, fenced) = defects::in_patch(world, patch);
                 let before = world.api.borrow().workloads.get(name).cloned();
+                if let Some(found) = before
+                    .as_ref()
+                    .filter(|_| defects::forgets(world, self.0.wrote.get(), &patch))
+                {
+                    return Ok(found.meta());
+                }
                 let after = world.at_api(|api| api.patch_workload(name, &patch, fenced))?;
                 world.note(format!("     {:?} {:?}", patch.annotations, patch.template));
                 world

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::defects::{DEFECTS, Defect};
 use crate::objects::Field;
 use crate::runs::{Ended, rest, run, seconds};
 use crate::tenant::{Tenant, source, static_secret};
@@ -150,13 +151,16 @@ fn number(name: &str) -> Option<u64> {
     )
 }
 
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Tries seeds on all processors; answers with what failed, by seed.
 fn failures(seeds: Range<u64>) -> BTreeMap<u64, Ended> {
     let next = AtomicU64::new(seeds.start);
     let failed = Mutex::new(BTreeMap::new());
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
-        for _ in 0..processors {
+        for _ in 0..processors() {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -216,4 +220,28 @@ fn a_seed_replays_exactly() {
             .find(|(one, other)| one != other);
         assert_eq!(differs, None, "seed {seed}");
     }
+}
+
+/// Seeds within which each deliberate defect must be caught.
+const DEFECT_SEEDS: u64 = 10_000;
+
+#[test]
+fn each_defect_is_caught_by_chance() {
+    let caught = |defect: Defect| {
+        (0..DEFECT_SEEDS).find_map(|seed| {
+            let breaches = run(seed, Some(defect), scenario).breaches;
+            breaches.first().map(|(invariant, _)| (seed, *invariant))
+        })
+    };
+    std::thread::scope(|scope| {
+        for some in DEFECTS.chunks(DEFECTS.len().div_ceil(processors())) {
+            scope.spawn(move || {
+                for defect in some {
+                    let (seed, invariant) =
+                        caught(*defect).unwrap_or_else(|| panic!("{defect:?} is not caught"));
+                    println!("{defect:?} is caught by {invariant:?} at seed {seed}");
+                }
+            });
+        }
+    });
 }
