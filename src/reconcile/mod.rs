@@ -23,11 +23,15 @@ mod report;
 mod report_static;
 mod resolve;
 mod restart;
+mod slots;
 mod sources;
 mod state;
 mod static_secret;
+mod stores;
+mod term;
 mod time;
 pub mod view;
+mod wake;
 mod workload;
 mod write;
 

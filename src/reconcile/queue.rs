@@ -37,6 +37,7 @@ struct Inner {
     later_as: HashMap<WorkKey, Timestamp>,
     running: HashSet<WorkKey>,
     again: HashMap<WorkKey, Urgency>,
+    held: bool,
     sequence: u64,
 }
 
@@ -79,6 +80,9 @@ impl Queue {
     /// being worked on until [`Queue::done`].
     pub fn take(&self, now: Timestamp) -> Option<WorkKey> {
         let mut inner = self.inner.borrow_mut();
+        if inner.held {
+            return None;
+        }
         while let Some(((time, _), ())) = inner.later.first_key_value() {
             if *time > now {
                 break;
@@ -107,11 +111,20 @@ impl Queue {
 
     /// When the next key becomes ready by itself.
     pub fn next_time(&self) -> Option<Timestamp> {
-        self.inner
-            .borrow()
-            .later
-            .first_key_value()
-            .map(|((time, _), ())| *time)
+        let inner = self.inner.borrow();
+        let first = inner.later.first_key_value().filter(|_| !inner.held);
+        first.map(|((time, _), ())| *time)
+    }
+
+    /// Gives out nothing until [`Queue::resume`]; what is asked for gathers.
+    pub fn hold(&self) {
+        self.inner.borrow_mut().held = true;
+    }
+
+    /// Gives out keys again.
+    pub fn resume(&self) {
+        self.inner.borrow_mut().held = false;
+        self.changed.notify_one();
     }
 
     /// Waits until something was added.
@@ -194,6 +207,18 @@ mod tests {
             (drain(&queue, 10), queue.next_time()),
             (vec![key("a")], None)
         );
+    }
+
+    #[test]
+    fn a_held_queue_gathers_and_gives_nothing() {
+        let queue = Queue::default();
+        queue.wake_at(key("a"), at(10));
+        queue.hold();
+        queue.wake(key("b"), Urgency::Now);
+        assert_eq!((drain(&queue, 20), queue.next_time()), (vec![], None));
+        queue.resume();
+        assert_eq!(queue.next_time(), Some(at(10)));
+        assert_eq!(drain(&queue, 20), [key("b"), key("a")]);
     }
 
     #[test]

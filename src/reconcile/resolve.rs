@@ -8,7 +8,7 @@ use std::time::Duration;
 use kube::ResourceExt as _;
 
 use super::sources::static_kv;
-use super::view::{View, destination_of};
+use super::view::{Store, View, destination_of};
 use crate::api::{AuthMethod, KubernetesAuth, VaultAuth, VaultConnection, VaultStaticSecret};
 use crate::config::{ConnectionDefaults, duration};
 use crate::key::{Kind, ObjectKey, ResourceKey};
@@ -144,7 +144,7 @@ fn connection_of(scope: Scope<'_>, auth: &VaultAuth) -> Result<Connection, Probl
     let reference = non_empty(auth.spec.vault_connection_ref.as_ref());
     let found = find(
         &scope,
-        "VaultConnection",
+        Kind::VaultConnection,
         "spec.vaultConnectionRef",
         reference.as_deref(),
         &namespace,
@@ -182,9 +182,14 @@ fn find_auth<'a>(
 ) -> Result<&'a VaultAuth, Problem> {
     let reference = reference.filter(|text| !text.is_empty());
     let field = "spec.vaultAuthRef";
-    let found = find(&scope, "VaultAuth", field, reference, namespace, |key| {
-        scope.view.auths.get(key)
-    })?;
+    let found = find(
+        &scope,
+        Kind::VaultAuth,
+        field,
+        reference,
+        namespace,
+        |key| scope.view.auths.get(key),
+    )?;
     let Found::Object(auth) = found else {
         return Err(no_default(
             "VaultAuth",
@@ -223,7 +228,7 @@ enum Found<T> {
 /// namespace and then in the operator's.
 fn find<'a, T>(
     scope: &Scope<'a>,
-    kind: &str,
+    kind: Kind,
     field: &str,
     reference: Option<&str>,
     namespace: &str,
@@ -231,10 +236,15 @@ fn find<'a, T>(
 ) -> Result<Found<&'a T>, Problem> {
     let Some(reference) = reference else {
         let places = [namespace, scope.operator_namespace];
-        let found = places
-            .iter()
-            .find_map(|place| get(&ObjectKey::new(*place, "default")));
-        return Ok(found.map_or(Found::NoDefault, |object| Found::Object(object)));
+        for place in places {
+            if let Some(object) = get(&ObjectKey::new(place, "default")) {
+                return Ok(Found::Object(object));
+            }
+            if let Some(unseen) = scope.view.stores.unseen(Store::Resource(kind), place) {
+                return Err(unseen);
+            }
+        }
+        return Ok(Found::NoDefault);
     };
     let key = match reference.split('/').collect::<Vec<_>>()[..] {
         [name] if !name.is_empty() => ObjectKey::new(namespace, name),
@@ -251,8 +261,15 @@ fn find<'a, T>(
             });
         }
     };
-    match get(&key) {
-        Some(object) => Ok(Found::Object(object)),
+    if let Some(object) = get(&key) {
+        return Ok(Found::Object(object));
+    }
+    match scope
+        .view
+        .stores
+        .unseen(Store::Resource(kind), &key.namespace)
+    {
+        Some(unseen) => Err(unseen),
         None => Err(Problem::ReferenceMissing {
             what: format!("{kind} {key}"),
             by: if key.namespace == namespace {

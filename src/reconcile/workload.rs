@@ -28,7 +28,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Store::Secrets,
             Store::Workloads(target.kind),
         ];
-        if !self.view.borrow().has(&needed) || !self.restarts(target.kind) {
+        let namespace = &target.object.namespace;
+        if !self.view.borrow().stores.has(&needed, namespace) || !self.restarts(target.kind) {
             return Next::Settled(None);
         }
         let decided = {
@@ -133,7 +134,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let view = self.view.borrow();
         let store = Store::Workloads(target.kind);
-        if let Some(why) = view.failing.get(&store) {
+        if let Some(why) = view.stores.failure(store, &target.object.namespace) {
             return TargetStanding::Unseen(why.clone());
         }
         let Some(workload) = view.workloads.get(target) else {

@@ -183,7 +183,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         patch: impl Fn(&super::view::WorkloadMeta) -> Option<WorkloadPatch>,
     ) -> Result<(), Problem> {
         let stores = self.target_stores(&work.resource);
-        if !self.view.borrow().settled(&stores) {
+        let namespace = &work.key.object.namespace;
+        if !self.view.borrow().stores.settled(&stores, namespace) {
             return Err(Problem::Conflict {
                 what: "see the rollout targets".to_owned(),
                 why: "their first list is not here yet".to_owned(),

@@ -15,6 +15,7 @@ mod finalizers;
 mod guardrails;
 mod install;
 mod judgement;
+mod leadership;
 mod manifests;
 mod outages;
 mod probes;
@@ -92,6 +93,7 @@ fn all() -> Vec<TrialOf> {
         manifests::trials(),
         finalizers::trials(),
         install::trials(),
+        leadership::trials(),
         budgets::trials(),
         process::trials(),
         endpoints::trials(),
