@@ -24,7 +24,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "METHOD")]
     allowed_auth_methods: Vec<String>,
 
-    /// Reconciles at the same time [default: 16]
+    /// Reconciles at the same time for each VaultConnection [default: 16]
     #[arg(long, value_name = "COUNT")]
     max_concurrent_reconciles: Option<String>,
 

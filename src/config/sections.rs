@@ -170,7 +170,8 @@ impl Default for Rollout {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sync {
-    /// Reconciles at the same time, over all kinds; at least 1.
+    /// Reconciles at the same time for each VaultConnection, so that a Vault that
+    /// hangs delays no other; at least 1.
     pub max_concurrent_reconciles: u16,
     /// The longest that one reconcile may take, at least 1 s.
     #[serde(with = "duration")]

@@ -196,10 +196,12 @@ impl Leadership {
                 }
             }
             Err(problem) => {
-                tracing::warn!(%problem, "the leader's Lease");
+                // While the last renewal holds there is another try.
                 if !self.tenure.leads() {
                     self.end(leading);
-                    self.readiness.waits(place, &problem.to_string());
+                    if self.readiness.waits(place, &problem.to_string()) {
+                        tracing::warn!(%problem, "cannot lead, trying again");
+                    }
                 }
             }
         }

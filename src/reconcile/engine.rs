@@ -3,6 +3,7 @@
 //! nothing that could not be rebuilt from the cluster.
 
 use std::cell::RefCell;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -15,8 +16,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::ports::{Clock, Cluster};
-use super::queue::{Queue, WorkKey};
-use super::resolve::Scope;
+use super::queue::{Lane, Queue, WorkKey};
+use super::resolve::{self, Scope};
 use super::term::Term;
 use super::time::later;
 use super::view::{Store, View, WorkloadKind};
@@ -125,28 +126,47 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
     }
 
-    /// Works on keys until `stop`, several at a time, then lets those in work
-    /// end. A panic in one of them is that resource's problem alone.
+    /// Works on keys until `stop`, several of each lane at a time, then lets those
+    /// in work end. A panic in one of them is that resource's problem alone.
     pub async fn run(self: Rc<Self>, stop: CancellationToken)
     where
         C: 'static,
         V: 'static,
         K: 'static,
     {
+        let places = usize::from(self.config.sync.max_concurrent_reconciles);
+        let mut taken: HashMap<Lane, usize> = HashMap::new();
         let mut tasks = JoinSet::new();
         loop {
-            let room = tasks.len() < usize::from(self.config.sync.max_concurrent_reconciles);
-            if let Some(key) = room.then(|| self.queue.take(self.clock.now())).flatten() {
-                let engine = Rc::clone(&self);
-                tasks.spawn_local(async move { engine.work(key).await });
+            if let Some(key) = self.queue.take(self.clock.now()) {
+                let lane = self.lane(&key);
+                let taken = taken.entry(lane.clone()).or_default();
+                if *taken < places {
+                    *taken += 1;
+                    let engine = Rc::clone(&self);
+                    tasks.spawn_local(async move {
+                        engine.work(key).await;
+                        lane
+                    });
+                } else {
+                    self.queue.park(key, lane);
+                }
                 continue;
             }
-            let wait = self.until_next(room);
+            let wait = self.until_next();
             // Biased: no chance in here, so that a simulated run repeats exactly.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                _ = tasks.join_next(), if !tasks.is_empty() => {}
+                Some(Ok(lane)) = tasks.join_next() => {
+                    self.queue.unpark(&lane);
+                    if let Entry::Occupied(mut entry) = taken.entry(lane) {
+                        *entry.get_mut() -= 1;
+                        if *entry.get() == 0 {
+                            entry.remove();
+                        }
+                    }
+                }
                 () = self.queue.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
@@ -154,9 +174,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         while tasks.join_next().await.is_some() {}
     }
 
-    fn until_next(&self, room: bool) -> Duration {
+    fn until_next(&self) -> Duration {
         const LONGEST: Duration = Duration::from_secs(60);
-        let Some(time) = self.queue.next_time().filter(|_| room) else {
+        let Some(time) = self.queue.next_time() else {
             return LONGEST;
         };
         let wait = time
@@ -303,6 +323,22 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             view,
             defaults: &self.config.connection,
             operator_namespace: &self.own.namespace,
+        }
+    }
+
+    /// Which Vault a key's work may wait for, as far as the view tells.
+    fn lane(&self, key: &WorkKey) -> Lane {
+        let WorkKey::Resource(key) = key else {
+            return None;
+        };
+        let view = self.view.borrow();
+        match key.kind {
+            Kind::VaultConnection => Some(key.object.clone()),
+            Kind::VaultStaticSecret => {
+                let resource = view.statics.get(&key.object)?;
+                resolve::connection_key(self.scope(&view), resource)
+            }
+            _ => None,
         }
     }
 

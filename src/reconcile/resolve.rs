@@ -56,6 +56,21 @@ pub fn static_secret(scope: Scope<'_>, resource: &VaultStaticSecret) -> Result<R
     })
 }
 
+/// The VaultConnection that a VaultStaticSecret goes through, if it can be
+/// followed; without a name for the configuration's own.
+#[must_use]
+pub fn connection_key(scope: Scope<'_>, resource: &VaultStaticSecret) -> Option<ObjectKey> {
+    let namespace = resource.namespace().unwrap_or_default();
+    let auth = find_auth(scope, resource.spec.vault_auth_ref.as_deref(), &namespace).ok()?;
+    match find_connection(scope, auth).ok()? {
+        Found::Object(found) => Some(ObjectKey::new(
+            found.namespace().unwrap_or_default(),
+            found.name_any(),
+        )),
+        Found::NoDefault => Some(ObjectKey::new("", "")),
+    }
+}
+
 /// What a VaultAuth alone asks for, for its own status: the ServiceAccount is
 /// then looked for in the VaultAuth's namespace.
 ///
@@ -139,24 +154,30 @@ fn default_ca(defaults: &ConnectionDefaults) -> CaSource {
         .map_or(CaSource::System, CaSource::File)
 }
 
-fn connection_of(scope: Scope<'_>, auth: &VaultAuth) -> Result<Connection, Problem> {
+fn find_connection<'a>(
+    scope: Scope<'a>,
+    auth: &VaultAuth,
+) -> Result<Found<&'a VaultConnection>, Problem> {
     let namespace = auth.namespace().unwrap_or_default();
     let reference = non_empty(auth.spec.vault_connection_ref.as_ref());
-    let found = find(
+    find(
         &scope,
         Kind::VaultConnection,
         "spec.vaultConnectionRef",
         reference.as_deref(),
         &namespace,
         |key| scope.view.connections.get(key),
-    )?;
-    match found {
+    )
+}
+
+fn connection_of(scope: Scope<'_>, auth: &VaultAuth) -> Result<Connection, Problem> {
+    match find_connection(scope, auth)? {
         Found::Object(found) => connection(scope, found),
         Found::NoDefault => configured_connection(scope.defaults).ok_or_else(|| {
             no_default(
-                "VaultConnection",
+                Kind::VaultConnection,
                 "spec.vaultConnectionRef",
-                &namespace,
+                &auth.namespace().unwrap_or_default(),
                 scope.operator_namespace,
             )
         }),
@@ -192,7 +213,7 @@ fn find_auth<'a>(
     )?;
     let Found::Object(auth) = found else {
         return Err(no_default(
-            "VaultAuth",
+            Kind::VaultAuth,
             field,
             namespace,
             scope.operator_namespace,
@@ -281,7 +302,7 @@ fn find<'a, T>(
     }
 }
 
-fn no_default(kind: &str, field: &str, namespace: &str, operator: &str) -> Problem {
+fn no_default(kind: Kind, field: &str, namespace: &str, operator: &str) -> Problem {
     let second = if operator == namespace {
         String::new()
     } else {

@@ -21,7 +21,7 @@ use crate::support::{LONG, Suite, Team, config, prepare, static_secret};
 crate::trials![
     "leadership": a_killed_leader_is_followed_by_the_standby,
     a_frozen_leader_overwrites_nothing, a_request_that_arrives_after_the_term_is_refused,
-    an_update_with_another_configuration_completes,
+    an_outage_of_the_api_server_ends_and_resumes_the_term, an_update_with_another_configuration_completes,
     slots_that_passed_without_a_leader_are_made_up_for, a_claimed_namespace_is_left_alone,
     without_election_nothing_is_asked_for,
 ];
@@ -208,6 +208,26 @@ async fn a_request_that_arrives_after_the_term_is_refused(suite: &Suite) -> Resu
         "the Secret went from {before:?} to {after:?}"
     );
     ensure!(team.value("app", "password").await? == "new");
+    Ok(())
+}
+
+async fn an_outage_of_the_api_server_ends_and_resumes_the_term(suite: &Suite) -> Result<()> {
+    let (team, proxy) = Team::behind_api_proxy(suite, "cut-off", "").await?;
+    team.put("app", json!({ "password": "first" })).await?;
+    team.static_secret("app", json!({})).await?;
+    team.wait_ready("app").await?;
+    proxy.on(Match::any()).answer(Answer::drop_before());
+    wait_leads(&team.operator, false).await?;
+    let said = team.operator.readyz().await.err().context("it is ready")?;
+    ensure!(said.to_string().contains(LEADER), "{said}");
+    team.put("app", json!({ "password": "second" })).await?;
+    proxy.back_to_normal();
+    wait_leads(&team.operator, true).await?;
+    team.wait_value("app", "password", "second").await?;
+    team.operator.wait_ready(LONG).await?;
+    // Nobody else led: it is the same term.
+    let spec = lease(&team.tenant, LEADER).await?.spec.context("no spec")?;
+    ensure!(spec.lease_transitions == Some(0), "{spec:?}");
     Ok(())
 }
 

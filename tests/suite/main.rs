@@ -17,6 +17,7 @@ mod install;
 mod judgement;
 mod leadership;
 mod manifests;
+mod namespaces;
 mod outages;
 mod probes;
 mod process;
@@ -94,6 +95,7 @@ fn all() -> Vec<TrialOf> {
         finalizers::trials(),
         install::trials(),
         leadership::trials(),
+        namespaces::trials(),
         budgets::trials(),
         process::trials(),
         endpoints::trials(),
