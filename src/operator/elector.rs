@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::lease::{LeaseClient, Record};
 use super::tenure::Moment;
 use crate::problem::Problem;
+use crate::reconcile::Succession;
 
 /// How a Lease is kept.
 #[derive(Clone, Copy, Debug)]
@@ -32,21 +33,14 @@ pub enum Round {
     Held {
         /// When the write that says so was sent.
         began: Moment,
-        /// Set when somebody else may have held it since this process last did.
-        taken: Option<Taken>,
+        /// Whether somebody else may have held it since this process last did.
+        succession: Succession,
     },
     /// It is another's.
     Other {
         /// Whose.
         holder: String,
     },
-}
-
-/// What was there when the Lease was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taken {
-    /// When it was last renewed; `None` if there was no Lease.
-    pub last_renewed: Option<Timestamp>,
 }
 
 /// One who wants a Lease.
@@ -160,8 +154,8 @@ impl Elector {
         let made = self.lease.create(&record).await?;
         self.term = Some(made.transitions);
         self.held = Some(made);
-        let taken = Some(Taken { last_renewed: None });
-        Ok(Round::Held { began, taken })
+        let succession = Succession::After(None);
+        Ok(Round::Held { began, succession })
     }
 
     /// Takes what was found; another's write in between is no error.
@@ -192,10 +186,12 @@ impl Elector {
         self.held = Some(self.lease.write(&over.version, &record).await?);
         self.term = Some(transitions);
         self.rival = None;
-        let taken = (!same_term).then_some(Taken {
-            last_renewed: over.renewed,
-        });
-        Ok(Round::Held { began, taken })
+        let succession = if same_term {
+            Succession::Resumed
+        } else {
+            Succession::After(over.renewed)
+        };
+        Ok(Round::Held { began, succession })
     }
 
     fn has_expired(&mut self, found: &Record, now: Instant) -> bool {

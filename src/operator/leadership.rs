@@ -18,6 +18,7 @@ use super::lease::LeaseClient;
 use super::tenure::Tenure;
 use crate::policy::OwnIdentity;
 use crate::problem::Problem;
+use crate::reconcile::Succession;
 use crate::telemetry::Metrics;
 
 /// The leader's Lease. Fifteen and ten seconds are what the controllers of
@@ -106,7 +107,7 @@ pub fn start(
             .spawn_local(claim.run(follow.clone(), stop));
     }
     if work.tenure.leads() {
-        work.begin(&leading, None);
+        work.begin(&leading, Succession::After(None));
         // Claims are followed as long as somebody may say that the term ended.
         let stop = elections.stop_leader.clone();
         elections.leader.spawn_local(async move {
@@ -179,13 +180,13 @@ impl Leadership {
 
     fn after(&self, round: Result<Round, Problem>, place: &str, leading: &watch::Sender<bool>) {
         match round {
-            Ok(Round::Held { began, taken }) => {
+            Ok(Round::Held { began, succession }) => {
                 // Before the new grant: whether there was none, if only for a moment.
-                let anew = taken.is_some() || !self.tenure.leads();
+                let anew = succession != Succession::Resumed || !self.tenure.leads();
                 self.tenure.lead(began, LEADER.valid);
                 self.readiness.has(place);
                 if anew {
-                    self.begin(leading, taken.map(|taken| taken.last_renewed));
+                    self.begin(leading, succession);
                 }
             }
             Ok(Round::Other { holder }) => {
@@ -207,10 +208,10 @@ impl Leadership {
         }
     }
 
-    fn begin(&self, leading: &watch::Sender<bool>, handed_over: Option<Option<jiff::Timestamp>>) {
+    fn begin(&self, leading: &watch::Sender<bool>, succession: Succession) {
         tracing::info!("leading");
         self.metrics.leads(true);
-        self.engine.begin_term(handed_over);
+        self.engine.begin_term(succession);
         leading.send_replace(true);
     }
 

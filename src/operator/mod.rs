@@ -95,39 +95,55 @@ async fn start(config: Config) -> Result<(), String> {
     let Some(key) = wait_for_key(&client, &own, &readiness, &stop).await else {
         return Ok(());
     };
-    let namespaces = watched(&config, &own);
+    let found = Found {
+        client,
+        own,
+        key,
+        metrics,
+        readiness,
+    };
+    let ended = serve(config, found, &mut background, &stop).await?;
+    background.abort_all();
+    tracing::info!(in_order = ended, "ended");
+    Ok(())
+}
+
+/// What a start has found and made.
+struct Found {
+    client: Client,
+    own: OwnIdentity,
+    key: HashKey,
+    metrics: Metrics,
+    readiness: Readiness,
+}
+
+/// Watches, stands for election and works until `stop`; tells whether what was
+/// in work came to its end.
+async fn serve(
+    config: Config,
+    found: Found,
+    background: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> Result<bool, String> {
+    let (client, own) = (&found.client, &found.own);
+    let namespaces = watched(&config, own);
+    let process = Process::name()?;
     let health = Health {
-        readiness: readiness.clone(),
-        metrics: Rc::new(metrics.clone()),
+        readiness: found.readiness.clone(),
+        metrics: Rc::new(found.metrics.clone()),
     };
     let tenure = Rc::new(Tenure::new(!config.leader_elect));
-    let process = Process::name()?;
-    let identity = own.clone();
-    let engine = wiring::engine(
-        config,
-        own,
-        client.clone(),
-        key.clone(),
-        &process,
-        &tenure,
-        metrics,
-    );
+    let engine = wiring::engine(config, &found, &process, &tenure);
     engine.end_term();
     let key_gone = Rc::new(Notify::new());
     for namespace in &namespaces {
-        wiring::watch_all(
-            &mut background,
-            &engine,
-            &client,
-            namespace,
-            &health,
-            &key_gone,
-        );
+        wiring::watch_all(background, &engine, client, namespace, &health, &key_gone);
     }
+    let home = own.namespace.clone();
     let keeper = keep_key(
         client.clone(),
-        identity.namespace.clone(),
-        key,
+        home,
+        found.key.clone(),
         key_gone,
         Rc::clone(&tenure),
     );
@@ -135,16 +151,14 @@ async fn start(config: Config) -> Result<(), String> {
     let leadership = Leadership {
         engine: Rc::clone(&engine),
         tenure,
-        readiness: readiness.clone(),
+        readiness: health.readiness,
         metrics: health.metrics,
     };
-    let elections = leadership::start(leadership, &client, &identity, &namespaces, &process.unique);
-    readiness.has("start");
-    let ended = bounded(engine.run(stop.clone()), &stop).await;
+    let elections = leadership::start(leadership, client, own, &namespaces, &process.unique);
+    found.readiness.has("start");
+    let ended = bounded(engine.run(stop.clone()), stop).await;
     elections.resign().await;
-    background.abort_all();
-    tracing::info!(in_order = ended, "ended");
-    Ok(())
+    Ok(ended)
 }
 
 /// The namespaces to serve, each once.

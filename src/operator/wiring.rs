@@ -15,7 +15,7 @@ use super::cluster::{KubeCluster, WallClock};
 use super::fenced::Fenced;
 use super::tenure::Tenure;
 use super::watches::{self, Health, SecretMetadata, WorkloadObject};
-use super::{Operator, Process, hash_key, meta};
+use super::{Found, Operator, Process, hash_key, meta};
 use crate::api;
 use crate::config::Config;
 use crate::key::ObjectKey;
@@ -24,24 +24,20 @@ use crate::reconcile::kept::Kept;
 use crate::reconcile::observe::{Base, Resources, Secrets, Workloads};
 use crate::reconcile::view::{Store, WorkloadKind};
 use crate::reconcile::{Engine, Parts};
-use crate::render::HashKey;
-use crate::telemetry::Metrics;
 use crate::vault::{HttpVault, Limits, Sessions, TravelRules};
 
 /// The engine over the real ports, fenced by `tenure`.
 pub fn engine(
     config: Config,
-    own: OwnIdentity,
-    client: Client,
-    key: HashKey,
+    found: &Found,
     process: &Process,
     tenure: &Rc<Tenure>,
-    metrics: Metrics,
 ) -> Rc<Operator> {
-    let metrics = Rc::new(metrics);
+    let own = found.own.clone();
+    let metrics = Rc::new(found.metrics.clone());
     let policy = Arc::new(Policy::new(&config));
     let kubernetes = Rc::new(KubeCluster::new(
-        client,
+        found.client.clone(),
         Rc::clone(&metrics),
         process.host.clone(),
         Rc::clone(tenure),
@@ -67,7 +63,7 @@ pub fn engine(
         config,
         policy,
         own,
-        key,
+        key: found.key.clone(),
         metrics,
     }))
 }

@@ -39,3 +39,4 @@ pub use engine::{Engine, Next, Parts};
 pub use fields::digest_of_managed;
 pub use queue::{Queue, Urgency, WorkKey};
 pub use state::PREFIX;
+pub use term::Succession;

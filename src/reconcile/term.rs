@@ -13,6 +13,15 @@ use super::ports::{Clock, Cluster};
 use super::queue::WorkKey;
 use crate::vault::Vault;
 
+/// How a term follows the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Succession {
+    /// This process worked last, and what it remembers is as true as before.
+    Resumed,
+    /// Somebody else may have worked since, certainly until this time, if anybody.
+    After(Option<Timestamp>),
+}
+
 /// The present term.
 #[derive(Debug)]
 pub(super) struct Term {
@@ -44,17 +53,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.term.borrow().ended.cancel();
     }
 
-    /// Begins a term in no namespace yet. `handed_over`: somebody else may have
-    /// led since this process last did, at the latest until the time it holds,
-    /// so that whatever was remembered is old.
-    pub fn begin_term(&self, handed_over: Option<Option<Timestamp>>) {
+    /// Begins a term, in no namespace yet.
+    pub fn begin_term(&self, succession: Succession) {
         let mut term = self.term.borrow_mut();
         term.ended.cancel();
         term.ended = CancellationToken::new();
         term.open = Some(BTreeSet::new());
-        if let Some(last_renewed) = handed_over {
+        if let Succession::After(until) = succession {
             term.started = self.clock.now();
-            term.absent_since = last_renewed;
+            term.absent_since = until;
             self.memory.borrow_mut().clear();
             self.suspects.borrow_mut().clear();
         }

@@ -1,33 +1,34 @@
 //! One instance works at a time, whatever happens to it: killed, frozen,
-//! replaced. And one operator at a time serves a namespace.
+//! replaced, cut off.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ground::faults::{Answer, Match};
-use ground::judges::ApiFilter;
 use ground::judges::workloads::Kind;
 use ground::tenant::OPERATOR_ACCOUNT;
 use ground::{Exit, Operator, OperatorBinary, Tenant, wait_for};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::rbac::v1::Role;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::endpoints::sample;
 use crate::probes::{Eye, QUIET, api_proxy, vault_proxy, workload};
-use crate::support::{LONG, Suite, Team, config, prepare, static_secret};
+use crate::support::{LONG, Suite, Team, config, prepare};
 
 crate::trials![
     "leadership": a_killed_leader_is_followed_by_the_standby,
     a_frozen_leader_overwrites_nothing, a_request_that_arrives_after_the_term_is_refused,
-    an_outage_of_the_api_server_ends_and_resumes_the_term, an_update_with_another_configuration_completes,
-    slots_that_passed_without_a_leader_are_made_up_for, a_claimed_namespace_is_left_alone,
-    without_election_nothing_is_asked_for,
+    an_outage_of_the_api_server_ends_and_resumes_the_term,
+    an_update_with_another_configuration_completes,
+    slots_that_passed_without_a_leader_are_made_up_for,
+    without_the_right_to_its_lease_it_says_so, without_election_nothing_is_asked_for,
 ];
 
 const LEADER: &str = "vault-tenant-operator-leader";
-const CLAIM: &str = "vault-tenant-operator-claim";
+pub const CLAIM: &str = "vault-tenant-operator-claim";
 
 /// As long as nobody takes over from one who does not give up.
 const LEASE: Duration = Duration::from_secs(15);
@@ -42,7 +43,7 @@ async fn holder(tenant: &Tenant, name: &str) -> Result<String> {
 }
 
 /// One more instance of a tenant's operator, ready.
-async fn instance(tenant: &Tenant, binary: &OperatorBinary, more: &str) -> Result<Operator> {
+pub async fn instance(tenant: &Tenant, binary: &OperatorBinary, more: &str) -> Result<Operator> {
     let config = config(tenant, more);
     let operator = tenant.operator(binary).config(&config).start().await?;
     operator.wait_ready(LONG).await?;
@@ -135,6 +136,8 @@ async fn a_frozen_leader_overwrites_nothing(suite: &Suite) -> Result<()> {
     tenant.vault_address = proxy.url();
     let (team, standby) = pair(suite, tenant, None).await?;
     let eye = Eye::on(suite, &team);
+    team.edit("app", json!({ "version": 1 })).await?;
+    team.wait_ready("app").await?;
     for password in ["old", "new"] {
         team.put("app", json!({ "password": password })).await?;
     }
@@ -289,70 +292,36 @@ async fn slots_that_passed_without_a_leader_are_made_up_for(suite: &Suite) -> Re
     Ok(())
 }
 
-async fn a_claimed_namespace_is_left_alone(suite: &Suite) -> Result<()> {
-    let tenant = suite.ground.tenant("claimed").await?;
+async fn without_the_right_to_its_lease_it_says_so(suite: &Suite) -> Result<()> {
+    let tenant = suite.ground.tenant("forbidden-lease").await?;
     prepare(&tenant).await?;
-    // Another operator's claim, made a moment ago and renewed while we look on.
-    let claim = async || -> Result<()> {
-        let now = jiff::Timestamp::now();
-        let body = json!({
-            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
-            "metadata": { "name": CLAIM },
-            "spec": {
-                "holderIdentity": "elsewhere/vault-tenant-operator", "leaseDurationSeconds": 8,
-                "renewTime": format!("{now:.6}"),
-            },
-        });
-        let leases: Api<Lease> = tenant.api();
-        let params = PatchParams::apply("elsewhere").force();
-        leases.patch(CLAIM, &params, &Patch::Apply(body)).await?;
-        Ok(())
+    let roles: Api<Role> = tenant.api();
+    let name = "vault-tenant-operator-leadership";
+    let shipped = roles.get(name).await?.rules.context("no rules")?;
+    let allow = async |rules: serde_json::Value| {
+        let patch = Patch::Merge(json!({ "rules": rules }));
+        roles.patch(name, &PatchParams::default(), &patch).await
     };
-    claim().await?;
-    let manifest = static_secret(&tenant, "app", json!({}));
-    tenant
-        .vault
-        .kv2_put(&tenant.kv2, "app", &json!({ "password": "vault" }))
+    allow(json!([])).await?;
+    let config = config(&tenant, "");
+    let operator = tenant
+        .operator(&suite.binary)
+        .config(&config)
+        .start()
         .await?;
-    tenant.apply(&manifest.to_string()).await?;
-    let operator = instance(&tenant, &suite.binary, "").await?;
-    for _ in 0..3 {
-        claim().await?;
-        wait_for("the claim to be reported", LONG, || async {
-            let said = operator
-                .readyz()
-                .await
-                .context("a claimed instance is ready")?;
-            ensure!(
-                said.contains("served by the operator elsewhere/vault-tenant-operator"),
-                "{said}"
-            );
-            let metrics = operator.metrics().await?;
-            let labels = ["NamespaceClaimed", tenant.namespace.as_str()];
-            let withheld = sample(&metrics, "vto_namespace_withheld", &labels);
-            ensure!(withheld == Some(1.0), "{metrics}");
-            Ok(())
-        })
-        .await?;
-    }
-    let eye = Eye::of(&suite.ground, &tenant);
-    let quiet = |filter: ApiFilter| eye.api.requests(&filter.namespace(&tenant.namespace));
-    let written = quiet(eye.at_api().writes())?;
-    let own: Vec<_> = written
-        .iter()
-        .filter(|one| one.name != "vault-tenant-operator-key")
-        .collect();
-    ensure!(own.is_empty(), "{own:?}");
-    ensure!(eye.vault.count(&eye.at_vault())? == 0, "Vault was asked");
-    ensure!(operator.log()?.contains("not served"));
-    // The other one goes: its claim ends, and the namespace is served.
+    wait_for("/readyz to name the Lease", LONG, || async {
+        let said = operator.readyz().await.err().context("it is ready")?;
+        let said = said.to_string();
+        ensure!(said.contains(LEADER) && said.contains("rbac/"), "{said}");
+        Ok(())
+    })
+    .await?;
     let team = Team { tenant, operator };
-    team.wait_ready("app").await?;
-    ensure!(team.operator.readyz().await? == "ok");
-    let metrics = team.operator.metrics().await?;
-    let withheld = sample(&metrics, "vto_namespace_withheld", &["NamespaceClaimed"]);
-    ensure!(withheld == Some(0.0), "{metrics}");
-    Ok(())
+    team.put("app", json!({ "password": "vault" })).await?;
+    team.static_secret("app", json!({})).await?;
+    allow(json!(shipped)).await?;
+    team.operator.wait_ready(LONG).await?;
+    team.wait_ready("app").await.map(drop)
 }
 
 async fn without_election_nothing_is_asked_for(suite: &Suite) -> Result<()> {

@@ -1,27 +1,30 @@
 //! Several watched namespaces: each by a Role of its own, none in the way of
-//! the others. And several Vaults.
+//! the others, one operator for each. And several Vaults.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ground::faults::{Answer, HttpProxy, Match};
+use ground::judges::ApiFilter;
 use ground::pki::Pki;
 use ground::tenant::{APP_ACCOUNT, AUDIENCE, OPERATOR_ACCOUNT};
 use ground::{Operator, Tenant, manifests, wait_for};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use crate::endpoints::sample;
+use crate::leadership::{CLAIM, instance};
 use crate::probes::{Eye, vault_proxy};
-use crate::support::{LONG, Suite, Team, config, prepare};
+use crate::support::{LONG, Suite, Team, config, prepare, static_secret};
 
 crate::trials![
     "namespaces": one_without_its_role_reports_and_the_others_go_on,
     references_cross_only_where_they_are_allowed,
     a_namespace_made_again_is_served_again,
-    a_vault_that_is_down_never_delays_another,
+    a_vault_that_is_down_never_delays_another, a_claimed_namespace_is_left_alone,
 ];
 
 /// The default of `sync.maxConcurrentReconciles`.
@@ -314,5 +317,71 @@ async fn a_vault_that_is_down_never_delays_another(suite: &Suite) -> Result<()> 
             team.wait_ready(name).await?;
         }
     }
+    Ok(())
+}
+
+async fn a_claimed_namespace_is_left_alone(suite: &Suite) -> Result<()> {
+    let tenant = suite.ground.tenant("claimed").await?;
+    prepare(&tenant).await?;
+    // Another operator's claim, made a moment ago and renewed while we look on.
+    let claim = async || -> Result<()> {
+        let now = jiff::Timestamp::now();
+        let body = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": { "name": CLAIM },
+            "spec": {
+                "holderIdentity": "elsewhere/vault-tenant-operator", "leaseDurationSeconds": 8,
+                "renewTime": format!("{now:.6}"),
+            },
+        });
+        let leases: Api<Lease> = tenant.api();
+        let params = PatchParams::apply("elsewhere").force();
+        leases.patch(CLAIM, &params, &Patch::Apply(body)).await?;
+        Ok(())
+    };
+    claim().await?;
+    let manifest = static_secret(&tenant, "app", json!({}));
+    tenant
+        .vault
+        .kv2_put(&tenant.kv2, "app", &json!({ "password": "vault" }))
+        .await?;
+    tenant.apply(&manifest.to_string()).await?;
+    let operator = instance(&tenant, &suite.binary, "").await?;
+    for _ in 0..3 {
+        claim().await?;
+        wait_for("the claim to be reported", LONG, || async {
+            let said = operator
+                .readyz()
+                .await
+                .context("a claimed instance is ready")?;
+            ensure!(
+                said.contains("served by the operator elsewhere/vault-tenant-operator"),
+                "{said}"
+            );
+            let metrics = operator.metrics().await?;
+            let labels = ["NamespaceClaimed", tenant.namespace.as_str()];
+            let withheld = sample(&metrics, "vto_namespace_withheld", &labels);
+            ensure!(withheld == Some(1.0), "{metrics}");
+            Ok(())
+        })
+        .await?;
+    }
+    let eye = Eye::of(&suite.ground, &tenant);
+    let quiet = |filter: ApiFilter| eye.api.requests(&filter.namespace(&tenant.namespace));
+    let written = quiet(eye.at_api().writes())?;
+    let own: Vec<_> = written
+        .iter()
+        .filter(|one| one.name != "vault-tenant-operator-key")
+        .collect();
+    ensure!(own.is_empty(), "{own:?}");
+    ensure!(eye.vault.count(&eye.at_vault())? == 0, "Vault was asked");
+    ensure!(operator.log()?.contains("not served"));
+    // The other one goes: its claim ends, and the namespace is served.
+    let team = Team { tenant, operator };
+    team.wait_ready("app").await?;
+    ensure!(team.operator.readyz().await? == "ok");
+    let metrics = team.operator.metrics().await?;
+    let withheld = sample(&metrics, "vto_namespace_withheld", &["NamespaceClaimed"]);
+    ensure!(withheld == Some(0.0), "{metrics}");
     Ok(())
 }
