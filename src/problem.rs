@@ -192,6 +192,18 @@ pub enum Problem {
         /// The API server's words.
         why: String,
     },
+    /// Another operator serves the namespace.
+    NamespaceClaimed {
+        /// The namespace.
+        namespace: String,
+        /// Whose claim it is, `namespace/name` of the other operator.
+        holder: String,
+    },
+    /// This instance may not act now; another one may.
+    NotLeader {
+        /// What ended.
+        why: String,
+    },
     /// The API server did not answer, or answered 429 or 5xx.
     KubernetesUnavailable {
         /// Verb, resource and name.
@@ -216,6 +228,13 @@ impl Problem {
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         self.entry().0
+    }
+
+    /// Whether it says something about the resource: not that the view of it was
+    /// old, nor that this instance may not act.
+    #[must_use]
+    pub const fn is_finding(&self) -> bool {
+        !matches!(self, Problem::Conflict { .. } | Problem::NotLeader { .. })
     }
 
     /// When to try again.
@@ -258,6 +277,8 @@ impl Problem {
             Problem::DestinationImmutable { .. } => ("DestinationImmutable", Retry::WhenChanged),
             Problem::NamespaceTerminating { .. } => ("NamespaceTerminating", Retry::Backoff),
             Problem::Conflict { .. } => ("Conflict", Retry::Soon),
+            Problem::NamespaceClaimed { .. } => ("NamespaceClaimed", Retry::Backoff),
+            Problem::NotLeader { .. } => ("NotLeader", Retry::Backoff),
             Problem::KubernetesUnavailable { .. } => ("KubernetesUnavailable", Retry::Backoff),
             Problem::DeadlineExceeded { .. } => ("DeadlineExceeded", Retry::Backoff),
             Problem::Internal { .. } => ("InternalError", Retry::WhenChanged),
@@ -348,6 +369,13 @@ impl fmt::Display for Problem {
             }
             Problem::Conflict { what, why } => {
                 write!(f, "changed meanwhile, trying again: {what}: {why}")
+            }
+            Problem::NamespaceClaimed { namespace, holder } => write!(
+                f,
+                "the namespace {namespace} is served by the operator {holder}, and nothing is done in it here: take it out of one operator's watchNamespaces, or end that operator"
+            ),
+            Problem::NotLeader { why } => {
+                write!(f, "this instance may not act now: {why}")
             }
             Problem::KubernetesUnavailable { what, why } => {
                 write!(f, "the API server could not {what}: {why}")

@@ -16,11 +16,15 @@ pub(super) struct Flags {
     #[arg(long, value_name = "NAMESPACE")]
     watch_namespaces: Vec<String>,
 
+    /// Whether instances agree on a leader, the only one that works [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    leader_elect: Option<String>,
+
     /// Login methods that may be used, such as aws,gcp,token [default: all but token]
     #[arg(long, value_name = "METHOD")]
     allowed_auth_methods: Vec<String>,
 
-    /// Reconciles at the same time [default: 16]
+    /// Reconciles at the same time for each VaultConnection [default: 16]
     #[arg(long, value_name = "COUNT")]
     max_concurrent_reconciles: Option<String>,
 
@@ -59,6 +63,7 @@ impl Flags {
                 "--watch-namespaces",
                 list(&self.watch_namespaces),
             ),
+            ("leaderElect", "--leader-elect", self.leader_elect.clone()),
             (
                 "policy.allowedAuthMethods",
                 "--allowed-auth-methods",

@@ -214,6 +214,7 @@ mod tests {
             }
             let value = match flag {
                 "watch-namespaces" => "team",
+                "leader-elect" => "false",
                 "allowed-auth-methods" => "token",
                 "max-concurrent-reconciles" => "3",
                 "backoff-initial-interval" | "backoff-max-interval" => "7s",

@@ -23,11 +23,6 @@ pub(super) fn values(config: &Config) -> Vec<(&'static str, String)> {
             ),
         );
     }
-    must(
-        config.watch_namespaces.len() <= 1,
-        "watchNamespaces",
-        "names more than one namespace, which this version does not serve yet: name one, and run one operator for each".to_owned(),
-    );
 
     let connection = &config.connection;
     if let Err(Problem::PolicyDenied { why, .. } | Problem::InvalidSpec { why, .. }) =

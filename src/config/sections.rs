@@ -15,12 +15,14 @@ use super::values::{
 /// The operator's own configuration, validated. In YAML its keys are
 /// camelCase, durations are Go's (`30s`), and a list replaces the one of an
 /// earlier layer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Config {
     /// Namespaces whose resources are served; none means the operator's own.
-    /// More than one is refused for now.
     pub watch_namespaces: Vec<String>,
+    /// Whether instances agree on a leader, the only one that works. Without,
+    /// there must never be two at a time.
+    pub leader_elect: bool,
     /// Defaults for what a VaultConnection leaves out.
     pub connection: ConnectionDefaults,
     /// The guardrails.
@@ -31,6 +33,20 @@ pub struct Config {
     pub sync: Sync,
     /// Logs and HTTP endpoints.
     pub telemetry: Telemetry,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            watch_namespaces: Vec::new(),
+            leader_elect: true,
+            connection: ConnectionDefaults::default(),
+            policy: PolicyRules::default(),
+            rollout: Rollout::default(),
+            sync: Sync::default(),
+            telemetry: Telemetry::default(),
+        }
+    }
 }
 
 /// `connection`: what a VaultConnection leaves out, and the connection that is
@@ -154,7 +170,8 @@ impl Default for Rollout {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sync {
-    /// Reconciles at the same time, over all kinds; at least 1.
+    /// Reconciles at the same time for each VaultConnection, so that a Vault that
+    /// hangs delays no other; at least 1.
     pub max_concurrent_reconciles: u16,
     /// The longest that one reconcile may take, at least 1 s.
     #[serde(with = "duration")]

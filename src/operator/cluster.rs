@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use super::bodies;
 use super::kube_errors::{classify, names_the_missing};
 use super::meta;
+use super::tenure::Tenure;
 use crate::api::{GROUP, STORED_VERSION};
 use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::problem::Problem;
@@ -55,17 +56,25 @@ pub struct KubeCluster {
     client: kube::Client,
     metrics: Rc<Metrics>,
     instance: String,
+    tenure: Rc<Tenure>,
     reviews: RefCell<HashMap<(Kind, String), (tokio::time::Instant, bool)>>,
 }
 
 impl KubeCluster {
-    /// A port over `client`; `instance` names this process in events.
+    /// A port over `client`; `instance` names this process in events, and
+    /// `tenure` says before each effect whether it may still have one.
     #[must_use]
-    pub fn new(client: kube::Client, metrics: Rc<Metrics>, instance: String) -> Self {
+    pub fn new(
+        client: kube::Client,
+        metrics: Rc<Metrics>,
+        instance: String,
+        tenure: Rc<Tenure>,
+    ) -> Self {
         Self {
             client,
             metrics,
             instance,
+            tenure,
             reviews: RefCell::default(),
         }
     }
@@ -101,6 +110,7 @@ impl KubeCluster {
         (uid, version): (&str, &str),
         mut change: Value,
     ) -> Result<SecretMeta, Problem> {
+        self.tenure.admit_in(&secret.namespace)?;
         change["uid"] = json!(uid);
         change["resourceVersion"] = json!(version);
         let params = PatchParams {
@@ -145,6 +155,7 @@ impl Credentials for KubeCluster {
         audiences: &[String],
         expiration_seconds: i64,
     ) -> Result<Redacted<String>, Problem> {
+        self.tenure.admit_in(&account.namespace)?;
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &account.namespace);
         let request = TokenRequest {
             metadata: ObjectMeta::default(),
@@ -198,6 +209,7 @@ impl Credentials for KubeCluster {
 impl Cluster for KubeCluster {
     async fn apply_secret(&self, write: &SecretWrite) -> Result<SecretMeta, Problem> {
         let key = &write.secret;
+        self.tenure.admit_in(&key.namespace)?;
         let mut params = PatchParams::apply(&write.manager);
         params.force = matches!(write.fence, Fence::Update { .. });
         let body = Patch::Apply(bodies::secret(write));
@@ -247,6 +259,7 @@ impl Cluster for KubeCluster {
     }
 
     async fn delete_secret(&self, secret: &ObjectKey, seen: &SecretMeta) -> Result<(), Problem> {
+        self.tenure.admit_in(&secret.namespace)?;
         let params = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: Some(seen.uid.clone()),
@@ -318,6 +331,7 @@ impl Cluster for KubeCluster {
         workload: &WorkloadKey,
         patch: &WorkloadPatch,
     ) -> Result<WorkloadMeta, Problem> {
+        self.tenure.admit_in(&workload.object.namespace)?;
         let resource = meta::workload_resource(workload.kind);
         let api: Api<meta::Workload> =
             Api::namespaced_with(self.client.clone(), &workload.object.namespace, &resource);
@@ -341,6 +355,7 @@ impl Cluster for KubeCluster {
     }
 
     async fn apply_status(&self, key: &ResourceKey, status: &Value) -> Result<String, Problem> {
+        self.tenure.admit_in(&key.object.namespace)?;
         let api = self.resources(key.kind, &key.object.namespace);
         let resource = resource_of(key.kind);
         let body = json!({
@@ -365,6 +380,7 @@ impl Cluster for KubeCluster {
 
     async fn publish(&self, note: &Note) -> Result<(), Problem> {
         let about = &note.about;
+        self.tenure.admit_in(&about.object.namespace)?;
         let api: Api<Event> = Api::namespaced(self.client.clone(), &about.object.namespace);
         let event = bodies::event(note, &self.instance);
         let params = PostParams::default();
@@ -422,6 +438,7 @@ impl Cluster for KubeCluster {
         resource_version: &str,
         finalizers: &[String],
     ) -> Result<(), Problem> {
+        self.tenure.admit_in(&key.object.namespace)?;
         let api = self.resources(key.kind, &key.object.namespace);
         let body = json!({ "metadata": {
             "resourceVersion": resource_version,

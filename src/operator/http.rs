@@ -15,18 +15,36 @@ use tokio_util::sync::CancellationToken;
 use crate::config::BindAddress;
 use crate::telemetry::Metrics;
 
-/// What the operator still waits for, by topic; ready when there is nothing.
+/// What the operator still waits for, by topic; ready when there is nothing. And
+/// remarks: what somebody who asks should know although all is in order.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<String, String>>>);
+pub struct Readiness(Arc<Mutex<BTreeMap<String, Said>>>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Said {
+    Waits(String),
+    Remarks(String),
+}
 
 impl Readiness {
     /// The operator waits for `topic`, because of `why`. Tells whether that is news.
     pub fn waits(&self, topic: &str, why: &str) -> bool {
-        let mut topics = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        topics.insert(topic.to_owned(), why.to_owned()).as_deref() != Some(why)
+        self.say(topic, Said::Waits(why.to_owned()))
     }
 
-    /// `topic` is there.
+    /// `topic` is no reason to wait, but something is to be said about it. Tells
+    /// whether that is news.
+    pub fn remarks(&self, topic: &str, what: &str) -> bool {
+        self.say(topic, Said::Remarks(what.to_owned()))
+    }
+
+    fn say(&self, topic: &str, said: Said) -> bool {
+        let mut topics = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = topics.insert(topic.to_owned(), said);
+        old.as_ref() != topics.get(topic)
+    }
+
+    /// `topic` is there, and nothing is to be said about it.
     pub fn has(&self, topic: &str) {
         self.0
             .lock()
@@ -34,12 +52,15 @@ impl Readiness {
             .remove(topic);
     }
 
-    fn missing(&self) -> String {
+    /// Whether nothing is waited for, and what is to be said.
+    fn answer(&self) -> (bool, String) {
         let topics = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        topics
-            .iter()
-            .map(|(topic, why)| format!("{topic}: {why}\n"))
-            .collect()
+        let ready = !topics.values().any(|said| matches!(said, Said::Waits(_)));
+        let mut text = if ready { "ok" } else { "not ready" }.to_owned();
+        for (topic, Said::Waits(what) | Said::Remarks(what)) in topics.iter() {
+            text.push_str(&format!("\n{topic}: {what}"));
+        }
+        (ready, text)
     }
 }
 
@@ -91,11 +112,11 @@ async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
-    let missing = readiness.missing();
-    if missing.is_empty() {
-        (StatusCode::OK, "ok".to_owned())
+    let (ready, text) = readiness.answer();
+    if ready {
+        (StatusCode::OK, text)
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, missing)
+        (StatusCode::SERVICE_UNAVAILABLE, text)
     }
 }
 

@@ -3,40 +3,41 @@
 
 mod bodies;
 mod cluster;
+mod elector;
+mod fenced;
 mod hash_key;
 mod http;
 mod identity;
 mod kube_errors;
+mod leadership;
+mod lease;
 mod meta;
+mod tenure;
 mod watches;
+mod wiring;
 
-use std::num::NonZeroU32;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use kube::core::DeserializeGuard;
-use kube::{Api, Client};
+use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::task::{JoinSet, LocalSet};
 use tokio_util::sync::CancellationToken;
 
 use self::cluster::{KubeCluster, WallClock};
+use self::fenced::Fenced;
 use self::http::Readiness;
-use self::watches::{Health, SecretMetadata, WorkloadObject};
-use crate::api;
+use self::leadership::Leadership;
+use self::tenure::Tenure;
+use self::watches::Health;
 use crate::config::Config;
-use crate::key::ObjectKey;
-use crate::policy::{OwnIdentity, Policy, address_allowed, redirect_allowed};
+use crate::policy::OwnIdentity;
 use crate::problem::Problem;
-use crate::reconcile::kept::Kept;
-use crate::reconcile::observe::{Base, Resources, Secrets, Workloads};
-use crate::reconcile::view::{Store, WorkloadKind};
-use crate::reconcile::{Engine, Parts};
+use crate::reconcile::Engine;
 use crate::render::HashKey;
 use crate::telemetry::{self, Metrics};
-use crate::vault::{HttpVault, Limits, Sessions, TravelRules};
+use crate::vault::HttpVault;
 
 /// Between two tries for what a start needs.
 const START_RETRY: Duration = Duration::from_secs(2);
@@ -48,7 +49,7 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(25);
 /// Name of this process in events.
 const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
 
-type Operator = Engine<KubeCluster, HttpVault, WallClock>;
+type Operator = Engine<KubeCluster, Fenced<HttpVault>, WallClock>;
 
 /// Runs the operator until SIGTERM or SIGINT.
 ///
@@ -93,43 +94,122 @@ async fn start(config: Config) -> Result<(), String> {
         "started"
     );
     let metrics = Rc::new(metrics);
-    let cluster = KubeCluster::new(client.clone(), Rc::clone(&metrics), instance());
-    let cluster = Rc::new(cluster);
+    let process = Process::name()?;
+    let tenure = Rc::new(Tenure::new(!config.leader_elect));
+    let cluster = Rc::new(KubeCluster::new(
+        client.clone(),
+        Rc::clone(&metrics),
+        process.host.clone(),
+        Rc::clone(&tenure),
+    ));
     let key = wait_for_key(&cluster, &own.namespace, &readiness);
     let Some(key) = stop.run_until_cancelled(key).await else {
         return Ok(());
     };
-    let namespace = config
-        .watch_namespaces
-        .first()
-        .unwrap_or(&own.namespace)
-        .clone();
-    let health = Health {
-        readiness: readiness.clone(),
-        metrics: Rc::clone(&metrics),
-    };
-    let engine = engine(config, own, Rc::clone(&cluster), key.clone(), metrics);
-    let key_gone = Rc::new(Notify::new());
-    watch_all(
-        &mut background,
-        &engine,
-        &client,
-        &namespace,
-        &health,
-        &key_gone,
-    );
-    background.spawn_local(keep_key(
+    let found = Found {
+        client,
         cluster,
-        engine.own_namespace().to_owned(),
+        tenure,
+        process,
+        own,
         key,
-        key_gone,
-    ));
-    readiness.has("start");
-    let work = Rc::clone(&engine).run(stop.clone());
-    let ended = bounded(work, &stop).await;
+        metrics,
+        readiness,
+    };
+    let ended = serve(config, found, &mut background, &stop).await?;
     background.abort_all();
     tracing::info!(in_order = ended, "ended");
     Ok(())
+}
+
+/// What a start has found and made.
+struct Found {
+    client: Client,
+    cluster: Rc<KubeCluster>,
+    tenure: Rc<Tenure>,
+    process: Process,
+    own: OwnIdentity,
+    key: HashKey,
+    metrics: Rc<Metrics>,
+    readiness: Readiness,
+}
+
+/// Watches, stands for election and works until `stop`; tells whether what was
+/// in work came to its end.
+async fn serve(
+    config: Config,
+    found: Found,
+    background: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> Result<bool, String> {
+    let (client, own) = (&found.client, &found.own);
+    let namespaces = watched(&config, own);
+    let health = Health {
+        readiness: found.readiness.clone(),
+        metrics: Rc::clone(&found.metrics),
+    };
+    let engine = wiring::engine(config, &found);
+    engine.end_term();
+    let key_gone = Rc::new(Notify::new());
+    for namespace in &namespaces {
+        wiring::watch_all(background, &engine, client, namespace, &health, &key_gone);
+    }
+    let home = own.namespace.clone();
+    let keeper = keep_key(
+        Rc::clone(&found.cluster),
+        home,
+        found.key.clone(),
+        key_gone,
+        Rc::clone(&found.tenure),
+    );
+    background.spawn_local(keeper);
+    let leadership = Leadership {
+        engine: Rc::clone(&engine),
+        tenure: Rc::clone(&found.tenure),
+        readiness: health.readiness,
+        metrics: health.metrics,
+    };
+    let elections = leadership::start(leadership, client, own, &namespaces, &found.process.unique);
+    found.readiness.has("start");
+    let ended = bounded(engine.run(stop.clone()), stop).await;
+    elections.resign().await;
+    Ok(ended)
+}
+
+/// The namespaces to serve, each once.
+fn watched(config: &Config, own: &OwnIdentity) -> Vec<String> {
+    let mut namespaces = config.watch_namespaces.clone();
+    if namespaces.is_empty() {
+        namespaces.push(own.namespace.clone());
+    }
+    namespaces.sort_unstable();
+    namespaces.dedup();
+    namespaces
+}
+
+/// What this process is called.
+struct Process {
+    /// In events.
+    host: String,
+    /// Among all instances, also those of one machine.
+    unique: String,
+}
+
+impl Process {
+    fn name() -> Result<Self, String> {
+        let host = std::fs::read_to_string(HOSTNAME_FILE).unwrap_or_default();
+        let host = crate::problem::printable(&host, 100);
+        let host = if host.is_empty() {
+            cluster::CONTROLLER.to_owned()
+        } else {
+            host
+        };
+        let mut suffix = [0; 4];
+        ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut suffix)
+            .map_err(|_| "the system gives no random numbers".to_owned())?;
+        let unique = format!("{host}-{}", crate::render::hex(&suffix));
+        Ok(Self { host, unique })
+    }
 }
 
 /// Runs the work to its end, but no longer than the limit after `stop`.
@@ -210,137 +290,24 @@ async fn wait_for_key(cluster: &KubeCluster, namespace: &str, readiness: &Readin
 }
 
 /// Puts the key back when somebody deletes it under a running operator; not
-/// when it goes with its whole namespace.
-async fn keep_key(cluster: Rc<KubeCluster>, namespace: String, key: HashKey, gone: Rc<Notify>) {
+/// when it goes with its whole namespace. That is for the leader to do.
+async fn keep_key(
+    cluster: Rc<KubeCluster>,
+    namespace: String,
+    key: HashKey,
+    gone: Rc<Notify>,
+    tenure: Rc<Tenure>,
+) {
     loop {
         gone.notified().await;
-        while let Err(problem) = hash_key::obtain(&cluster, &namespace, Some(&key)).await {
+        while tenure.leads()
+            && let Err(problem) = hash_key::obtain(&cluster, &namespace, Some(&key)).await
+        {
             if matches!(problem, Problem::NamespaceTerminating { .. }) {
                 break;
             }
             tracing::warn!(%problem, "the operator's own key was deleted and cannot be put back yet");
             tokio::time::sleep(START_RETRY).await;
         }
-    }
-}
-
-/// The name of this process in events.
-fn instance() -> String {
-    let name = std::fs::read_to_string(HOSTNAME_FILE).unwrap_or_default();
-    let name = crate::problem::printable(&name, 100);
-    if name.is_empty() {
-        cluster::CONTROLLER.to_owned()
-    } else {
-        name
-    }
-}
-
-fn engine(
-    config: Config,
-    own: OwnIdentity,
-    kubernetes: Rc<KubeCluster>,
-    key: HashKey,
-    metrics: Rc<Metrics>,
-) -> Rc<Operator> {
-    let policy = Arc::new(Policy::new(&config));
-    let limits = Limits {
-        requests_per_second: at_least_one(config.sync.vault_requests_per_second),
-        burst: at_least_one(config.sync.vault_requests_burst),
-    };
-    let observed = Rc::clone(&metrics);
-    let vault = HttpVault::new(
-        &own.namespace,
-        limits,
-        travel_rules(&policy, &own),
-        Rc::new(move |operation, outcome, seconds| {
-            observed.vault_request(operation, outcome, Duration::from_secs_f64(seconds));
-        }),
-    );
-    Rc::new(Engine::new(Parts {
-        sessions: Sessions::new(Rc::clone(&kubernetes), vault),
-        cluster: kubernetes,
-        clock: WallClock,
-        config,
-        policy,
-        own,
-        key,
-        metrics,
-    }))
-}
-
-/// The configuration refuses zero; the type says so.
-fn at_least_one(number: u32) -> NonZeroU32 {
-    NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
-}
-
-fn travel_rules(policy: &Arc<Policy>, own: &OwnIdentity) -> TravelRules {
-    let (rules, own) = (Arc::clone(policy), own.clone());
-    let redirects = Arc::clone(policy);
-    TravelRules {
-        address: Arc::new(move |ip, connection| {
-            let listed = rules.lists(&connection.address);
-            address_allowed(ip, listed, &own).map_err(|problem| problem.to_string())
-        }),
-        redirect: Arc::new(move |to, connection| {
-            let url = |text: &str| reqwest::Url::parse(text).map_err(|error| error.to_string());
-            let (from, to) = (url(&connection.address)?, url(to)?);
-            redirect_allowed(&from, &to, &redirects).map_err(|problem| problem.to_string())
-        }),
-    }
-}
-
-fn watch_all(
-    tasks: &mut JoinSet<()>,
-    engine: &Rc<Operator>,
-    client: &Client,
-    namespace: &str,
-    health: &Health,
-    key_gone: &Rc<Notify>,
-) {
-    let own = |store| Base::new(Rc::clone(engine), store, namespace);
-    macro_rules! resources {
-        ($($type:ty),+) => {$({
-            let store = Store::Resource(<$type as Kept>::KIND);
-            let api: Api<DeserializeGuard<$type>> = Api::namespaced(client.clone(), namespace);
-            let (namespace, health, observer) = (namespace.to_owned(), health.clone(), Resources(own(store)));
-            tasks.spawn_local(async move { watches::run(api, store, &namespace, health, meta::resource, observer).await });
-        })+};
-    }
-    resources!(
-        api::VaultConnection,
-        api::VaultAuth,
-        api::VaultAuthGlobal,
-        api::SecretTransformation,
-        api::VaultStaticSecret,
-        api::VaultDynamicSecret,
-        api::VaultPKISecret
-    );
-    let secrets: Api<SecretMetadata> = Api::namespaced(client.clone(), namespace);
-    let observer = Secrets {
-        base: own(Store::Secrets),
-        own_key: ObjectKey::new(engine.own_namespace(), hash_key::SECRET_NAME),
-        own_key_gone: Rc::clone(key_gone),
-    };
-    let (place, fares) = (namespace.to_owned(), health.clone());
-    let cut = |object| Some(meta::secret(object));
-    tasks.spawn_local(async move {
-        watches::run(secrets, Store::Secrets, &place, fares, cut, observer).await
-    });
-    for kind in WorkloadKind::ALL
-        .into_iter()
-        .filter(|kind| engine.restarts(*kind))
-    {
-        let store = Store::Workloads(kind);
-        let resource = meta::workload_resource(kind);
-        let api: Api<WorkloadObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-        let (namespace, health, observer) = (
-            namespace.to_owned(),
-            health.clone(),
-            Workloads(own(store), kind),
-        );
-        let cut = |object| Some(meta::workload(object));
-        tasks.spawn_local(async move {
-            watches::run(api, store, &namespace, health, cut, observer).await
-        });
     }
 }

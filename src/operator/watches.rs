@@ -68,14 +68,14 @@ pub async fn run<K, T>(
                 Ok(Event::InitDone) => {
                     observer.listed();
                     health.readiness.has(&topic);
-                    health.metrics.watch(&store.to_string(), false);
+                    health.metrics.watch(&store.to_string(), namespace, false);
                 }
                 Err(error) => {
                     let Some(problem) = lasting(&topic, &error) else {
                         continue;
                     };
                     observer.failing(&problem);
-                    health.metrics.watch(&store.to_string(), true);
+                    health.metrics.watch(&store.to_string(), namespace, true);
                     if health.readiness.waits(&topic, &problem.to_string()) {
                         tracing::warn!(%store, namespace, %problem, "cannot watch, trying again");
                     }

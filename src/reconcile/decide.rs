@@ -7,6 +7,7 @@ use jiff::Timestamp;
 pub use super::ownership::Former;
 use super::ownership::{Standing, standing};
 use super::ports::Fence;
+use super::slots::Slots;
 use super::state::State;
 use super::view::SecretMeta;
 use crate::problem::Problem;
@@ -34,8 +35,11 @@ pub struct Situation<'a> {
     pub reported_ready: bool,
     /// When this process last read the source for the resource.
     pub last_read: Option<Timestamp>,
-    /// When this process started.
+    /// When this process began to work, or its present term as the leader.
     pub started: Timestamp,
+    /// Until when an earlier leader certainly worked, if there was one: slots
+    /// between then and `started` were missed.
+    pub absent_since: Option<Timestamp>,
     /// Slots for reading the source again; `None`: never by itself.
     pub slots: Option<Slots>,
     /// The operator's key, to tell which hashes it can compare.
@@ -121,47 +125,6 @@ pub struct Plan {
     pub first: bool,
 }
 
-/// Fixed times on the wall clock at which a resource is read again: the same
-/// after a restart of the operator, different for each resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slots {
-    period_ms: i64,
-    phase_ms: i64,
-}
-
-impl Slots {
-    /// Slots every 0.9 of `refresh_after`, at a phase that `uid` gives.
-    #[must_use]
-    pub fn new(refresh_after: std::time::Duration, uid: &str) -> Self {
-        let whole = i64::try_from(refresh_after.as_millis()).unwrap_or(i64::MAX);
-        let period_ms = (whole / 10).saturating_mul(9).max(1000);
-        let digits = crate::render::fingerprint([uid]);
-        let spread = u64::from_str_radix(&digits, 16).unwrap_or_default() >> 1;
-        let phase_ms = i64::try_from(spread).unwrap_or_default() % period_ms;
-        Self {
-            period_ms,
-            phase_ms,
-        }
-    }
-
-    /// The last slot at or before `now`.
-    #[must_use]
-    pub fn last(&self, now: Timestamp) -> Timestamp {
-        let into = (now.as_millisecond() - self.phase_ms).rem_euclid(self.period_ms);
-        Timestamp::from_millisecond(now.as_millisecond() - into).unwrap_or(Timestamp::MIN)
-    }
-
-    /// The first slot after `now`.
-    #[must_use]
-    pub fn next(&self, now: Timestamp) -> Timestamp {
-        let next = self
-            .last(now)
-            .as_millisecond()
-            .saturating_add(self.period_ms);
-        Timestamp::from_millisecond(next).unwrap_or(Timestamp::MAX)
-    }
-}
-
 /// The next step for a resource.
 #[must_use]
 pub fn decide(situation: &Situation<'_>) -> Step {
@@ -228,14 +191,20 @@ fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<State>
     let Some(slots) = situation.slots else {
         return Step::Wait(None);
     };
-    let since = situation
-        .last_read
-        .unwrap_or(situation.started)
-        .max(situation.started);
-    if slots.last(situation.now) > since {
+    let (started, now) = (situation.started, situation.now);
+    let read = situation.last_read.filter(|read| *read >= started);
+    if slots.last(now) > read.unwrap_or(started) {
         return Step::Fetch(Why::Due);
     }
-    Step::Wait(Some(slots.next(situation.now)))
+    let missed = match (read, situation.absent_since) {
+        (None, Some(absent_since)) => slots.missed(absent_since, started),
+        _ => None,
+    };
+    match missed {
+        Some(at) if at <= now => Step::Fetch(Why::Due),
+        Some(at) => Step::Wait(Some(at.min(slots.next(now)))),
+        None => Step::Wait(Some(slots.next(now))),
+    }
 }
 
 /// With a fresh read: does the Secret hold it?

@@ -20,6 +20,7 @@ struct Case {
     live: Option<ContentHash>,
     reported_ready: bool,
     last_read: Option<Timestamp>,
+    absent_since: Option<Timestamp>,
     slots: Option<Slots>,
     key: HashKey,
     now: Timestamp,
@@ -50,6 +51,7 @@ fn case() -> Case {
         live: None,
         reported_ready: true,
         last_read: None,
+        absent_since: None,
         slots: None,
         key,
         now: at(1000),
@@ -150,6 +152,7 @@ impl Case {
             reported_ready: self.reported_ready,
             last_read: self.last_read,
             started: at(900),
+            absent_since: self.absent_since,
             slots: self.slots,
             key: &self.key,
             now: self.now,
@@ -218,6 +221,27 @@ fn slots_are_the_same_after_a_restart_and_come_once_each() {
         Slots::new(std::time::Duration::from_secs(100), "uid-2"),
         slots
     );
+}
+
+#[test]
+fn a_slot_that_passed_between_two_leaders_is_made_up_for_once() {
+    let slots = Slots::new(std::time::Duration::from_secs(1000), "uid-1");
+    // The process of all cases starts at 900.
+    let passed = slots.last(at(900)).as_second();
+    let step = |absent_since: i64, now: i64, last_read: Option<i64>| {
+        let known = case().with(|c| {
+            (c.slots, c.now, c.last_read) = (Some(slots), at(now), last_read.map(at));
+            c.absent_since = Some(at(absent_since));
+        });
+        known.step()
+    };
+    let due = slots.missed(at(passed - 1), at(900)).unwrap();
+    let after = due.as_second() + 1;
+    assert_eq!(step(passed - 1, 900, None), Step::Wait(Some(due)));
+    assert_eq!(step(passed - 1, after, None), Step::Fetch(Why::Due));
+    let quiet = |now: i64| Step::Wait(Some(slots.next(at(now))));
+    assert_eq!(step(passed - 1, after, Some(after)), quiet(after), "read");
+    assert_eq!(step(passed + 1, after, None), quiet(after), "not missed");
 }
 
 #[test]

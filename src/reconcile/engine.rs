@@ -3,6 +3,7 @@
 //! nothing that could not be rebuilt from the cluster.
 
 use std::cell::RefCell;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -15,8 +16,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::ports::{Clock, Cluster};
-use super::queue::{Queue, Urgency, WorkKey};
-use super::resolve::Scope;
+use super::queue::{Lane, Queue, WorkKey};
+use super::resolve::{self, Scope};
+use super::term::Term;
 use super::time::later;
 use super::view::{Store, View, WorkloadKind};
 use crate::config::Config;
@@ -71,7 +73,7 @@ pub struct Engine<C, V, K> {
     pub(super) own: OwnIdentity,
     pub(super) key: HashKey,
     pub(super) metrics: Rc<Metrics>,
-    pub(super) started: Timestamp,
+    pub(super) term: RefCell<Term>,
     pub(super) memory: RefCell<HashMap<WorkKey, Memory>>,
     /// Resources whose left-over finalizer was reported by this process.
     pub(super) told_finalizer: RefCell<HashSet<ResourceKey>>,
@@ -116,7 +118,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             own: parts.own,
             key: parts.key,
             metrics: parts.metrics,
-            started,
+            term: RefCell::new(Term::without_end(started)),
             memory: RefCell::default(),
             told_finalizer: RefCell::default(),
             suspects: RefCell::default(),
@@ -125,28 +127,47 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
     }
 
-    /// Works on keys until `stop`, several at a time, then lets those in work
-    /// end. A panic in one of them is that resource's problem alone.
+    /// Works on keys until `stop`, several of each lane at a time, then lets those
+    /// in work end. A panic in one of them is that resource's problem alone.
     pub async fn run(self: Rc<Self>, stop: CancellationToken)
     where
         C: 'static,
         V: 'static,
         K: 'static,
     {
+        let places = usize::from(self.config.sync.max_concurrent_reconciles);
+        let mut taken: HashMap<Lane, usize> = HashMap::new();
         let mut tasks = JoinSet::new();
         loop {
-            let room = tasks.len() < usize::from(self.config.sync.max_concurrent_reconciles);
-            if let Some(key) = room.then(|| self.queue.take(self.clock.now())).flatten() {
-                let engine = Rc::clone(&self);
-                tasks.spawn_local(async move { engine.work(key).await });
+            if let Some(key) = self.queue.take(self.clock.now()) {
+                let lane = self.lane(&key);
+                let taken = taken.entry(lane.clone()).or_default();
+                if *taken < places {
+                    *taken += 1;
+                    let engine = Rc::clone(&self);
+                    tasks.spawn_local(async move {
+                        engine.work(key).await;
+                        lane
+                    });
+                } else {
+                    self.queue.park(key, lane);
+                }
                 continue;
             }
-            let wait = self.until_next(room);
+            let wait = self.until_next();
             // Biased: no chance in here, so that a simulated run repeats exactly.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                _ = tasks.join_next(), if !tasks.is_empty() => {}
+                Some(Ok(lane)) = tasks.join_next() => {
+                    self.queue.unpark(&lane);
+                    if let Entry::Occupied(mut entry) = taken.entry(lane) {
+                        *entry.get_mut() -= 1;
+                        if *entry.get() == 0 {
+                            entry.remove();
+                        }
+                    }
+                }
                 () = self.queue.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
@@ -154,9 +175,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         while tasks.join_next().await.is_some() {}
     }
 
-    fn until_next(&self, room: bool) -> Duration {
+    fn until_next(&self) -> Duration {
         const LONGEST: Duration = Duration::from_secs(60);
-        let Some(time) = self.queue.next_time().filter(|_| room) else {
+        let Some(time) = self.queue.next_time() else {
             return LONGEST;
         };
         let wait = time
@@ -165,26 +186,38 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Duration::from_millis(u64::try_from(wait).unwrap_or(0)).min(LONGEST)
     }
 
-    /// Works on one key within the deadline and puts it back for its next time.
+    /// Works on one key within term and deadline, and puts it back for its next time.
     pub async fn work(&self, key: WorkKey) {
+        let ended = self.term_ended();
+        let next = tokio::select! {
+            biased;
+            () = ended => None,
+            next = self.work_within_deadline(&key) => Some(next),
+        };
+        self.queue.done(&key);
+        if let Some(next) = next {
+            self.schedule(key, next);
+        }
+    }
+
+    async fn work_within_deadline(&self, key: &WorkKey) -> Next {
         let began = tokio::time::Instant::now();
         let deadline = self.config.sync.reconcile_deadline;
-        let reconcile = AssertUnwindSafe(self.reconcile(&key)).catch_unwind();
+        let reconcile = AssertUnwindSafe(self.reconcile(key)).catch_unwind();
         let next = match tokio::time::timeout(deadline, reconcile).await {
             Ok(Ok(next)) => next,
             Ok(Err(_panic)) => {
                 let why = "a panic; the operator's log names the place".to_owned();
-                self.give_up(&key, Problem::Internal { why }).await
+                self.give_up(key, Problem::Internal { why }).await
             }
             Err(_elapsed) => {
-                self.give_up(&key, Problem::DeadlineExceeded { after: deadline })
+                self.give_up(key, Problem::DeadlineExceeded { after: deadline })
                     .await
             }
         };
         self.metrics
-            .reconciled(kind_label(&key), &next, began.elapsed());
-        self.queue.done(&key);
-        self.schedule(key, next);
+            .reconciled(kind_label(key), &next, began.elapsed());
+        next
     }
 
     /// Reports a problem that ended a reconcile from outside.
@@ -198,6 +231,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     async fn reconcile(&self, key: &WorkKey) -> Next {
+        if !self.is_open(key) {
+            return Next::Settled(None);
+        }
         match key {
             WorkKey::Workload(workload) => self.reconcile_workload(workload).await,
             WorkKey::Resource(resource) => match resource.kind {
@@ -295,6 +331,22 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
     }
 
+    /// Which Vault a key's work may wait for, as far as the view tells.
+    fn lane(&self, key: &WorkKey) -> Lane {
+        let WorkKey::Resource(key) = key else {
+            return None;
+        };
+        let view = self.view.borrow();
+        match key.kind {
+            Kind::VaultConnection => Some(key.object.clone()),
+            Kind::VaultStaticSecret => {
+                let resource = view.statics.get(&key.object)?;
+                resolve::connection_key(self.scope(&view), resource)
+            }
+            _ => None,
+        }
+    }
+
     pub(super) fn remembered(&self, resource: &ResourceKey) -> Memory {
         let key = WorkKey::Resource(resource.clone());
         self.memory.borrow().get(&key).cloned().unwrap_or_default()
@@ -313,12 +365,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) async fn blind(&self, key: &ResourceKey, stores: &[Store]) -> Option<Next> {
         let failing = {
             let view = self.view.borrow();
-            if view.has(stores) {
+            let namespace = &key.object.namespace;
+            if view.stores.has(stores, namespace) {
                 return None;
             }
             stores
                 .iter()
-                .find_map(|store| view.failing.get(store).cloned())
+                .find_map(|store| view.stores.failure(*store, namespace).cloned())
         };
         if let Some(problem) = failing
             && let Err(problem) = self.report_problem(key, &problem).await
@@ -327,70 +380,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         // Complete or failing for another reason: both wake everything.
         Some(Next::Settled(None))
-    }
-
-    /// Everything that refers to a VaultAuth or VaultConnection, directly or not.
-    pub fn wake_dependents(&self, kind: Kind, urgency: Urgency) {
-        let view = self.view.borrow();
-        let wake = |kind, object: &ObjectKey| {
-            let key = ResourceKey {
-                kind,
-                object: object.clone(),
-            };
-            self.queue.wake(WorkKey::Resource(key), urgency);
-        };
-        if kind == Kind::VaultConnection {
-            view.auths
-                .keys()
-                .for_each(|object| wake(Kind::VaultAuth, object));
-        }
-        view.statics
-            .keys()
-            .for_each(|object| wake(Kind::VaultStaticSecret, object));
-    }
-
-    /// All resources: when a store became complete.
-    pub fn wake_all(&self) {
-        let view = self.view.borrow();
-        let resources = [
-            (
-                Kind::VaultConnection,
-                view.connections.keys().collect::<Vec<_>>(),
-            ),
-            (Kind::VaultAuthGlobal, view.globals.keys().collect()),
-            (Kind::VaultAuth, view.auths.keys().collect()),
-            (
-                Kind::SecretTransformation,
-                view.transformations.keys().collect(),
-            ),
-            (Kind::VaultStaticSecret, view.statics.keys().collect()),
-            (Kind::VaultDynamicSecret, view.dynamics.keys().collect()),
-            (Kind::VaultPkiSecret, view.pkis.keys().collect()),
-        ];
-        for (kind, objects) in resources {
-            for object in objects {
-                let key = ResourceKey {
-                    kind,
-                    object: object.clone(),
-                };
-                let urgency = view.urgency(&key);
-                self.queue.wake(WorkKey::Resource(key), urgency);
-            }
-        }
-        // Those that are gone and left something behind.
-        for writer in view
-            .strays
-            .iter()
-            .flat_map(|key| view.writers_of_stray(key))
-        {
-            self.queue.wake(WorkKey::Resource(writer), Urgency::Routine);
-        }
-        for workload in view.workloads.keys() {
-            if view.resources_of_workload(workload).next().is_some() {
-                self.queue
-                    .wake(WorkKey::Workload(workload.clone()), Urgency::Routine);
-            }
-        }
     }
 }
 

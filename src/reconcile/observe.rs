@@ -44,6 +44,7 @@ pub struct Base<E> {
 impl<C: Cluster, V: Vault, K: Clock> Base<Engine<C, V, K>> {
     /// An observer's base for one store in one namespace.
     pub fn new(engine: Rc<Engine<C, V, K>>, store: Store, namespace: &str) -> Self {
+        engine.view.borrow_mut().stores.expect(store, namespace);
         Self {
             engine,
             store,
@@ -72,20 +73,16 @@ impl<C: Cluster, V: Vault, K: Clock> Base<Engine<C, V, K>> {
     fn end(&self, known: Vec<ObjectKey>) -> Vec<ObjectKey> {
         let seen = self.listing.borrow_mut().take().unwrap_or_default();
         let mut view = self.engine.view.borrow_mut();
-        view.complete.insert(self.store);
-        view.failing.remove(&self.store);
+        view.stores.completed(self.store, &self.namespace);
         let missing = |key: &ObjectKey| key.namespace == self.namespace && !seen.contains(key);
         known.into_iter().filter(missing).collect()
     }
 
     fn fail(&self, problem: &Problem) {
-        let news = self
-            .engine
-            .view
-            .borrow_mut()
-            .failing
-            .insert(self.store, problem.clone());
-        if news.as_ref() != Some(problem) {
+        let mut view = self.engine.view.borrow_mut();
+        let news = view.stores.failed(self.store, &self.namespace, problem);
+        drop(view);
+        if news {
             self.engine.wake_all();
         }
     }
@@ -256,7 +253,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, 
         let Some(new) = object else { return };
         let mut view = self.base.engine.view.borrow_mut();
         let old = view.secrets.get(&key).cloned();
-        let first_list = !view.has(&[Store::Secrets]);
+        let first_list = !view.stores.has(&[Store::Secrets], &key.namespace);
         let same_version = old
             .as_ref()
             .is_some_and(|old| old.resource_version == new.resource_version);

@@ -3,13 +3,13 @@
 //! threaded; holds no business state, so losing it loses nothing.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::view::WorkloadKey;
-use crate::key::ResourceKey;
+use crate::key::{ObjectKey, ResourceKey};
 
 /// What can be worked on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,14 +29,21 @@ pub enum Urgency {
     Routine,
 }
 
+/// What a key's work may wait for: the VaultConnection that it goes through. So
+/// that a Vault that hangs takes up its own places alone.
+pub type Lane = Option<ObjectKey>;
+
 #[derive(Debug, Default)]
 struct Inner {
     ready: BTreeSet<(Urgency, u64, WorkKey)>,
     ready_as: HashMap<WorkKey, (Urgency, u64)>,
     later: BTreeMap<(Timestamp, WorkKey), Urgency>,
     later_as: HashMap<WorkKey, Timestamp>,
-    running: HashSet<WorkKey>,
+    running: HashMap<WorkKey, Urgency>,
+    parked: HashMap<Lane, BTreeSet<(Urgency, u64, WorkKey)>>,
+    parked_as: HashMap<WorkKey, (Lane, Urgency, u64)>,
     again: HashMap<WorkKey, Urgency>,
+    held: bool,
     sequence: u64,
 }
 
@@ -52,11 +59,14 @@ impl Queue {
     /// it is noted and comes again afterwards.
     pub fn wake(&self, key: WorkKey, urgency: Urgency) {
         let mut inner = self.inner.borrow_mut();
-        if inner.running.contains(&key) {
+        if inner.running.contains_key(&key) {
             let noted = inner.again.entry(key).or_insert(urgency);
             *noted = urgency.min(*noted);
             return;
         }
+        // It may have changed lanes meanwhile.
+        let parked = inner.take_parked(&key);
+        let urgency = parked.map_or(urgency, |parked| parked.min(urgency));
         inner.make_ready(key, urgency);
         self.changed.notify_one();
     }
@@ -65,6 +75,7 @@ impl Queue {
     pub fn wake_at(&self, key: WorkKey, time: Timestamp, urgency: Urgency) {
         let mut inner = self.inner.borrow_mut();
         if inner.ready_as.contains_key(&key)
+            || inner.parked_as.contains_key(&key)
             || inner.later_as.get(&key).is_some_and(|at| *at <= time)
         {
             return;
@@ -79,6 +90,9 @@ impl Queue {
     /// being worked on until [`Queue::done`].
     pub fn take(&self, now: Timestamp) -> Option<WorkKey> {
         let mut inner = self.inner.borrow_mut();
+        if inner.held {
+            return None;
+        }
         while let Some(((time, _), _)) = inner.later.first_key_value() {
             if *time > now {
                 break;
@@ -89,10 +103,35 @@ impl Queue {
             inner.later_as.remove(&key);
             inner.make_ready(key, urgency);
         }
-        let (_, _, key) = inner.ready.pop_first()?;
+        let (urgency, _, key) = inner.ready.pop_first()?;
         inner.ready_as.remove(&key);
-        inner.running.insert(key.clone());
+        inner.running.insert(key.clone(), urgency);
         Some(key)
+    }
+
+    /// Puts back a key that was taken, until a place in its lane is free.
+    pub fn park(&self, key: WorkKey, lane: Lane) {
+        let mut inner = self.inner.borrow_mut();
+        let Some(urgency) = inner.running.remove(&key) else {
+            return;
+        };
+        inner.sequence += 1;
+        let place = (urgency, inner.sequence, key.clone());
+        inner
+            .parked_as
+            .insert(key, (lane.clone(), urgency, place.1));
+        inner.parked.entry(lane).or_default().insert(place);
+    }
+
+    /// A place in the lane is free: its most urgent key becomes ready.
+    pub fn unpark(&self, lane: &Lane) {
+        let mut inner = self.inner.borrow_mut();
+        let first = inner.parked.get(lane).and_then(BTreeSet::first).cloned();
+        if let Some((urgency, _, key)) = first {
+            inner.take_parked(&key);
+            inner.make_ready(key, urgency);
+            self.changed.notify_one();
+        }
     }
 
     /// Work on `key` ended.
@@ -107,11 +146,20 @@ impl Queue {
 
     /// When the next key becomes ready by itself.
     pub fn next_time(&self) -> Option<Timestamp> {
-        self.inner
-            .borrow()
-            .later
-            .first_key_value()
-            .map(|((time, _), _)| *time)
+        let inner = self.inner.borrow();
+        let first = inner.later.first_key_value().filter(|_| !inner.held);
+        first.map(|((time, _), _)| *time)
+    }
+
+    /// Gives out nothing until [`Queue::resume`]; what is asked for gathers.
+    pub fn hold(&self) {
+        self.inner.borrow_mut().held = true;
+    }
+
+    /// Gives out keys again.
+    pub fn resume(&self) {
+        self.inner.borrow_mut().held = false;
+        self.changed.notify_one();
     }
 
     /// Waits until something was added.
@@ -132,6 +180,17 @@ impl Inner {
         self.sequence += 1;
         self.ready.insert((urgency, self.sequence, key.clone()));
         self.ready_as.insert(key, (urgency, self.sequence));
+    }
+
+    fn take_parked(&mut self, key: &WorkKey) -> Option<Urgency> {
+        let (lane, urgency, sequence) = self.parked_as.remove(key)?;
+        if let Some(parked) = self.parked.get_mut(&lane) {
+            parked.remove(&(urgency, sequence, key.clone()));
+            if parked.is_empty() {
+                self.parked.remove(&lane);
+            }
+        }
+        Some(urgency)
     }
 
     fn drop_later(&mut self, key: &WorkKey) {
@@ -194,6 +253,43 @@ mod tests {
             (drain(&queue, 10), queue.next_time()),
             (vec![key("a")], None)
         );
+    }
+
+    #[test]
+    fn a_held_queue_gathers_and_gives_nothing() {
+        let queue = Queue::default();
+        queue.wake_at(key("a"), at(10));
+        queue.hold();
+        queue.wake(key("b"), Urgency::Now);
+        assert_eq!((drain(&queue, 20), queue.next_time()), (vec![], None));
+        queue.resume();
+        assert_eq!(queue.next_time(), Some(at(10)));
+        assert_eq!(drain(&queue, 20), [key("b"), key("a")]);
+    }
+
+    #[test]
+    fn a_parked_key_waits_for_its_lane_the_most_urgent_first() {
+        let queue = Queue::default();
+        let lane = Some(ObjectKey::new("team", "slow"));
+        for (name, urgency) in [("a", Urgency::Routine), ("b", Urgency::Routine)] {
+            queue.wake(key(name), urgency);
+        }
+        queue.wake(key("c"), Urgency::Now);
+        for key in drain(&queue, 0) {
+            queue.park(key, lane.clone());
+        }
+        queue.wake_at(key("a"), at(1));
+        assert_eq!(drain(&queue, 5), [], "parked keys wait");
+        queue.unpark(&None);
+        assert_eq!(drain(&queue, 5), [], "for their own lane");
+        queue.unpark(&lane);
+        assert_eq!(drain(&queue, 5), [key("c")]);
+        // An edit may have changed the lane: it is looked at at once.
+        queue.wake(key("b"), Urgency::Now);
+        assert_eq!(drain(&queue, 5), [key("b")]);
+        queue.unpark(&lane);
+        queue.unpark(&lane);
+        assert_eq!(drain(&queue, 5), [key("a")], "and each comes once");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use kube::ResourceExt as _;
 
 use super::sources::static_kv;
-use super::view::{View, destination_of};
+use super::view::{Store, View, destination_of};
 use crate::api::{AuthMethod, KubernetesAuth, VaultAuth, VaultConnection, VaultStaticSecret};
 use crate::config::{ConnectionDefaults, duration};
 use crate::key::{Kind, ObjectKey, ResourceKey};
@@ -54,6 +54,21 @@ pub fn static_secret(scope: Scope<'_>, resource: &VaultStaticSecret) -> Result<R
             annotations: destination.annotations.clone().unwrap_or_default(),
         },
     })
+}
+
+/// The VaultConnection that a VaultStaticSecret goes through, if it can be
+/// followed; without a name for the configuration's own.
+#[must_use]
+pub fn connection_key(scope: Scope<'_>, resource: &VaultStaticSecret) -> Option<ObjectKey> {
+    let namespace = resource.namespace().unwrap_or_default();
+    let auth = find_auth(scope, resource.spec.vault_auth_ref.as_deref(), &namespace).ok()?;
+    match find_connection(scope, auth).ok()? {
+        Found::Object(found) => Some(ObjectKey::new(
+            found.namespace().unwrap_or_default(),
+            found.name_any(),
+        )),
+        Found::NoDefault => Some(ObjectKey::new("", "")),
+    }
 }
 
 /// What a VaultAuth alone asks for, for its own status: the ServiceAccount is
@@ -140,24 +155,30 @@ fn default_ca(defaults: &ConnectionDefaults) -> CaSource {
         .map_or(CaSource::System, CaSource::File)
 }
 
-fn connection_of(scope: Scope<'_>, auth: &VaultAuth) -> Result<Connection, Problem> {
+fn find_connection<'a>(
+    scope: Scope<'a>,
+    auth: &VaultAuth,
+) -> Result<Found<&'a VaultConnection>, Problem> {
     let namespace = auth.namespace().unwrap_or_default();
     let reference = non_empty(auth.spec.vault_connection_ref.as_ref());
-    let found = find(
+    find(
         &scope,
-        "VaultConnection",
+        Kind::VaultConnection,
         "spec.vaultConnectionRef",
         reference.as_deref(),
         &namespace,
         |key| scope.view.connections.get(key),
-    )?;
-    match found {
+    )
+}
+
+fn connection_of(scope: Scope<'_>, auth: &VaultAuth) -> Result<Connection, Problem> {
+    match find_connection(scope, auth)? {
         Found::Object(found) => connection(scope, found),
         Found::NoDefault => configured_connection(scope.defaults).ok_or_else(|| {
             no_default(
-                "VaultConnection",
+                Kind::VaultConnection,
                 "spec.vaultConnectionRef",
-                &namespace,
+                &auth.namespace().unwrap_or_default(),
                 scope.operator_namespace,
             )
         }),
@@ -183,12 +204,17 @@ fn find_auth<'a>(
 ) -> Result<&'a VaultAuth, Problem> {
     let reference = reference.filter(|text| !text.is_empty());
     let field = "spec.vaultAuthRef";
-    let found = find(&scope, "VaultAuth", field, reference, namespace, |key| {
-        scope.view.auths.get(key)
-    })?;
+    let found = find(
+        &scope,
+        Kind::VaultAuth,
+        field,
+        reference,
+        namespace,
+        |key| scope.view.auths.get(key),
+    )?;
     let Found::Object(auth) = found else {
         return Err(no_default(
-            "VaultAuth",
+            Kind::VaultAuth,
             field,
             namespace,
             scope.operator_namespace,
@@ -224,7 +250,7 @@ enum Found<T> {
 /// namespace and then in the operator's.
 fn find<'a, T>(
     scope: &Scope<'a>,
-    kind: &str,
+    kind: Kind,
     field: &str,
     reference: Option<&str>,
     namespace: &str,
@@ -232,10 +258,15 @@ fn find<'a, T>(
 ) -> Result<Found<&'a T>, Problem> {
     let Some(reference) = reference else {
         let places = [namespace, scope.operator_namespace];
-        let found = places
-            .iter()
-            .find_map(|place| get(&ObjectKey::new(*place, "default")));
-        return Ok(found.map_or(Found::NoDefault, |object| Found::Object(object)));
+        for place in places {
+            if let Some(object) = get(&ObjectKey::new(place, "default")) {
+                return Ok(Found::Object(object));
+            }
+            if let Some(unseen) = scope.view.stores.unseen(Store::Resource(kind), place) {
+                return Err(unseen);
+            }
+        }
+        return Ok(Found::NoDefault);
     };
     let key = match reference.split('/').collect::<Vec<_>>()[..] {
         [name] if !name.is_empty() => ObjectKey::new(namespace, name),
@@ -252,8 +283,15 @@ fn find<'a, T>(
             });
         }
     };
-    match get(&key) {
-        Some(object) => Ok(Found::Object(object)),
+    if let Some(object) = get(&key) {
+        return Ok(Found::Object(object));
+    }
+    match scope
+        .view
+        .stores
+        .unseen(Store::Resource(kind), &key.namespace)
+    {
+        Some(unseen) => Err(unseen),
         None => Err(Problem::ReferenceMissing {
             what: format!("{kind} {key}"),
             by: if key.namespace == namespace {
@@ -265,7 +303,7 @@ fn find<'a, T>(
     }
 }
 
-fn no_default(kind: &str, field: &str, namespace: &str, operator: &str) -> Problem {
+fn no_default(kind: Kind, field: &str, namespace: &str, operator: &str) -> Problem {
     let second = if operator == namespace {
         String::new()
     } else {

@@ -3,13 +3,14 @@
 
 use std::rc::Rc;
 
-use super::decide::{Me, Situation, Slots, Step, Why, decide};
+use super::decide::{Me, Situation, Step, Why, decide};
 use super::engine::{Engine, Next};
 use super::parting::manager_of;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
 use super::report::is_ready;
 use super::resolve;
+use super::slots::Slots;
 use super::sources::static_kv;
 use super::view::{Store, WorkloadKind, targets_of};
 use crate::api::VaultStaticSecret;
@@ -84,8 +85,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
             Err(problem) => Next::Failed(problem.clone()),
         };
-        if matches!(&outcome, Err(Problem::Conflict { .. })) {
-            // No finding: the world moved, and it is looked at again at once.
+        if outcome.as_ref().is_err_and(|problem| !problem.is_finding()) {
+            // The world moved, and it is looked at again at once.
             return next;
         }
         match self.report_static(key, &resource, outcome.as_ref()).await {
@@ -204,6 +205,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     ) -> Step {
         let view = self.view.borrow();
         let memory = self.remembered(&work.key);
+        let (started, absent_since) = {
+            let term = self.term.borrow();
+            (term.started, term.absent_since)
+        };
         let conditions = work
             .resource
             .status
@@ -225,7 +230,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 work.resource.metadata.generation,
             ),
             last_read: memory.last_read,
-            started: self.started,
+            started,
+            absent_since,
             slots: work.slots,
             key: &self.key,
             now: self.clock.now(),

@@ -2,19 +2,21 @@
 //! decisions need. It may lag behind the API server, and every write is fenced
 //! so that acting on an old view does no harm.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::queue::Urgency;
+use super::stores::Stores;
 use crate::api::{
     SecretTransformation, VaultAuth, VaultAuthGlobal, VaultConnection, VaultDynamicSecret,
     VaultPKISecret, VaultStaticSecret,
 };
+
+pub use super::stores::Store;
 use crate::key::{Kind, ObjectKey, ResourceKey};
-use crate::problem::Problem;
 
 /// Kinds of workloads that a rollout can restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -150,27 +152,6 @@ impl WorkloadMeta {
     }
 }
 
-/// What a watch delivers into the view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Store {
-    /// One of our kinds.
-    Resource(Kind),
-    /// Secrets' metadata.
-    Secrets,
-    /// Workloads of a kind.
-    Workloads(WorkloadKind),
-}
-
-impl std::fmt::Display for Store {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Store::Resource(kind) => f.write_str(kind.plural()),
-            Store::Secrets => f.write_str("secrets"),
-            Store::Workloads(kind) => write!(f, "{}s", kind.as_str().to_lowercase()),
-        }
-    }
-}
-
 /// Everything that the watches have shown.
 #[derive(Debug, Default)]
 pub struct View {
@@ -192,10 +173,8 @@ pub struct View {
     pub secrets: BTreeMap<ObjectKey, SecretMeta>,
     /// Workloads.
     pub workloads: BTreeMap<WorkloadKey, WorkloadMeta>,
-    /// Stores whose first list is complete.
-    pub complete: HashSet<Store>,
-    /// Stores that cannot be watched now, and why.
-    pub failing: HashMap<Store, Problem>,
+    /// How the watches themselves fare.
+    pub stores: Stores,
     /// Uids of what the watches saw go.
     gone: HashSet<String>,
     /// Secrets that carry the state of a resource whose destination is another.
@@ -333,7 +312,7 @@ impl View {
     /// there is somebody's who waits, refreshes do not hurry.
     #[must_use]
     pub fn urgency(&self, key: &ResourceKey) -> Urgency {
-        let missing = self.complete.contains(&Store::Secrets)
+        let missing = self.stores.has(&[Store::Secrets], &key.object.namespace)
             && key.kind == Kind::VaultStaticSecret
             && self
                 .statics
@@ -344,20 +323,6 @@ impl View {
         } else {
             Urgency::Routine
         }
-    }
-
-    /// Whether the first list of every one of `stores` has arrived.
-    #[must_use]
-    pub fn has(&self, stores: &[Store]) -> bool {
-        stores.iter().all(|store| self.complete.contains(store))
-    }
-
-    /// Whether every one of `stores` is complete, or known not to come.
-    #[must_use]
-    pub fn settled(&self, stores: &[Store]) -> bool {
-        stores
-            .iter()
-            .all(|store| self.complete.contains(store) || self.failing.contains_key(store))
     }
 }
 

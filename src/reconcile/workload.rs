@@ -32,7 +32,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Store::Secrets,
             Store::Workloads(target.kind),
         ];
-        if !self.view.borrow().has(&needed) || !self.restarts(target.kind) {
+        let namespace = &target.object.namespace;
+        if !self.view.borrow().stores.has(&needed, namespace) || !self.restarts(target.kind) {
             return Next::Settled(None);
         }
         let decided = match self.decide_workload(target).await {
@@ -176,7 +177,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if let Some(why) = self.refused(target) {
             return TargetStanding::Refused(why);
         }
-        if let Some(why) = view.failing.get(&store) {
+        if let Some(why) = view.stores.failure(store, &target.object.namespace) {
             return TargetStanding::Unseen(why.clone());
         }
         let Some(workload) = view.workloads.get(target) else {

@@ -214,7 +214,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Ok(()) => {
                 let view = self.view.borrow();
                 let stores = self.target_stores(&work.resource);
-                Ok(!stores.iter().any(|store| view.failing.contains_key(store)))
+                let place = &work.key.object.namespace;
+                Ok(!stores
+                    .iter()
+                    .any(|store| view.stores.failure(*store, place).is_some()))
             }
             Err(Problem::KubernetesForbidden { .. } | Problem::KubernetesRefused { .. }) => {
                 Ok(false)
@@ -255,7 +258,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         patch: impl Fn(&super::view::WorkloadMeta) -> Option<WorkloadPatch>,
     ) -> Result<(), Problem> {
         let stores = self.target_stores(&work.resource);
-        if !self.view.borrow().settled(&stores) {
+        let namespace = &work.key.object.namespace;
+        if !self.view.borrow().stores.settled(&stores, namespace) {
             return Err(Problem::Conflict {
                 what: "see the rollout targets".to_owned(),
                 why: "their first list is not here yet".to_owned(),

@@ -33,6 +33,13 @@ struct Operation {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Resource {
     resource: String,
+    namespace: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Withheld {
+    namespace: String,
+    reason: &'static str,
 }
 
 type Durations = Family<Operation, Histogram, fn() -> Histogram>;
@@ -50,6 +57,8 @@ pub struct Metrics {
     secret_writes: Counter,
     restarts: Counter,
     watch_failing: Family<Resource, Gauge>,
+    leader: Gauge,
+    withheld: Family<Withheld, Gauge>,
 }
 
 impl Default for Metrics {
@@ -80,6 +89,8 @@ impl Metrics {
             secret_writes: Counter::default(),
             restarts: Counter::default(),
             watch_failing: Family::default(),
+            leader: Gauge::default(),
+            withheld: Family::default(),
         };
         registry.register(
             "build",
@@ -134,6 +145,16 @@ impl Metrics {
             "watch_failing",
             "1 while a resource cannot be watched, 0 otherwise",
             new.watch_failing.clone(),
+        );
+        registry.register(
+            "leader",
+            "1 while this instance leads, 0 while it stands by",
+            new.leader.clone(),
+        );
+        registry.register(
+            "namespace_withheld",
+            "1 while this instance leads and does nothing in a namespace for this reason, 0 otherwise",
+            new.withheld.clone(),
         );
         Self {
             registry: Arc::new(registry),
@@ -190,12 +211,27 @@ impl Metrics {
         self.restarts.inc();
     }
 
-    /// A resource can or cannot be watched.
-    pub fn watch(&self, resource: &str, failing: bool) {
+    /// A resource of a namespace can or cannot be watched.
+    pub fn watch(&self, resource: &str, namespace: &str, failing: bool) {
         let gauge = self.watch_failing.get_or_create_owned(&Resource {
             resource: resource.to_owned(),
+            namespace: namespace.to_owned(),
         });
         gauge.set(i64::from(failing));
+    }
+
+    /// This instance leads, or stands by.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// Nothing is done in a namespace for this reason, or not for this one.
+    pub fn withheld(&self, namespace: &str, reason: &'static str, is: bool) {
+        let gauge = self.withheld.get_or_create_owned(&Withheld {
+            namespace: namespace.to_owned(),
+            reason,
+        });
+        gauge.set(i64::from(is));
     }
 
     /// All families as text, in the format that the `Accept` header prefers,

@@ -275,7 +275,10 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
         }
         let result = self.request_login(session).await;
         let outcome = result.as_ref().map(|_| ()).map_err(Clone::clone);
-        self.note(&session.login, now, outcome);
+        // That this instance may not log in says nothing about the login.
+        if outcome.as_ref().err().is_none_or(Problem::is_finding) {
+            self.note(&session.login, now, outcome);
+        }
         match result {
             Ok(token) => {
                 session.logins.set(session.logins.get() + 1);

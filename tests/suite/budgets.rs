@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
-use ground::judges::Memory;
+use ground::judges::{ApiRequest, Memory};
 use ground::wait_for;
 use kube::api::ListParams;
 use serde_json::json;
@@ -72,6 +72,12 @@ async fn a_hundred_secrets_cost_one_login_and_a_hundred_reads(suite: &Suite) -> 
         rest <= 10,
         "{rest} requests beside the three of each resource: {counts:?}"
     );
+    // One leadership and one claim: each is looked for, then made.
+    let leases = eye.api.requests(&eye.at_leases())?;
+    ensure!(verbs(&leases, "get") == 2, "{leases:?}");
+    let made = leases.iter().filter(|request| request.created()).count();
+    ensure!(made == 2, "{leases:?}");
+    ensure!(renewals_are_few(&leases, 2), "{leases:?}");
     let full = Memory::of(team.operator.process.pid())?;
     println!("memory: idle {idle:?}; with {SECRETS} secrets {full:?}");
     restart_costs_nothing(&team, &eye).await
@@ -94,11 +100,32 @@ async fn restart_costs_nothing(team: &Team, eye: &Eye) -> Result<()> {
         work(&counts) == 1 && counts.get("get secrets") == Some(&1),
         "{counts:?}"
     );
+    // Two are given up, looked at again and taken again.
+    let leases = eye.api.requests(&eye.at_leases().since(api))?;
+    ensure!(verbs(&leases, "get") == 2, "{leases:?}");
+    ensure!(renewals_are_few(&leases, 4), "{leases:?}");
     println!(
         "memory after the restart: {:?}",
         Memory::of(team.operator.process.pid())?
     );
     Ok(())
+}
+
+fn verbs(requests: &[ApiRequest], verb: &str) -> usize {
+    requests.iter().filter(|one| one.verb == verb).count()
+}
+
+/// Whether Leases were written as often as the time between the first and the
+/// last request asks for, beside `once`: every 5 s for the leader, every 20 s
+/// for the claim.
+fn renewals_are_few(leases: &[ApiRequest], once: usize) -> bool {
+    let (Some(first), Some(last)) = (leases.first(), leases.last()) else {
+        return false;
+    };
+    let took = last.received.duration_since(first.received).as_secs();
+    let took = usize::try_from(took).unwrap_or_default();
+    let written = verbs(leases, "patch");
+    (once..=once + took / 5 + took / 20).contains(&written)
 }
 
 /// Requests that are neither lists nor watches.

@@ -24,17 +24,19 @@ use crate::support::{LONG, Suite, Team, config, prepare};
 crate::trials![
     "install": overlays_run_where_pods_are_restricted, components_run_where_pods_are_restricted,
     the_operator_gets_no_right_of_the_cluster, a_tenant_is_under_thirty_lines,
-    the_operator_works_beside_its_tenant, its_pod_is_small_and_locked_down, people_read_and_write_by_the_roles_that_they_have
+    the_operator_works_beside_its_tenant, its_pod_is_small_and_locked_down,
+    who_edits_the_tenants_namespace_reaches_nothing_beside, people_read_and_write_by_the_roles_that_they_have,
 ];
 
 /// Everything that an installation renders, with what is shipped beside it.
-const RENDERED: [&str; 8] = [
+const RENDERED: [&str; 9] = [
     "kustomize/base",
     "kustomize/overlays/example-tenant",
     "kustomize/overlays/beside",
     "kustomize/overlays/cluster",
     "kustomize/crds",
     "rbac",
+    "rbac/leadership",
     "rbac/migration",
     "rbac/own-namespace",
 ];
@@ -180,9 +182,9 @@ async fn a_tenant_is_under_thirty_lines(_: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn the_operator_works_beside_its_tenant(suite: &Suite) -> Result<()> {
-    let tenant = suite.ground.tenant("beside").await?;
-    prepare(&tenant).await?;
+/// Installs the overlay `beside` for a tenant; answers with the operator's own
+/// namespace and what was applied.
+async fn install_beside(suite: &Suite, tenant: &Tenant) -> Result<(String, Vec<DynamicObject>)> {
     let home = format!("vto-{}", tenant.namespace);
     let rendered = render(suite, "kustomize/overlays/beside").await?;
     let rendered = rendered
@@ -195,7 +197,14 @@ async fn the_operator_works_beside_its_tenant(suite: &Suite) -> Result<()> {
             "--watch-namespaces=example",
             &format!("--watch-namespaces={}", tenant.namespace),
         );
-    apply_without_warning(&tenant.client, "default", &rendered).await?;
+    let objects = apply_without_warning(&tenant.client, "default", &rendered).await?;
+    Ok((home, objects))
+}
+
+async fn the_operator_works_beside_its_tenant(suite: &Suite) -> Result<()> {
+    let tenant = suite.ground.tenant("beside").await?;
+    prepare(&tenant).await?;
+    let (home, _) = install_beside(suite, &tenant).await?;
     // The operator's side of it: its files and its account are in the other namespace.
     let mut beside = tenant.clone();
     beside.namespace.clone_from(&home);
@@ -220,7 +229,11 @@ async fn the_operator_works_beside_its_tenant(suite: &Suite) -> Result<()> {
         "the key is within the tenant's reach"
     );
     let roles: Api<Role> = Api::namespaced(team.tenant.client.clone(), &home);
-    let role = roles.get("vault-tenant-operator-own-namespace").await?;
+    let mut rules = Vec::new();
+    for name in ["own-namespace", "leadership"] {
+        let role = roles.get(&format!("vault-tenant-operator-{name}")).await?;
+        rules.extend(role.rules.unwrap_or_default());
+    }
     let audit = ApiAudit::new(&suite.ground.plane.audit_log);
     let ours = ApiFilter::service_account(&home, OPERATOR_ACCOUNT);
     ensure!(
@@ -229,7 +242,7 @@ async fn the_operator_works_beside_its_tenant(suite: &Suite) -> Result<()> {
         audit.forbidden(&ours)?
     );
     let at_home = audit.requests(&ours.namespace(&home))?;
-    let used = RoleUse::of(&role.rules.unwrap_or_default(), &at_home);
+    let used = RoleUse::of(&rules, &at_home);
     ensure!(used.unused.is_empty(), "never used: {:?}", used.unused);
     Ok(())
 }
@@ -336,18 +349,78 @@ async fn shown_by_its_arguments(
     Ok(serde_yaml::from_slice(&output.stdout)?)
 }
 
+async fn who_edits_the_tenants_namespace_reaches_nothing_beside(suite: &Suite) -> Result<()> {
+    let tenant = suite.ground.tenant("out-of-reach").await?;
+    let (home, objects) = install_beside(suite, &tenant).await?;
+    // What the tenant's namespace holds of it: that it may, and nothing that it is.
+    let theirs = objects
+        .iter()
+        .filter(|object| object.metadata.namespace.as_ref() == Some(&tenant.namespace));
+    for object in theirs {
+        let kind = kind_of(object);
+        ensure!(kind == "Role" || kind == "RoleBinding", "{kind} is theirs");
+    }
+    for role in ["edit", "admin"] {
+        let user = format!("has-{role}");
+        bind(&tenant, role, &user).await?;
+        let asked = |namespace: &str, attributes: Value| {
+            let mut attributes = attributes;
+            attributes["namespace"] = json!(namespace);
+            attributes
+        };
+        let control = asked(
+            &tenant.namespace,
+            json!({ "verb": "get", "resource": "secrets" }),
+        );
+        wait_for(&format!("{role} to be bound"), LONG, || async {
+            ensure!(is_allowed(&tenant, &user, &control).await?, "not yet");
+            Ok(())
+        })
+        .await?;
+        let key = "vault-tenant-operator-key";
+        let lease = "vault-tenant-operator-leader";
+        let group = "coordination.k8s.io";
+        for attributes in [
+            json!({ "verb": "get", "resource": "secrets", "name": key }),
+            json!({ "verb": "list", "resource": "secrets" }),
+            json!({ "verb": "patch", "resource": "secrets", "name": key }),
+            json!({ "verb": "delete", "resource": "secrets", "name": key }),
+            json!({ "verb": "get", "resource": "configmaps" }),
+            json!({ "verb": "patch", "resource": "configmaps" }),
+            json!({ "verb": "get", "group": group, "resource": "leases", "name": lease }),
+            json!({ "verb": "patch", "group": group, "resource": "leases", "name": lease }),
+            json!({ "verb": "create", "group": group, "resource": "leases" }),
+            json!({ "verb": "create", "resource": "serviceaccounts", "subresource": "token", "name": OPERATOR_ACCOUNT }),
+            json!({ "verb": "impersonate", "resource": "serviceaccounts", "name": OPERATOR_ACCOUNT }),
+            json!({ "verb": "patch", "resource": "serviceaccounts", "name": OPERATOR_ACCOUNT }),
+            json!({ "verb": "create", "resource": "pods" }),
+            json!({ "verb": "create", "resource": "pods", "subresource": "exec" }),
+            json!({ "verb": "patch", "group": "apps", "resource": "deployments" }),
+        ] {
+            let attributes = asked(&home, attributes);
+            let may = is_allowed(&tenant, &user, &attributes).await?;
+            ensure!(!may, "{role} in the tenant's namespace may {attributes}");
+        }
+    }
+    Ok(())
+}
+/// Binds one of the cluster's roles for people in the tenant's namespace.
+async fn bind(tenant: &Tenant, role: &str, user: &str) -> Result<()> {
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": { "name": role },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role },
+        "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user }],
+    });
+    tenant.apply(&binding.to_string()).await.map(drop)
+}
+
 async fn people_read_and_write_by_the_roles_that_they_have(suite: &Suite) -> Result<()> {
     let tenant = suite.ground.tenant("people").await?;
     let cluster = render(suite, "kustomize/overlays/cluster").await?;
     apply_without_warning(&tenant.client, "default", &cluster).await?;
     for role in ["view", "edit", "admin"] {
-        let binding = json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-            "metadata": { "name": role },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role },
-            "subjects": [{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": format!("has-{role}") }],
-        });
-        tenant.apply(&binding.to_string()).await?;
+        bind(&tenant, role, &format!("has-{role}")).await?;
     }
     let kinds = [
         "secrettransformations",
@@ -392,13 +465,16 @@ async fn people_read_and_write_by_the_roles_that_they_have(suite: &Suite) -> Res
 }
 
 async fn may(tenant: &Tenant, user: &str, verb: &str, resource: &str) -> Result<bool> {
-    let review: Value = json!({ "spec": {
-        "user": user,
-        "resourceAttributes": {
-            "namespace": tenant.namespace, "verb": verb,
-            "group": "secrets.hashicorp.com", "resource": resource,
-        },
-    }});
+    let attributes = json!({
+        "namespace": tenant.namespace, "verb": verb,
+        "group": "secrets.hashicorp.com", "resource": resource,
+    });
+    is_allowed(tenant, user, &attributes).await
+}
+
+/// Whether the API server would let a user do this.
+async fn is_allowed(tenant: &Tenant, user: &str, attributes: &Value) -> Result<bool> {
+    let review = json!({ "spec": { "user": user, "resourceAttributes": attributes } });
     let reviews: Api<SubjectAccessReview> = Api::all(tenant.client.clone());
     let answer = reviews
         .create(&PostParams::default(), &serde_json::from_value(review)?)

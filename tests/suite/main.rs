@@ -19,8 +19,10 @@ mod finalizers;
 mod guardrails;
 mod install;
 mod judgement;
+mod leadership;
 mod manifests;
 mod moves;
+mod namespaces;
 mod outages;
 mod own_key;
 mod probes;
@@ -106,6 +108,8 @@ fn all() -> Vec<TrialOf> {
         examples::trials(),
         finalizers::trials(),
         install::trials(),
+        leadership::trials(),
+        namespaces::trials(),
         budgets::trials(),
         process::trials(),
         endpoints::trials(),

@@ -59,9 +59,14 @@ impl Eye {
         self.at_vault().path("auth/kubernetes/login")
     }
 
-    /// Requests to the API server that the team's operator made.
+    /// Requests to the API server that the team's operator made for its work.
     pub fn at_api(&self) -> ApiFilter {
-        ApiFilter::service_account(&self.namespace, OPERATOR_ACCOUNT)
+        ApiFilter::service_account(&self.namespace, OPERATOR_ACCOUNT).without("leases")
+    }
+
+    /// Those that it made to be allowed to work: leadership and claims.
+    pub fn at_leases(&self) -> ApiFilter {
+        ApiFilter::service_account(&self.namespace, OPERATOR_ACCOUNT).resource("leases")
     }
 
     /// Both logs' present ends.

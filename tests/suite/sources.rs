@@ -162,6 +162,8 @@ async fn reads_keep_to_their_slots(suite: &Suite) -> Result<()> {
     team.wait_ready("app").await?;
     let eye = Eye::on(suite, &team);
     let before = eye.vault.wait_for(&eye.reads(), 2, LONG).await?;
+    // In order: after a kill, the Lease would have to end first.
+    team.operator.terminate(LONG).await;
     team.operator.restart().await?;
     team.operator.wait_ready(LONG).await?;
     let after = eye.vault.wait_for(&eye.reads(), 3, LONG).await?;

@@ -67,6 +67,7 @@ pub struct ApiFilter {
     verbs: Vec<String>,
     group: Option<String>,
     resource: Option<String>,
+    without: Option<String>,
     namespace: Option<String>,
     name: Option<String>,
     code: Option<u16>,
@@ -121,6 +122,13 @@ impl ApiFilter {
     #[must_use]
     pub fn resource(mut self, resource: &str) -> Self {
         self.resource = Some(resource.to_owned());
+        self
+    }
+
+    /// For any resource but this one.
+    #[must_use]
+    pub fn without(mut self, resource: &str) -> Self {
+        self.without = Some(resource.to_owned());
         self
     }
 
@@ -189,6 +197,7 @@ impl ApiFilter {
                     None => *wanted == request.resource,
                 });
         resource
+            && self.without.as_ref() != Some(&request.resource)
             && is(&self.user, &request.user)
             && (self.verbs.is_empty() || self.verbs.contains(&request.verb))
             && is(&self.group, &request.group)

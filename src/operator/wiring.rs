@@ -1,0 +1,136 @@
+//! How the engine is put together: its ports, its guardrails, and one watch for
+//! each kind and namespace. Decides nothing and runs nothing by itself.
+
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::core::DeserializeGuard;
+use kube::{Api, Client};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use super::cluster::WallClock;
+use super::fenced::Fenced;
+use super::watches::{self, Health, SecretMetadata, WorkloadObject};
+use super::{Found, Operator, hash_key, meta};
+use crate::api;
+use crate::config::Config;
+use crate::key::ObjectKey;
+use crate::policy::{OwnIdentity, Policy, address_allowed, redirect_allowed};
+use crate::reconcile::kept::Kept;
+use crate::reconcile::observe::{Base, Resources, Secrets, Workloads};
+use crate::reconcile::view::{Store, WorkloadKind};
+use crate::reconcile::{Engine, Parts};
+use crate::vault::{HttpVault, Limits, Sessions, TravelRules};
+
+/// The engine over the real ports, fenced by the tenure.
+pub fn engine(config: Config, found: &Found) -> Rc<Operator> {
+    let own = found.own.clone();
+    let metrics = Rc::clone(&found.metrics);
+    let policy = Arc::new(Policy::new(&config));
+    let kubernetes = Rc::clone(&found.cluster);
+    let limits = Limits {
+        requests_per_second: at_least_one(config.sync.vault_requests_per_second),
+        burst: at_least_one(config.sync.vault_requests_burst),
+    };
+    let observed = Rc::clone(&metrics);
+    let vault = HttpVault::new(
+        &own.namespace,
+        limits,
+        travel_rules(&policy, &own),
+        Rc::new(move |operation, outcome, seconds| {
+            observed.vault_request(operation, outcome, Duration::from_secs_f64(seconds));
+        }),
+    );
+    let vault = Fenced::new(vault, Rc::clone(&found.tenure));
+    Rc::new(Engine::new(Parts {
+        sessions: Sessions::new(Rc::clone(&kubernetes), vault),
+        cluster: kubernetes,
+        clock: WallClock,
+        config,
+        policy,
+        own,
+        key: found.key.clone(),
+        metrics,
+    }))
+}
+
+/// The configuration refuses zero; the type says so.
+fn at_least_one(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
+}
+
+fn travel_rules(policy: &Arc<Policy>, own: &OwnIdentity) -> TravelRules {
+    let (rules, own) = (Arc::clone(policy), own.clone());
+    let redirects = Arc::clone(policy);
+    TravelRules {
+        address: Arc::new(move |ip, connection| {
+            let listed = rules.lists(&connection.address);
+            address_allowed(ip, listed, &own).map_err(|problem| problem.to_string())
+        }),
+        redirect: Arc::new(move |to, connection| {
+            let url = |text: &str| reqwest::Url::parse(text).map_err(|error| error.to_string());
+            let (from, to) = (url(&connection.address)?, url(to)?);
+            redirect_allowed(&from, &to, &redirects).map_err(|problem| problem.to_string())
+        }),
+    }
+}
+
+/// Starts the watches of one namespace.
+pub fn watch_all(
+    tasks: &mut JoinSet<()>,
+    engine: &Rc<Operator>,
+    client: &Client,
+    namespace: &str,
+    health: &Health,
+    key_gone: &Rc<Notify>,
+) {
+    let own = |store| Base::new(Rc::clone(engine), store, namespace);
+    macro_rules! resources {
+        ($($type:ty),+) => {$({
+            let store = Store::Resource(<$type as Kept>::KIND);
+            let api: Api<DeserializeGuard<$type>> = Api::namespaced(client.clone(), namespace);
+            let (namespace, health, observer) = (namespace.to_owned(), health.clone(), Resources(own(store)));
+            tasks.spawn_local(async move { watches::run(api, store, &namespace, health, meta::resource, observer).await });
+        })+};
+    }
+    resources!(
+        api::VaultConnection,
+        api::VaultAuth,
+        api::VaultAuthGlobal,
+        api::SecretTransformation,
+        api::VaultStaticSecret,
+        api::VaultDynamicSecret,
+        api::VaultPKISecret
+    );
+    let secrets: Api<SecretMetadata> = Api::namespaced(client.clone(), namespace);
+    let observer = Secrets {
+        base: own(Store::Secrets),
+        own_key: ObjectKey::new(engine.own_namespace(), hash_key::SECRET_NAME),
+        own_key_gone: Rc::clone(key_gone),
+    };
+    let (place, fares) = (namespace.to_owned(), health.clone());
+    let cut = |object| Some(meta::secret(object));
+    tasks.spawn_local(async move {
+        watches::run(secrets, Store::Secrets, &place, fares, cut, observer).await
+    });
+    for kind in WorkloadKind::ALL
+        .into_iter()
+        .filter(|kind| engine.restarts(*kind))
+    {
+        let store = Store::Workloads(kind);
+        let resource = meta::workload_resource(kind);
+        let api: Api<WorkloadObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+        let (namespace, health, observer) = (
+            namespace.to_owned(),
+            health.clone(),
+            Workloads(own(store), kind),
+        );
+        let cut = |object| Some(meta::workload(object));
+        tasks.spawn_local(async move {
+            watches::run(api, store, &namespace, health, cut, observer).await
+        });
+    }
+}

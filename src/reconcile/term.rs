@@ -1,0 +1,103 @@
+//! Terms: when the engine works, and in which namespaces. Outside a term the
+//! watches go on and keys gather; nothing is worked on, and what was in work is
+//! dropped where it stands, which is a crash like any other. A new engine is in
+//! a term without end, in all namespaces.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::engine::Engine;
+use super::ports::{Clock, Cluster};
+use super::queue::WorkKey;
+use crate::vault::Vault;
+
+/// How a term follows the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Succession {
+    /// This process worked last, and what it remembers is as true as before.
+    Resumed,
+    /// Somebody else may have worked since, certainly until this time, if anybody.
+    After(Option<Timestamp>),
+}
+
+/// The present term.
+#[derive(Debug)]
+pub(super) struct Term {
+    /// Cancelled when it ends.
+    ended: CancellationToken,
+    /// When it began.
+    pub started: Timestamp,
+    /// Until when an earlier leader certainly worked, where there was one.
+    pub absent_since: Option<Timestamp>,
+    /// The namespaces that may be worked in; `None`: all.
+    open: Option<BTreeSet<String>>,
+}
+
+impl Term {
+    pub(super) fn without_end(started: Timestamp) -> Self {
+        Self {
+            ended: CancellationToken::new(),
+            started,
+            absent_since: None,
+            open: None,
+        }
+    }
+}
+
+impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    /// Ends the term: nothing is worked on until the next one.
+    pub fn end_term(&self) {
+        self.queue.hold();
+        self.term.borrow().ended.cancel();
+    }
+
+    /// Begins a term, in no namespace yet.
+    pub fn begin_term(&self, succession: Succession) {
+        let mut term = self.term.borrow_mut();
+        term.ended.cancel();
+        term.ended = CancellationToken::new();
+        term.open = Some(BTreeSet::new());
+        if let Succession::After(until) = succession {
+            term.started = self.clock.now();
+            term.absent_since = until;
+            self.memory.borrow_mut().clear();
+            self.suspects.borrow_mut().clear();
+        }
+        drop(term);
+        self.queue.resume();
+    }
+
+    /// Works in the namespace from now on.
+    pub fn open(&self, namespace: &str) {
+        let mut term = self.term.borrow_mut();
+        let open = term.open.get_or_insert_default();
+        if open.insert(namespace.to_owned()) {
+            drop(term);
+            self.wake_all();
+        }
+    }
+
+    /// Works in the namespace no longer.
+    pub fn close(&self, namespace: &str) {
+        let mut term = self.term.borrow_mut();
+        term.open.get_or_insert_default().remove(namespace);
+    }
+
+    pub(super) fn is_open(&self, key: &WorkKey) -> bool {
+        let namespace = match key {
+            WorkKey::Resource(resource) => &resource.object.namespace,
+            WorkKey::Workload(workload) => &workload.object.namespace,
+        };
+        let term = self.term.borrow();
+        term.open
+            .as_ref()
+            .is_none_or(|open| open.contains(namespace))
+    }
+
+    /// Ends with the present term.
+    pub(super) fn term_ended(&self) -> impl Future<Output = ()> + use<C, V, K> {
+        self.term.borrow().ended.clone().cancelled_owned()
+    }
+}

@@ -1,0 +1,74 @@
+//! Who is to be looked at again when something that several depend on changed.
+//! Only asks: what is due is decided when the key's turn comes.
+
+use super::engine::Engine;
+use super::ports::{Clock, Cluster};
+use super::queue::{Urgency, WorkKey};
+use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::vault::Vault;
+
+impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    /// Everything that refers to a VaultAuth or VaultConnection, directly or not.
+    pub fn wake_dependents(&self, kind: Kind, urgency: Urgency) {
+        let view = self.view.borrow();
+        let wake = |kind, object: &ObjectKey| {
+            let key = ResourceKey {
+                kind,
+                object: object.clone(),
+            };
+            self.queue.wake(WorkKey::Resource(key), urgency);
+        };
+        if kind == Kind::VaultConnection {
+            view.auths
+                .keys()
+                .for_each(|object| wake(Kind::VaultAuth, object));
+        }
+        view.statics
+            .keys()
+            .for_each(|object| wake(Kind::VaultStaticSecret, object));
+    }
+
+    /// All resources: when a store became complete.
+    pub fn wake_all(&self) {
+        let view = self.view.borrow();
+        let resources = [
+            (
+                Kind::VaultConnection,
+                view.connections.keys().collect::<Vec<_>>(),
+            ),
+            (Kind::VaultAuthGlobal, view.globals.keys().collect()),
+            (Kind::VaultAuth, view.auths.keys().collect()),
+            (
+                Kind::SecretTransformation,
+                view.transformations.keys().collect(),
+            ),
+            (Kind::VaultStaticSecret, view.statics.keys().collect()),
+            (Kind::VaultDynamicSecret, view.dynamics.keys().collect()),
+            (Kind::VaultPkiSecret, view.pkis.keys().collect()),
+        ];
+        for (kind, objects) in resources {
+            for object in objects {
+                let key = ResourceKey {
+                    kind,
+                    object: object.clone(),
+                };
+                let urgency = view.urgency(&key);
+                self.queue.wake(WorkKey::Resource(key), urgency);
+            }
+        }
+        // Those that are gone and left something behind.
+        for writer in view
+            .strays
+            .iter()
+            .flat_map(|key| view.writers_of_stray(key))
+        {
+            self.queue.wake(WorkKey::Resource(writer), Urgency::Routine);
+        }
+        for workload in view.workloads.keys() {
+            if view.resources_of_workload(workload).next().is_some() {
+                self.queue
+                    .wake(WorkKey::Workload(workload.clone()), Urgency::Routine);
+            }
+        }
+    }
+}

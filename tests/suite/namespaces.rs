@@ -1,0 +1,387 @@
+//! Several watched namespaces: each by a Role of its own, none in the way of
+//! the others, one operator for each. And several Vaults.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ground::faults::{Answer, HttpProxy, Match};
+use ground::judges::ApiFilter;
+use ground::pki::Pki;
+use ground::tenant::{APP_ACCOUNT, AUDIENCE, OPERATOR_ACCOUNT};
+use ground::{Operator, Tenant, manifests, wait_for};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::json;
+
+use crate::endpoints::sample;
+use crate::leadership::{CLAIM, instance};
+use crate::probes::{Eye, vault_proxy};
+use crate::support::{LONG, Suite, Team, config, prepare, static_secret};
+
+crate::trials![
+    "namespaces": one_without_its_role_reports_and_the_others_go_on,
+    references_cross_only_where_they_are_allowed,
+    a_namespace_made_again_is_served_again,
+    a_vault_that_is_down_never_delays_another, a_claimed_namespace_is_left_alone,
+];
+
+/// The default of `sync.maxConcurrentReconciles`.
+const AT_A_TIME: usize = 16;
+
+/// Lets the operator of `home` serve a tenant's namespace.
+async fn serve(tenant: &Tenant, home: &Tenant) -> Result<()> {
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": { "name": "served" },
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": OPERATOR_ACCOUNT,
+        },
+        "subjects": [{
+            "kind": "ServiceAccount", "name": OPERATOR_ACCOUNT, "namespace": home.namespace,
+        }],
+    });
+    tenant.apply(&binding.to_string()).await.map(drop)
+}
+
+/// Starts the operator of `home` for its own namespace and the others'.
+async fn start(suite: &Suite, home: &Tenant, others: &[&Tenant]) -> Result<Operator> {
+    let namespaces: Vec<&str> = [home]
+        .iter()
+        .chain(others)
+        .map(|tenant| tenant.namespace.as_str())
+        .collect();
+    let config = config(home, "");
+    home.operator(&suite.binary)
+        .config(&config)
+        .watch_namespaces(&namespaces)
+        .start()
+        .await
+}
+
+/// The tenants with their connections and logins, and each as a team of one operator.
+async fn teams(suite: &Suite, names: [&str; 2], bound: bool) -> Result<[Team; 2]> {
+    let home = suite.ground.tenant(names[0]).await?;
+    let other = suite.ground.tenant(names[1]).await?;
+    prepare(&home).await?;
+    prepare(&other).await?;
+    if bound {
+        serve(&other, &home).await?;
+    }
+    let operator = start(suite, &home, &[&other]).await?;
+    let team = |tenant: Tenant| Team {
+        tenant,
+        operator: operator.clone(),
+    };
+    Ok([team(home), team(other)])
+}
+
+async fn secret(team: &Team, name: &str, password: &str) -> Result<()> {
+    team.put(name, json!({ "password": password })).await?;
+    team.static_secret(name, json!({})).await
+}
+
+async fn one_without_its_role_reports_and_the_others_go_on(suite: &Suite) -> Result<()> {
+    let [home, other] = teams(suite, ["forbidden-home", "unbound"], false).await?;
+    secret(&home, "app", "first").await?;
+    secret(&other, "app", "other").await?;
+    home.wait_ready("app").await?;
+    let namespace = other.tenant.namespace.as_str();
+    wait_for("the namespace to be reported", LONG, || async {
+        let said = home.operator.readyz().await;
+        let said = said.err().context("it is ready")?.to_string();
+        for what in [
+            "vault-tenant-operator-claim",
+            "vaultstaticsecrets",
+            "secrets",
+        ] {
+            let named = said
+                .lines()
+                .any(|line| line.contains(namespace) && line.contains(what));
+            ensure!(named, "no {what} of {namespace} in {said}");
+        }
+        let metrics = home.operator.metrics().await?;
+        let labels = ["\"secrets\"", namespace];
+        ensure!(
+            sample(&metrics, "vto_watch_failing", &labels) == Some(1.0),
+            "{metrics}"
+        );
+        let labels = ["KubernetesForbidden", namespace];
+        ensure!(
+            sample(&metrics, "vto_namespace_withheld", &labels) == Some(1.0),
+            "{metrics}"
+        );
+        Ok(())
+    })
+    .await?;
+    home.put("app", json!({ "password": "second" })).await?;
+    home.wait_value("app", "password", "second").await?;
+    ensure!(other.tenant.secret("app").await?.is_none());
+    // With its Role it is served like the other.
+    serve(&other.tenant, &home.tenant).await?;
+    other.wait_ready("app").await?;
+    other.wait_value("app", "password", "other").await?;
+    home.operator.wait_ready(LONG).await?;
+    ensure!(home.operator.readyz().await? == "ok");
+    // By namespaced requests alone.
+    let eye = Eye::on(suite, &home);
+    for request in eye.api.requests(&eye.at_api())? {
+        let review = request.resource.starts_with("selfsubject");
+        ensure!(review || !request.namespace.is_empty(), "{request:?}");
+    }
+    Ok(())
+}
+
+async fn references_cross_only_where_they_are_allowed(suite: &Suite) -> Result<()> {
+    let [home, other] = teams(suite, ["crossing", "shared"], true).await?;
+    home.operator.wait_ready(LONG).await?;
+    let auth = |allowed: serde_json::Value| {
+        json!({
+            "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": "VaultAuth",
+            "metadata": { "name": "shared" },
+            "spec": {
+                "method": "kubernetes", "mount": "kubernetes", "allowedNamespaces": allowed,
+                "kubernetes": {
+                    "role": home.tenant.vault_role(), "serviceAccount": APP_ACCOUNT,
+                    "audiences": [AUDIENCE],
+                },
+            },
+        })
+        .to_string()
+    };
+    other.tenant.apply(&auth(json!([]))).await?;
+    home.put("app", json!({ "password": "vault" })).await?;
+    let reference = format!("{}/shared", other.tenant.namespace);
+    home.static_secret("app", json!({ "vaultAuthRef": reference }))
+        .await?;
+    let said = home.wait_problem("app", "ReferenceDenied").await?;
+    ensure!(said.contains("spec.allowedNamespaces"), "{said}");
+    let named = json!([home.tenant.namespace]);
+    other.tenant.apply(&auth(named)).await?;
+    home.wait_ready("app").await?;
+    // A restart finds the other namespace's VaultAuth before it judges.
+    ensure!(home.operator.terminate(LONG).await.success());
+    home.operator.restart().await?;
+    home.operator.wait_ready(LONG).await?;
+    home.put("app", json!({ "password": "second" })).await?;
+    home.wait_value("app", "password", "second").await?;
+    let told = home.events("app").await?;
+    let missing = told
+        .iter()
+        .any(|(reason, _)| reason == "InvalidResourceRef");
+    ensure!(!missing, "{told:?}");
+    // What nobody watches is not seen, whatever it allows.
+    home.static_secret("far", json!({ "vaultAuthRef": "default/shared" }))
+        .await?;
+    let said = home.wait_problem("far", "InvalidResourceRef").await?;
+    ensure!(
+        said.contains("only namespaces that this operator watches"),
+        "{said}"
+    );
+    Ok(())
+}
+
+/// Makes a tenant's namespace with what the ground gave it at first.
+async fn make_again(tenant: &Tenant) -> Result<()> {
+    let namespaces: Api<Namespace> = Api::all(tenant.client.clone());
+    let body = serde_json::from_value(json!({ "metadata": { "name": tenant.namespace } }))?;
+    namespaces.create(&PostParams::default(), &body).await?;
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": APP_ACCOUNT },
+    });
+    tenant.apply(&account.to_string()).await?;
+    for object in tenant.operator_manifests().await? {
+        if object
+            .types
+            .as_ref()
+            .is_none_or(|types| types.kind != "Deployment")
+        {
+            manifests::apply_object(&tenant.client, &tenant.namespace, &object).await?;
+        }
+    }
+    prepare(tenant).await
+}
+
+async fn a_namespace_made_again_is_served_again(suite: &Suite) -> Result<()> {
+    let [home, other] = teams(suite, ["forbidden-again", "again"], true).await?;
+    for team in [&home, &other] {
+        secret(team, "app", "first").await?;
+        team.wait_ready("app").await?;
+    }
+    let namespaces: Api<Namespace> = Api::all(home.tenant.client.clone());
+    let name = &other.tenant.namespace;
+    namespaces.delete(name, &DeleteParams::default()).await?;
+    wait_for("the namespace to be gone", LONG, || async {
+        let found = namespaces.get_opt(name).await?;
+        ensure!(
+            found.is_none(),
+            "{:?}",
+            found.and_then(|found| found.status)
+        );
+        Ok(())
+    })
+    .await?;
+    home.put("app", json!({ "password": "second" })).await?;
+    home.wait_value("app", "password", "second").await?;
+    make_again(&other.tenant).await?;
+    serve(&other.tenant, &home.tenant).await?;
+    secret(&other, "app", "again").await?;
+    other.wait_ready("app").await?;
+    other.wait_value("app", "password", "again").await?;
+    home.operator.wait_ready(LONG).await
+}
+
+/// A second Vault for a tenant: another address, whose certificate is of another CA.
+async fn second_vault(suite: &Suite, tenant: &Tenant) -> Result<HttpProxy> {
+    let pki = Pki::new(&tenant.dir.join("second-pki"))?;
+    let certificate = pki.server("second", &["127.0.0.1"])?;
+    let upstream = suite.ground.vault.address.strip_prefix("https://");
+    let proxy = HttpProxy::builder()
+        .tls(certificate.cert_pem, certificate.key_pem)
+        .upstream_tls(
+            upstream.context("the Vault serves no https")?.parse()?,
+            &suite.ground.pki.ca_pem,
+        )
+        .start()
+        .await?;
+    let group = "secrets.hashicorp.com/v1beta1";
+    for manifest in [
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "second-ca" },
+            "stringData": { "ca.crt": pki.ca_pem },
+        }),
+        json!({
+            "apiVersion": group, "kind": "VaultConnection", "metadata": { "name": "second" },
+            "spec": { "address": proxy.url(), "caCertSecretRef": "second-ca" },
+        }),
+        json!({
+            "apiVersion": group, "kind": "VaultAuth", "metadata": { "name": "second" },
+            "spec": {
+                "vaultConnectionRef": "second", "method": "kubernetes", "mount": "kubernetes",
+                "kubernetes": {
+                    "role": tenant.vault_role(), "serviceAccount": APP_ACCOUNT,
+                    "audiences": [AUDIENCE],
+                },
+            },
+        }),
+    ] {
+        tenant.apply(&manifest.to_string()).await?;
+    }
+    Ok(proxy)
+}
+
+async fn a_vault_that_is_down_never_delays_another(suite: &Suite) -> Result<()> {
+    let first = vault_proxy(&suite.ground).await?;
+    let mut tenant = suite.ground.tenant("two-vaults").await?;
+    tenant.vault_address = first.url();
+    prepare(&tenant).await?;
+    let second = second_vault(suite, &tenant).await?;
+    let config = config(&tenant, "connection:\n  timeout: 10s\n").replace(
+        &format!("\"{}\"", first.url()),
+        &format!("\"{}\", \"{}\"", first.url(), second.url()),
+    );
+    let operator = tenant
+        .operator(&suite.binary)
+        .config(&config)
+        .start()
+        .await?;
+    operator.wait_ready(LONG).await?;
+    let team = Team { tenant, operator };
+    team.put("app", json!({ "password": "0" })).await?;
+    team.static_secret("app", json!({})).await?;
+    team.wait_ready("app").await?;
+    let others: Vec<String> = (0..AT_A_TIME + 4).map(|n| format!("second-{n}")).collect();
+    for name in &others {
+        team.put(name, json!({ "password": name })).await?;
+        team.static_secret(name, json!({ "vaultAuthRef": "second" }))
+            .await?;
+    }
+    for name in &others {
+        team.wait_ready(name).await?;
+    }
+    for (round, answer) in [Answer::drop_before(), Answer::hang()]
+        .into_iter()
+        .enumerate()
+    {
+        let down = second.on(Match::any()).answer(answer);
+        down.hit(AT_A_TIME, LONG).await?;
+        let password = format!("{}", round + 1);
+        team.put("app", json!({ "password": password })).await?;
+        let began = std::time::Instant::now();
+        team.wait_value("app", "password", &password).await?;
+        let took = began.elapsed();
+        ensure!(took < Duration::from_secs(5), "{took:?} in round {round}");
+        down.remove();
+        for name in &others {
+            team.wait_ready(name).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn a_claimed_namespace_is_left_alone(suite: &Suite) -> Result<()> {
+    let tenant = suite.ground.tenant("claimed").await?;
+    prepare(&tenant).await?;
+    // Another operator's claim, made a moment ago and renewed while we look on.
+    let claim = async || -> Result<()> {
+        let now = jiff::Timestamp::now();
+        let body = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": { "name": CLAIM },
+            "spec": {
+                "holderIdentity": "elsewhere/vault-tenant-operator", "leaseDurationSeconds": 8,
+                "renewTime": format!("{now:.6}"),
+            },
+        });
+        let leases: Api<Lease> = tenant.api();
+        let params = PatchParams::apply("elsewhere").force();
+        leases.patch(CLAIM, &params, &Patch::Apply(body)).await?;
+        Ok(())
+    };
+    claim().await?;
+    let manifest = static_secret(&tenant, "app", json!({}));
+    tenant
+        .vault
+        .kv2_put(&tenant.kv2, "app", &json!({ "password": "vault" }))
+        .await?;
+    tenant.apply(&manifest.to_string()).await?;
+    let operator = instance(&tenant, &suite.binary, "").await?;
+    for _ in 0..3 {
+        claim().await?;
+        wait_for("the claim to be reported", LONG, || async {
+            let said = operator
+                .readyz()
+                .await
+                .context("a claimed instance is ready")?;
+            ensure!(
+                said.contains("served by the operator elsewhere/vault-tenant-operator"),
+                "{said}"
+            );
+            let metrics = operator.metrics().await?;
+            let labels = ["NamespaceClaimed", tenant.namespace.as_str()];
+            let withheld = sample(&metrics, "vto_namespace_withheld", &labels);
+            ensure!(withheld == Some(1.0), "{metrics}");
+            Ok(())
+        })
+        .await?;
+    }
+    let eye = Eye::of(&suite.ground, &tenant);
+    let quiet = |filter: ApiFilter| eye.api.requests(&filter.namespace(&tenant.namespace));
+    let written = quiet(eye.at_api().writes())?;
+    let own: Vec<_> = written
+        .iter()
+        .filter(|one| one.name != "vault-tenant-operator-key")
+        .collect();
+    ensure!(own.is_empty(), "{own:?}");
+    ensure!(eye.vault.count(&eye.at_vault())? == 0, "Vault was asked");
+    ensure!(operator.log()?.contains("not served"));
+    // The other one goes: its claim ends, and the namespace is served.
+    let team = Team { tenant, operator };
+    team.wait_ready("app").await?;
+    ensure!(team.operator.readyz().await? == "ok");
+    let metrics = team.operator.metrics().await?;
+    let withheld = sample(&metrics, "vto_namespace_withheld", &["NamespaceClaimed"]);
+    ensure!(withheld == Some(0.0), "{metrics}");
+    Ok(())
+}
