@@ -36,7 +36,8 @@ impl View {
             .collect()
     }
 
-    /// The strays of a namespace that carry a state of this resource.
+    /// The Secrets of a namespace that carry a state of this resource and that it
+    /// does not name. One that it shares may be a stray for another's sake.
     pub(super) fn strays_of(&self, namespace: &str, tag: &ResourceTag) -> Vec<ObjectKey> {
         let name = state_annotation(tag);
         let carries = |key: &&ObjectKey| {
@@ -45,6 +46,9 @@ impl View {
                     .secrets
                     .get(*key)
                     .is_some_and(|meta| meta.states.contains_key(&name))
+                && !self
+                    .resources_of_secret(key)
+                    .any(|resource| ResourceTag::of(resource) == *tag)
         };
         self.strays.iter().filter(carries).cloned().collect()
     }
@@ -115,6 +119,19 @@ mod tests {
         marked.states = [("vault-tenant-operator.io/orphaned-at".into(), "x".into())].into();
         view.put_secret(&old, marked);
         assert!(view.strays.is_empty());
+    }
+
+    #[test]
+    fn a_secret_that_another_left_is_no_stray_of_those_that_still_share_it() {
+        let (key, named) = resource("app", "one");
+        let one = ObjectKey::new("team", "one");
+        let mut shared = written_by("app", "{}");
+        shared.states.extend(written_by("gone", "{}").states);
+        let mut view = View::default();
+        view.put_static(&key, Some(named));
+        view.put_secret(&one, shared);
+        assert_eq!(view.strays_of("team", &tag("gone")), vec![one]);
+        assert!(view.strays_of("team", &tag("app")).is_empty());
     }
 
     #[test]

@@ -94,6 +94,12 @@ async fn two_that_share_own_their_own_keys_and_one_that_goes_takes_its_own(
     ensure!(writes.is_empty(), "{writes:?}");
     team.remove("a").await?;
     team.wait_keys("one", &["of-b", "of-c"]).await?;
+    // Those that stay write nothing for it: one write takes the keys out, and is
+    // sent again where the garbage collector came in between.
+    eye.settled(&eye.reads()).await?;
+    ensure!(team.keys("one").await? == ["of-b", "of-c"]);
+    let writes = eye.api.counts(&eye.at_api().writes().since(mark))?;
+    ensure!(writes["patch secrets"] <= 2, "{writes:?}");
     // The same for one that goes while the operator is down.
     team.operator.process.kill();
     team.operator.process.wait().await;
