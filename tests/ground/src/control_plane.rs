@@ -31,6 +31,9 @@ omitStages: [RequestReceived]
 rules: [{level: Metadata}]
 ";
 
+/// What the ground's own clients call themselves, so that a request in a tenant's name isn't taken for the operator's.
+pub const USER_AGENT: &str = "ground";
+
 /// The name of the only node.
 pub const NODE: &str = "ground";
 
@@ -287,6 +290,10 @@ pub(crate) async fn client(kubeconfig: &Path) -> Result<kube::Client> {
     let mut config =
         kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &options).await?;
     config.default_retry = false;
+    config.headers.push((
+        http::header::USER_AGENT,
+        http::HeaderValue::from_static(USER_AGENT),
+    ));
     Ok(kube::Client::try_from(config)?)
 }
 
