@@ -23,6 +23,7 @@ mod process;
 mod readme;
 mod rollouts;
 mod sandbox;
+mod sandbox_home;
 mod secrecy;
 mod sources;
 mod static_secrets;
