@@ -11,6 +11,7 @@ use serde_yaml::Value;
 
 const README: &str = include_str!("../../README.md");
 const CARGO: &str = include_str!("../../Cargo.toml");
+const GROUND_CARGO: &str = include_str!("../ground/Cargo.toml");
 const PROMISES: &str = include_str!("../../docs/promises.md");
 const PERMISSIONS: &str = include_str!("../../docs/permissions.md");
 const GATE: &str = include_str!("../../.ci/run");
@@ -145,8 +146,12 @@ fn every_flag() -> Result<()> {
 
 fn every_dependency() -> Result<()> {
     let mut direct = BTreeSet::new();
-    for table in ["\n[dependencies]\n", "\n[dev-dependencies]\n"] {
-        let (_, after) = CARGO.split_once(table).context("no such table")?;
+    for (manifest, table) in [
+        (CARGO, "\n[dependencies]\n"),
+        (CARGO, "\n[dev-dependencies]\n"),
+        (GROUND_CARGO, "\n[dependencies]\n"),
+    ] {
+        let (_, after) = manifest.split_once(table).context("no such table")?;
         let lines = after.lines().take_while(|line| !line.starts_with('['));
         let names = lines.filter_map(|line| line.split(['.', ' ', '=']).next());
         direct.extend(names.filter(|name| !name.is_empty()));

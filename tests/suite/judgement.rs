@@ -3,6 +3,7 @@
 //! can find what it looks for.
 
 use anyhow::{Context, Result, ensure};
+use ground::control_plane::USER_AGENT;
 use ground::judges::{ApiAudit, ApiFilter, ApiRequest, RoleUse};
 use ground::tenant::OPERATOR_ACCOUNT;
 use ground::{Ground, wait_for};
@@ -18,8 +19,11 @@ crate::trials!["judgement": no_operator_was_refused, no_right_is_unused];
 /// Tenants in which trials provoke refusals have names that begin so.
 const PROVOKING: &str = "t-forbidden-";
 
-/// All requests of operators.
-fn of_operators(log: &ApiAudit) -> Result<Vec<ApiRequest>> {
+/// The judge that also speaks when a trial has failed.
+pub const OF_REFUSALS: &str = "judgement::no_operator_was_refused";
+
+/// All requests that carry an operator's account.
+fn of_operators_accounts(log: &ApiAudit) -> Result<Vec<ApiRequest>> {
     let is_operator = |request: &ApiRequest| {
         let account = request.user.strip_prefix("system:serviceaccount:");
         account
@@ -28,6 +32,13 @@ fn of_operators(log: &ApiAudit) -> Result<Vec<ApiRequest>> {
     };
     let all = log.requests(&ApiFilter::new())?;
     Ok(all.into_iter().filter(is_operator).collect())
+}
+
+/// All requests of operators: not those that the ground itself makes in their name.
+fn of_operators(log: &ApiAudit) -> Result<Vec<ApiRequest>> {
+    let mut requests = of_operators_accounts(log)?;
+    requests.retain(|request| request.user_agent != USER_AGENT);
+    Ok(requests)
 }
 
 /// Whether a request is of an operator in a tenant that provokes refusals.
@@ -50,7 +61,7 @@ async fn no_operator_was_refused(suite: &Suite) -> Result<()> {
     let planted =
         |request: &ApiRequest| request.resource == "pods" && request.namespace == tenant.namespace;
     wait_for("the planted refusal", LONG, || async {
-        let found = RoleUse::of(&[], &of_operators(&log)?).forbidden;
+        let found = RoleUse::of(&[], &of_operators_accounts(&log)?).forbidden;
         ensure!(
             found.iter().any(planted),
             "it is not among {} refusals",
@@ -59,6 +70,10 @@ async fn no_operator_was_refused(suite: &Suite) -> Result<()> {
         Ok(())
     })
     .await?;
+    ensure!(
+        !of_operators(&log)?.iter().any(planted),
+        "what the ground asked for counts as the operator's"
+    );
     judge_refusals(&suite.ground)
 }
 

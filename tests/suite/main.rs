@@ -1,6 +1,7 @@
 //! All trials against the real control plane and the real Vault, in one binary:
 //! one ground for the run, trials in parallel, each with a tenant of its own.
-//! Without a filter, a second run judges the whole suite.
+//! Without a filter, a second run judges the whole suite; refusals also when a
+//! trial failed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -30,6 +31,7 @@ mod process;
 mod readme;
 mod rollouts;
 mod sandbox;
+mod sandbox_home;
 mod secrecy;
 mod sharing;
 mod sources;
@@ -72,12 +74,17 @@ fn main() -> Result<ExitCode> {
     let mut code = conclusion.exit_code();
     // The judges look at the whole suite, so they only speak after the whole suite.
     let whole = arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.list;
-    if whole && !conclusion.has_failed() {
+    if whole {
         let judges = judgement::trials()
             .into_iter()
-            .map(|trial| shared.trial(trial.name, trial.run))
+            // A trial that failed may have used no right; what was refused is told all the same.
+            .filter(|judge| !conclusion.has_failed() || judge.name == judgement::OF_REFUSALS)
+            .map(|judge| shared.trial(judge.name, judge.run))
             .collect();
-        code = libtest_mimic::run(&arguments, judges).exit_code();
+        let judged = libtest_mimic::run(&arguments, judges);
+        if !conclusion.has_failed() {
+            code = judged.exit_code();
+        }
     }
     if let Some(Ok(suite)) = shared.suite.get() {
         if code != ExitCode::SUCCESS {

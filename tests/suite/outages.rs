@@ -3,16 +3,17 @@
 
 use anyhow::{Result, ensure};
 use ground::faults::{Answer, Match};
-use ground::{Ground, Options};
+use ground::{Ground, Options, wait_for};
 use serde_json::json;
 
 use crate::judgement::judge_refusals;
-use crate::probes::Eye;
+use crate::probes::{Eye, tcp_proxy};
 use crate::support::{LONG, Suite, Team, config, prepare};
 
 crate::trials![
     "outages": a_hanging_path_leaves_others_alone, a_sealed_vault_keeps_the_secrets,
     retry_after_is_honoured, answers_that_are_none_are_refused,
+    a_lost_network_to_the_api_server_heals, a_lost_network_to_vault_heals,
 ];
 
 async fn a_hanging_path_leaves_others_alone(suite: &Suite) -> Result<()> {
@@ -157,5 +158,78 @@ async fn answers_that_are_none_are_refused(suite: &Suite) -> Result<()> {
     let peak = ground::judges::Memory::of(team.operator.process.pid())?.peak;
     println!("peak memory with answers of 30 MiB: {} MiB", peak >> 20);
     ensure!(peak < 64 << 20, "{peak} bytes at the peak");
+    Ok(())
+}
+
+async fn a_lost_network_to_the_api_server_heals(suite: &Suite) -> Result<()> {
+    let (proxy, url) = tcp_proxy(&suite.ground.plane.url).await?;
+    let tenant = suite.ground.tenant("lost-api").await?;
+    let team = Team::of(suite, tenant, Some(&url), "").await?;
+    team.put("app", json!({ "value": "first" })).await?;
+    team.static_secret("app", json!({})).await?;
+    team.wait_ready("app").await?;
+    let eye = Eye::on(suite, &team);
+    let before = proxy.traffic();
+    ensure!(
+        before.live > 0 && before.sent > 0 && before.received > 0,
+        "nothing passes through the proxy: {before:?}"
+    );
+
+    proxy.blackhole(true);
+    let (mark, _) = eye.mark()?;
+    team.put("app", json!({ "value": "second" })).await?;
+    wait_for("the operator to read the new version", LONG, || async {
+        let reads = eye.vault.count(&eye.reads().since(mark))?;
+        ensure!(reads > 0, "it has read nothing since");
+        Ok(())
+    })
+    .await?;
+    ensure!(
+        team.value("app", "value").await? == "first",
+        "it was written past the proxy"
+    );
+    proxy.cut();
+    proxy.blackhole(false);
+    team.wait_value("app", "value", "second").await?;
+    team.wait_ready("app").await?;
+    let after = proxy.traffic();
+    ensure!(
+        after.accepted > before.accepted && after.received > before.received,
+        "it has not connected again: {before:?}, then {after:?}"
+    );
+    Ok(())
+}
+
+async fn a_lost_network_to_vault_heals(suite: &Suite) -> Result<()> {
+    let (proxy, url) = tcp_proxy(&suite.ground.vault.address).await?;
+    let mut tenant = suite.ground.tenant("lost-vault").await?;
+    tenant.vault_address.clone_from(&url);
+    let team = Team::of(suite, tenant, None, "connection:\n  timeout: 3s\n").await?;
+    team.put("app", json!({ "value": "first" })).await?;
+    team.static_secret("app", json!({})).await?;
+    team.wait_ready("app").await?;
+    let before = proxy.traffic();
+    ensure!(
+        before.accepted > 0 && before.sent > 0 && before.received > 0,
+        "nothing passes through the proxy: {before:?}"
+    );
+
+    proxy.blackhole(true);
+    team.put("app", json!({ "value": "second" })).await?;
+    let message = team.wait_problem("app", "VaultUnreachable").await?;
+    ensure!(message.contains(&url), "{message}");
+    ensure!(
+        team.value("app", "value").await? == "first",
+        "the Secret stays"
+    );
+    proxy.cut();
+    proxy.blackhole(false);
+    team.wait_value("app", "value", "second").await?;
+    team.wait_ready("app").await?;
+    let after = proxy.traffic();
+    ensure!(
+        after.accepted > before.accepted && after.received > before.received,
+        "it has not connected again: {before:?}, then {after:?}"
+    );
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use ground::faults::HttpProxy;
+use ground::faults::{HttpProxy, TcpProxy};
 use ground::judges::vault_audit::VaultRequest;
 use ground::judges::workloads::{Kind, Templates};
 use ground::judges::{ApiAudit, ApiFilter, Mark, VaultAudit, VaultFilter};
@@ -92,14 +92,23 @@ pub async fn api_proxy(ground: &Ground) -> Result<HttpProxy> {
 
 async fn proxy(ground: &Ground, name: &str, upstream: &str) -> Result<HttpProxy> {
     let certificate = ground.pki.server(name, &["127.0.0.1", "localhost"])?;
-    let host = upstream
-        .strip_prefix("https://")
-        .context("the upstream serves no https")?;
     HttpProxy::builder()
         .tls(certificate.cert_pem, certificate.key_pem)
-        .upstream_tls(host.parse()?, &ground.pki.ca_pem)
+        .upstream_tls(host(upstream)?.parse()?, &ground.pki.ca_pem)
         .start()
         .await
+}
+
+/// A proxy that knows no protocol in front of an `https` address, and its own address.
+pub async fn tcp_proxy(upstream: &str) -> Result<(TcpProxy, String)> {
+    let proxy = TcpProxy::start(host(upstream)?.parse()?).await?;
+    let url = format!("https://{}", proxy.address());
+    Ok((proxy, url))
+}
+
+fn host(url: &str) -> Result<&str> {
+    url.strip_prefix("https://")
+        .context("the upstream serves no https")
 }
 
 impl Team {

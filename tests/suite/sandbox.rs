@@ -1,16 +1,21 @@
-//! The sandbox itself, as a person runs it: its tour, several at a time, and how it ends.
+//! The sandbox itself, as a person runs it: its tour, several at a time, as root and as a user, what it tells to type,
+//! how it ends, and what it says when it can't begin.
 
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use ground::process::Spec;
+use ground::process::{Spec, processes_naming};
 use ground::{Exit, Process, wait_for};
 
+use crate::sandbox_home::Home;
 use crate::support::{LONG, Suite};
 
 crate::trials![
-    "sandbox": two_at_a_time_tour_and_end_cleanly, a_killed_one_leaves_no_process
+    "sandbox": two_at_a_time_tour_and_end_cleanly, a_killed_one_leaves_no_process,
+    an_interrupted_set_up_leaves_nothing, without_a_go_that_builds_it_says_what_to_do,
 ];
 
 /// What stands at the beginning of the line of each step.
@@ -23,9 +28,10 @@ const STEPS: [&str; 5] = [
 ];
 
 async fn two_at_a_time_tour_and_end_cleanly(suite: &Suite) -> Result<()> {
+    let home = Home::new(suite, "two sandboxes")?;
     let (once, visited) = tokio::try_join!(
-        start(suite, "sandbox-once", &["--once"]),
-        start(suite, "sandbox-visited", &[]),
+        Sandbox::start(&home, "sandbox-once", &["--once"]),
+        Sandbox::start(&home, "sandbox-visited", &[]),
     )?;
     let exit = once.ended().await?;
     ensure!(
@@ -49,16 +55,9 @@ async fn two_at_a_time_tour_and_end_cleanly(suite: &Suite) -> Result<()> {
     }
     ensure!(!output.contains('\x1b'), "colours in a file:\n{output}");
     visited.wait_until_it_stays().await?;
-    let output = visited.output()?;
-    for command in [
-        "export KUBECONFIG=",
-        "kubectl get vaultstaticsecrets -A",
-        "export VAULT_ADDR=https://127.0.0.1:",
-    ] {
-        ensure!(output.contains(command), "{command} isn't told:\n{output}");
-    }
+    visited.follow_what_it_says(&home).await?;
     ensure!(
-        !processes_of(&visited.run_dir()?)?.is_empty(),
+        !processes_naming(&visited.run_dir()?)?.is_empty(),
         "nothing names the folder of the run"
     );
     visited.interrupt()?;
@@ -80,10 +79,11 @@ async fn two_at_a_time_tour_and_end_cleanly(suite: &Suite) -> Result<()> {
 }
 
 async fn a_killed_one_leaves_no_process(suite: &Suite) -> Result<()> {
-    let sandbox = start(suite, "sandbox-killed", &[]).await?;
+    let home = Home::of_a_user(suite, "a killed sandbox")?;
+    let sandbox = Sandbox::start(&home, "sandbox-killed", &[]).await?;
     sandbox.wait_until_it_stays().await?;
     let folder = sandbox.run_dir()?;
-    let before = processes_of(&folder)?;
+    let before = processes_naming(&folder)?;
     // Six of the control plane and Vault and the operator, each with its supervisor.
     ensure!(before.len() >= 14, "only {before:?}");
     sandbox.process.kill();
@@ -96,7 +96,87 @@ async fn a_killed_one_leaves_no_process(suite: &Suite) -> Result<()> {
         LONG,
         || async { sandbox.left_no_process() },
     )
-    .await
+    .await?;
+    ensure!(folder.exists(), "who removed the folder of a killed run?");
+    let next = Sandbox::start(&home, "sandbox-after-a-crash", &["--once"]).await?;
+    let exit = next.ended().await?;
+    ensure!(
+        exit.success(),
+        "after a crash it ended with {exit:?}:\n{}",
+        next.output()?
+    );
+    ensure!(
+        !folder.exists(),
+        "the next run left the folder of the killed one"
+    );
+    Ok(())
+}
+
+async fn an_interrupted_set_up_leaves_nothing(suite: &Suite) -> Result<()> {
+    let home = Home::new(suite, "an interrupted sandbox")?;
+    let sandbox = Sandbox::start(&home, "sandbox-interrupted", &[]).await?;
+    let folder = sandbox.run_dir()?;
+    let begun = || async {
+        ensure!(!processes_naming(&folder)?.is_empty(), "nothing runs there");
+        Ok(())
+    };
+    sandbox.process.ready(LONG, begun).await?;
+    sandbox.interrupt()?;
+    let exit = sandbox.ended().await?;
+    ensure!(
+        exit == Exit::Code(130),
+        "it ended with {exit:?}:\n{}",
+        sandbox.output()?
+    );
+    sandbox.left_no_process()?;
+    ensure!(!folder.exists(), "the folder of the run is still there");
+    Ok(())
+}
+
+async fn without_a_go_that_builds_it_says_what_to_do(suite: &Suite) -> Result<()> {
+    let home = Home::without_components(suite, "a sandbox without go")?;
+    for (go, sentence) in [
+        (None, "Go is not installed, or not on PATH: install it"),
+        (
+            Some("write /x: no space left on device"),
+            "The disk is full: free about",
+        ),
+        (
+            Some("dial tcp 127.0.0.1:9: connect: connection refused"),
+            "The Go module proxy does not answer: check the network",
+        ),
+    ] {
+        let path = home.dir.join("path");
+        fs::create_dir_all(&path)?;
+        if let Some(says) = go {
+            let file = path.join("go");
+            fs::write(&file, go_that_fails(says))?;
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
+        }
+        let mut spec = home.spec("sandbox-without-go", &["--once"]);
+        let _ = fs::remove_file(&spec.log);
+        spec = spec.env("PATH", &path);
+        let sandbox = Sandbox::of(&home, spec).await?;
+        let exit = sandbox.ended().await?;
+        let output = sandbox.output()?;
+        ensure!(
+            exit == Exit::Code(1) && output.contains(sentence),
+            "with a go of {go:?} it ended with {exit:?}:\n{output}"
+        );
+        ensure!(
+            go.is_none_or(|says| output.contains(says)),
+            "go's own words are missing:\n{output}"
+        );
+    }
+    Ok(())
+}
+
+/// A `go` that has a version and builds nothing.
+fn go_that_fails(says: &str) -> String {
+    format!(
+        "#!/bin/sh\nif [ \"$1\" = version ]; then echo go version go1.26.0 linux/amd64; exit; fi\n\
+         echo '{says}' >&2\nexit 1\n"
+    )
 }
 
 /// A running sandbox.
@@ -105,43 +185,21 @@ struct Sandbox {
     runs: PathBuf,
 }
 
-/// Starts a sandbox with a target folder of its own, whose path has spaces, and the components of the suite's ground.
-async fn start(suite: &Suite, name: &str, args: &[&str]) -> Result<Sandbox> {
-    let target = suite.ground.dir().join(format!("target of {name}"));
-    let assets = target.join("assets");
-    std::fs::create_dir_all(&assets)?;
-    for (name, path) in suite.ground.components().iter() {
-        symlink(path, assets.join(name))?;
-    }
-    let mut spec = Spec::new(name, &program()?, &target)
-        .env("CARGO_TARGET_DIR", &target)
-        .env("VTO_VAULT_BIN", assets.join("vault"))
-        .env("KUBEBUILDER_ASSETS", assets);
-    for arg in args {
-        spec = spec.arg(*arg);
-    }
-    let process = Process::start(spec).await?;
-    let runs = target.join("ground/runs");
-    Ok(Sandbox { process, runs })
-}
-
-/// `cargo test` builds the examples beside the tests.
-fn program() -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let profile = test
-        .ancestors()
-        .nth(2)
-        .context("the test lies in no target folder")?;
-    let program = profile.join("examples/sandbox");
-    ensure!(
-        program.is_file(),
-        "{} is not built: run `cargo build --example sandbox`, or `cargo test` without --test",
-        program.display()
-    );
-    Ok(program)
-}
+/// What to type so as to see what the sandbox's `curl` has written.
+const ARRIVED: &str = "kubectl wait --namespace=example --timeout=60s \
+                       --for=jsonpath='{.data.password}'=\"$(printf by-hand | base64)\" secret/app";
 
 impl Sandbox {
+    async fn start(home: &Home, name: &str, args: &[&str]) -> Result<Self> {
+        Self::of(home, home.spec(name, args)).await
+    }
+
+    async fn of(home: &Home, spec: Spec) -> Result<Self> {
+        let process = Process::start(spec).await?;
+        let runs = home.dir.join("ground/runs");
+        Ok(Self { process, runs })
+    }
+
     fn output(&self) -> Result<String> {
         Ok(std::fs::read_to_string(self.process.log())?)
     }
@@ -161,6 +219,47 @@ impl Sandbox {
         self.process.ready(LONG * 3, told).await
     }
 
+    /// Types the commands that it prints into one shell, and waits for what they wrote into Vault.
+    async fn follow_what_it_says(&self, home: &Home) -> Result<()> {
+        let output = self.output()?;
+        let programs = ["export ", "kubectl ", "curl "];
+        let mut commands: Vec<&str> = output
+            .lines()
+            .filter_map(|line| line.strip_prefix("    "))
+            .filter(|line| programs.iter().any(|program| line.starts_with(program)))
+            .collect();
+        for told in [
+            "export KUBECONFIG=",
+            "kubectl get vaultstaticsecrets -A",
+            "export VAULT_ADDR=https://127.0.0.1:",
+            "curl ",
+        ] {
+            ensure!(
+                commands.iter().any(|command| command.starts_with(told)),
+                "{told} isn't told:\n{output}"
+            );
+        }
+        commands.push(ARRIVED);
+        // The ground's own kubectl, where it has one.
+        let mut path = home.assets().into_os_string();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        let shell = tokio::process::Command::new("bash")
+            .args(["-euc", &commands.join("\n")])
+            .env_clear()
+            .envs([("PATH", path), ("HOME", OsString::from(&home.dir))])
+            .output()
+            .await?;
+        ensure!(
+            shell.status.success(),
+            "what it tells to type ends with {}:\n{}\n{}",
+            shell.status,
+            String::from_utf8_lossy(&shell.stdout),
+            String::from_utf8_lossy(&shell.stderr)
+        );
+        Ok(())
+    }
+
     /// SIGINT to it alone, as from Ctrl-C.
     fn interrupt(&self) -> Result<()> {
         let pid = self.process.pid().to_string();
@@ -177,26 +276,8 @@ impl Sandbox {
     }
 
     fn left_no_process(&self) -> Result<()> {
-        let left = processes_of(&self.run_dir()?)?;
+        let left = processes_naming(&self.run_dir()?)?;
         ensure!(left.is_empty(), "still there: {left:?}");
         Ok(())
     }
-}
-
-/// The command lines of all processes that name this folder in their arguments or their environment.
-fn processes_of(folder: &Path) -> Result<Vec<String>> {
-    let folder = folder.to_str().context("the folder is not UTF-8")?;
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        // A process may end while it is looked at.
-        let read = |file: &str| {
-            let bytes = std::fs::read(entry.path().join(file)).unwrap_or_default();
-            String::from_utf8_lossy(&bytes).replace('\0', " ")
-        };
-        let (arguments, environment) = (read("cmdline"), read("environ"));
-        if arguments.contains(folder) || environment.contains(folder) {
-            found.push(arguments);
-        }
-    }
-    Ok(found)
 }

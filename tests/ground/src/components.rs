@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::disk;
 use crate::go_build;
 use crate::paths;
 use crate::progress::Progress;
@@ -73,12 +74,17 @@ impl Components {
     /// # Errors
     /// A named program isn't there, or a build fails: a sentence says what to do.
     pub async fn find() -> Result<Self> {
+        Self::find_or_build().await.map_err(disk::name_if_full)
+    }
+
+    async fn find_or_build() -> Result<Self> {
         let go = paths::repository().join("tests/ground/go");
+        let folder = folder();
         let mut found = BTreeMap::new();
         let mut missing = Vec::new();
         let mut versions = BTreeMap::new();
         for recipe in read_table(&go)? {
-            if let Some(path) = given(&recipe.name)? {
+            if let Some(path) = given(&recipe.name, variable)? {
                 found.insert(recipe.name, path);
                 continue;
             }
@@ -88,7 +94,7 @@ impl Components {
                     .entry(recipe.dir.clone())
                     .or_insert(go_build::version(&recipe.dir)?),
             };
-            let slot = Slot::of(&recipe, version)?;
+            let slot = Slot::of(&folder, &recipe, version)?;
             if !slot.program.is_file() {
                 missing.push((recipe.clone(), slot.clone()));
             }
@@ -115,15 +121,21 @@ impl Components {
     }
 }
 
+/// The folder of all built programs.
+fn folder() -> PathBuf {
+    paths::ground().join("components")
+}
+
 /// Where a built program lies.
-#[derive(Clone, Debug)]
-struct Slot {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Slot {
     dir: PathBuf,
-    program: PathBuf,
+    pub(crate) program: PathBuf,
 }
 
 impl Slot {
-    fn of(recipe: &Recipe, go_version: &str) -> Result<Self> {
+    /// The place below `folder` for what this recipe, its sources and this version of Go give.
+    pub(crate) fn of(folder: &Path, recipe: &Recipe, go_version: &str) -> Result<Self> {
         let mut hash = ring::digest::Context::new(&ring::digest::SHA256);
         hash.update(go_version.as_bytes());
         for arg in recipe.args(Path::new("")) {
@@ -144,9 +156,7 @@ impl Slot {
             .take(8)
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        let dir = paths::ground()
-            .join("components")
-            .join(format!("{}-{hash}", recipe.name));
+        let dir = folder.join(format!("{}-{hash}", recipe.name));
         let program = dir.join(&recipe.name);
         Ok(Self { dir, program })
     }
@@ -210,7 +220,7 @@ fn read_table(go: &Path) -> Result<Vec<Recipe>> {
 }
 
 /// The program that the environment puts in the place of ours, if any.
-fn given(name: &str) -> Result<Option<PathBuf>> {
+fn given(name: &str, variable: impl Fn(&str) -> Option<OsString>) -> Result<Option<PathBuf>> {
     if name == "vault" {
         let Some(path) = variable("VTO_VAULT_BIN") else {
             return Ok(None);
@@ -249,7 +259,7 @@ async fn build_all(missing: &[(Recipe, Slot)]) -> Result<()> {
     let progress = Progress::start(estimates);
     for (recipe, slot) in missing {
         progress.begin(&recipe.name);
-        build(recipe, slot, &progress).await?;
+        build(Path::new(go_build::GO), recipe, slot, &progress).await?;
     }
     Ok(())
 }
@@ -257,10 +267,7 @@ async fn build_all(missing: &[(Recipe, Slot)]) -> Result<()> {
 /// What the last build of this program took here; else what the table says.
 fn estimate(recipe: &Recipe) -> Duration {
     let prefix = format!("{}-", recipe.name);
-    let folders = std::fs::read_dir(paths::ground().join("components"))
-        .into_iter()
-        .flatten()
-        .flatten();
+    let folders = std::fs::read_dir(folder()).into_iter().flatten().flatten();
     let seconds = folders
         .filter(|entry| {
             let name = entry.file_name();
@@ -280,8 +287,13 @@ fn estimate(recipe: &Recipe) -> Duration {
     seconds.map_or(recipe.cold, Duration::from_secs)
 }
 
-/// Builds one program, unless another run has done it while this one waited for the lock.
-async fn build(recipe: &Recipe, slot: &Slot, progress: &Progress) -> Result<()> {
+/// Builds one program by the program `go`, unless another run has done it while this one waited for the lock.
+pub(crate) async fn build(
+    go: &Path,
+    recipe: &Recipe,
+    slot: &Slot,
+    progress: &Progress,
+) -> Result<()> {
     std::fs::create_dir_all(&slot.dir).with_context(|| {
         format!(
             "can't make {}: make it writable or set CARGO_TARGET_DIR to a folder that is",
@@ -299,7 +311,7 @@ async fn build(recipe: &Recipe, slot: &Slot, progress: &Progress) -> Result<()> 
     }
     let started = std::time::Instant::now();
     let unfinished = slot.dir.join("unfinished");
-    go_build::build(recipe, &unfinished).await?;
+    go_build::build(go, recipe, &unfinished).await?;
     std::fs::write(
         slot.dir.join(SECONDS),
         started.elapsed().as_secs().to_string(),
@@ -307,3 +319,7 @@ async fn build(recipe: &Recipe, slot: &Slot, progress: &Progress) -> Result<()> 
     std::fs::rename(&unfinished, &slot.program)
         .with_context(|| format!("can't finish {}", slot.program.display()))
 }
+
+#[cfg(test)]
+#[path = "components_tests.rs"]
+mod tests;

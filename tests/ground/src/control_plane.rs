@@ -31,8 +31,37 @@ omitStages: [RequestReceived]
 rules: [{level: Metadata}]
 ";
 
+/// What the ground's own clients call themselves, so that a request in a tenant's name isn't taken for the operator's.
+pub const USER_AGENT: &str = "ground";
+
 /// The name of the only node.
 pub const NODE: &str = "ground";
+
+/// A part of the control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// etcd.
+    Etcd,
+    /// kube-apiserver.
+    ApiServer,
+    /// kube-controller-manager.
+    ControllerManager,
+    /// kube-scheduler.
+    Scheduler,
+    /// kwok.
+    Kwok,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Etcd,
+        Self::ApiServer,
+        Self::ControllerManager,
+        Self::Scheduler,
+        Self::Kwok,
+    ];
+}
 
 /// The control plane of one ground.
 #[derive(Debug)]
@@ -53,12 +82,14 @@ pub struct ControlPlane {
     pub kubeconfig: PathBuf,
     /// The API server's audit log, one JSON `audit.k8s.io/v1` Event a line.
     pub audit_log: PathBuf,
+    etcd_url: String,
 }
 
 /// The parts that listen, before those that only call them.
 struct Servers {
     etcd: Process,
     api_server: Process,
+    etcd_url: String,
     url: String,
     client: kube::Client,
     sa_key: PathBuf,
@@ -128,6 +159,7 @@ impl ControlPlane {
             kubeconfig: dir.join("admin.kubeconfig"),
             audit_log: dir.join("audit.log"),
             etcd: servers.etcd,
+            etcd_url: servers.etcd_url,
             api_server: servers.api_server,
             controller_manager,
             scheduler,
@@ -147,6 +179,35 @@ impl ControlPlane {
             &self.scheduler,
             &self.kwok,
         ]
+    }
+
+    /// The process of a part; stop, continue and kill it here.
+    pub fn process(&self, part: Part) -> &Process {
+        match part {
+            Part::Etcd => &self.etcd,
+            Part::ApiServer => &self.api_server,
+            Part::ControllerManager => &self.controller_manager,
+            Part::Scheduler => &self.scheduler,
+            Part::Kwok => &self.kwok,
+        }
+    }
+
+    /// Kills a part if it runs, starts it again as it was, and waits until the API server serves, after etcd does.
+    ///
+    /// The other three listen nowhere: they are back when their work is done again, which
+    /// [`ready_for_pods`](Self::ready_for_pods) or a pod shows.
+    ///
+    /// # Errors
+    /// It can't be started, or isn't ready within two minutes.
+    pub async fn restart(&self, part: Part) -> Result<()> {
+        let process = self.process(part);
+        process.restart().await?;
+        if part == Part::Etcd {
+            let health = || is_healthy(self.etcd_url.clone());
+            process.ready(START, health).await?;
+        }
+        let serves = || is_ready(&self.kubeconfig);
+        self.api_server.ready(START, serves).await
     }
 
     /// Waits until pods can run: the node is Ready, and the controllers have given `default` its ServiceAccount.
@@ -209,7 +270,7 @@ async fn start_servers(components: &Components, pki: &Pki, dir: &Path) -> Result
     std::fs::write(&audit_policy, AUDIT_POLICY)?;
     let kubeconfig = dir.join("admin.kubeconfig");
     let base = Spec::new("kube-apiserver", components.path("kube-apiserver")?, dir)
-        .flag("etcd-servers", etcd_url)
+        .flag("etcd-servers", &etcd_url)
         .arg("--bind-address=127.0.0.1")
         .arg("--advertise-address=127.0.0.1")
         .flag("tls-cert-file", &serving.cert_file)
@@ -242,6 +303,7 @@ async fn start_servers(components: &Components, pki: &Pki, dir: &Path) -> Result
     .await?;
     Ok(Servers {
         etcd,
+        etcd_url,
         api_server,
         url: url(port),
         client: client(&kubeconfig).await?,
@@ -254,7 +316,7 @@ fn url(port: u16) -> String {
 }
 
 async fn start_etcd(program: &Path, dir: &Path) -> Result<(Process, String)> {
-    let url = |port: u16| format!("http://127.0.0.1:{port}");
+    let url = etcd_url;
     let (etcd, [port, _]) = start_on_free_ports(
         START,
         |[client, peer]| {
@@ -268,17 +330,21 @@ async fn start_etcd(program: &Path, dir: &Path) -> Result<(Process, String)> {
                 .arg("--unsafe-no-fsync")
                 .arg("--log-level=warn"))
         },
-        |[client, _]| async move {
-            let health = reqwest::get(format!("{}/health", url(client)))
-                .await?
-                .text()
-                .await?;
-            ensure!(health.contains("\"health\":\"true\""), "etcd says {health}");
-            Ok(())
-        },
+        |[client, _]| is_healthy(url(client)),
     )
     .await?;
     Ok((etcd, url(port)))
+}
+
+fn etcd_url(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
+
+async fn is_healthy(etcd: String) -> Result<()> {
+    let answer = reqwest::get(format!("{etcd}/health")).await?;
+    let health = answer.text().await?;
+    ensure!(health.contains("\"health\":\"true\""), "etcd says {health}");
+    Ok(())
 }
 
 /// A client that acts as the user of this kubeconfig; a failing request fails at once.
@@ -287,6 +353,10 @@ pub(crate) async fn client(kubeconfig: &Path) -> Result<kube::Client> {
     let mut config =
         kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &options).await?;
     config.default_retry = false;
+    config.headers.push((
+        http::header::USER_AGENT,
+        http::HeaderValue::from_static(USER_AGENT),
+    ));
     Ok(kube::Client::try_from(config)?)
 }
 

@@ -11,6 +11,7 @@ use anyhow::{Result, anyhow, bail, ensure};
 use tokio::time::{Instant, interval};
 
 use crate::components::Recipe;
+use crate::disk;
 use crate::process::{Process, Spec};
 
 /// The user's own settings for other modules must not reach these builds, except where modules come from.
@@ -27,10 +28,7 @@ const PROXY: &str = "The Go module proxy does not answer: check the network and 
 
 /// What go's output holds when a cause is known, and the sentence for it.
 const CAUSES: [(&[&str], &str); 4] = [
-    (
-        &["no space left on device", "disk quota exceeded"],
-        "The disk is full: free about 6 GB in Go's caches (go env GOCACHE GOMODCACHE) and in the target folder, then run again",
-    ),
+    (&disk::SIGNS, disk::FULL),
     (
         &[
             "no such host",
@@ -57,9 +55,12 @@ const CAUSES: [(&[&str], &str); 4] = [
     ),
 ];
 
+/// The program that builds: found on `PATH`.
+pub(crate) const GO: &str = "go";
+
 /// `go version` as the module in `dir` sees it (its `go` line may choose another toolchain than the installed one).
 pub(crate) fn version(dir: &Path) -> Result<String> {
-    let output = Command::new("go")
+    let output = Command::new(GO)
         .arg("version")
         .current_dir(dir)
         .envs(SETTINGS)
@@ -81,11 +82,12 @@ pub(crate) fn version(dir: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Builds a component into `output`, with a log beside it while it lasts; a failed build leaves no output.
+/// Builds a component by the program `go` into `output`, with a log beside it while it lasts; a failed build leaves no
+/// output.
 ///
 /// Go runs under a supervisor like everything else: a killed run doesn't go on building.
-pub(crate) async fn build(recipe: &Recipe, output: &Path) -> Result<()> {
-    let mut spec = Spec::new("go", Path::new("go"), &recipe.dir);
+pub(crate) async fn build(go: &Path, recipe: &Recipe, output: &Path) -> Result<()> {
+    let mut spec = Spec::new("go", go, &recipe.dir);
     spec.log = output.with_extension("log");
     spec.args = recipe.args(output);
     spec.env = std::env::vars_os().collect();
@@ -97,11 +99,16 @@ pub(crate) async fn build(recipe: &Recipe, output: &Path) -> Result<()> {
     let task = format!("build {}", recipe.name);
     let succeeded = tokio::select! {
         exit = go.wait() => exit.success(),
-        () = stall(go.pid()) => bail!(
-            "can't {task}: Go has done nothing for {} minutes. {PROXY}.\n{}",
-            STALL.as_secs() / 60,
-            go.last_lines(LAST_LINES)
-        ),
+        () = stall(go.pid()) => {
+            go.kill();
+            go.wait().await;
+            let _ = std::fs::remove_file(output);
+            bail!(
+                "can't {task}: Go has done nothing for {} minutes. {PROXY}.\n{}",
+                STALL.as_secs() / 60,
+                go.last_lines(LAST_LINES)
+            )
+        }
     };
     let lines = go.last_lines(LAST_LINES);
     let _ = std::fs::remove_file(go.log());
@@ -145,9 +152,10 @@ fn processor_time(group: u32) -> u64 {
 }
 
 fn explain(task: &str, output: &str) -> String {
+    let said = output.to_lowercase();
     let known = CAUSES
         .iter()
-        .find(|(signs, _)| signs.iter().any(|sign| output.contains(sign)));
+        .find(|(signs, _)| signs.iter().any(|sign| said.contains(&sign.to_lowercase())));
     let sentence = known.map_or("Go's own message follows", |(_, sentence)| sentence);
     let lines: Vec<&str> = output.lines().collect();
     let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");

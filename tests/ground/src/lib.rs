@@ -16,6 +16,7 @@
 
 mod components;
 pub mod control_plane;
+mod disk;
 pub mod faults;
 mod go_build;
 pub mod judges;
@@ -37,6 +38,7 @@ pub mod wait;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -52,6 +54,9 @@ pub use wait::wait_for;
 use paths::RunDir;
 use pki::Pki;
 use tenant::Setting;
+
+/// How long the processes of a cancelled start may take to end.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// What kind of ground to start.
 #[derive(Clone, Debug)]
@@ -95,14 +100,20 @@ pub struct Ground {
 impl Ground {
     /// Builds what is missing and starts everything; returns when pods can run and Vault takes logins.
     ///
+    /// Dropped before it returns, it leaves neither a process nor a folder.
+    ///
     /// # Errors
     /// A component can't be built or started: the error says what to do, and names the folder with all logs.
     pub async fn start(options: Options) -> Result<Self> {
         // Only the first caller in a process installs it; it is the same one anyway.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let components = Components::find().await?;
-        let run = RunDir::create(&paths::ground().join("runs"))?;
-        match start_in(run.path(), &components, &options).await {
+        let run = RunDir::create(&paths::ground().join("runs")).map_err(disk::name_if_full)?;
+        let dir = run.path().to_owned();
+        let starting = Starting(Some(run));
+        let started = start_in(&dir, &components, &options).await;
+        let run = starting.over()?;
+        match started {
             Ok((pki, plane, vault, client)) => Ok(Self {
                 plane,
                 vault,
@@ -116,12 +127,10 @@ impl Ground {
             }),
             Err(error) => {
                 run.keep();
-                Err(error).with_context(|| {
-                    format!(
-                        "the ground does not start; its logs are in {}",
-                        run.path().display()
-                    )
-                })
+                let logs = dir.display();
+                let error =
+                    error.context(format!("the ground does not start; its logs are in {logs}"));
+                Err(disk::name_if_full_in(error, &dir))
             }
         }
     }
@@ -210,6 +219,28 @@ impl Drop for Ground {
                 self.dir().display()
             );
         }
+    }
+}
+
+/// The folder of a ground that is being started; dropped before the start is over, it ends with what was started.
+struct Starting(Option<RunDir>);
+
+impl Starting {
+    fn over(mut self) -> Result<RunDir> {
+        self.0.take().context("a start is over once")
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let Some(run) = self.0.take() else { return };
+        // The handles are gone already, and the supervisors end what they held; that may still write into the folder.
+        let deadline = Instant::now() + ENDING;
+        let ended = || process::processes_naming(run.path()).is_ok_and(|all| all.is_empty());
+        while !ended() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = run.remove();
     }
 }
 

@@ -44,10 +44,21 @@ where
     let mut attempt = 1;
     loop {
         let ports = free_ports()?;
-        let process = Process::start(spec(ports)?).await?;
+        let spec = spec(ports)?;
+        // The log is continued by each start: only what comes now speaks of these ports.
+        let before = std::fs::read(&spec.log).map_or(0, |log| log.len());
+        let process = Process::start(spec).await?;
         match process.ready(within, || probe(ports)).await {
             Ok(_) => return Ok((process, ports)),
-            Err(error) if attempt < ATTEMPTS && found_port_taken(&process) => {
+            Err(error) if !found_port_taken(&process, before) => return Err(error),
+            Err(error) if attempt == ATTEMPTS => {
+                return Err(error.context(format!(
+                    "{} found its ports taken {ATTEMPTS} times, though they were free when they were chosen: end what \
+                     takes ports of 127.0.0.1 one after another, or widen net.ipv4.ip_local_port_range, then run again",
+                    process.name()
+                )));
+            }
+            Err(error) => {
                 tracing::debug!(
                     process = process.name(),
                     ?error,
@@ -55,13 +66,14 @@ where
                 );
                 attempt += 1;
             }
-            Err(error) => return Err(error),
         }
     }
 }
 
-fn found_port_taken(process: &Process) -> bool {
-    let lines = process.last_lines(40);
+/// Whether the program ended because of a port, by what its log holds after the first `before` bytes.
+fn found_port_taken(process: &Process, before: usize) -> bool {
+    let log = std::fs::read(process.log()).unwrap_or_default();
+    let lines = String::from_utf8_lossy(log.get(before..).unwrap_or_default());
     !process.is_running()
         && [
             "address already in use",

@@ -364,3 +364,24 @@ fn follow(mut events: impl BufRead, started: oneshot::Sender<Result<Pid>>) -> Ex
         }
     }
 }
+
+/// The command lines of all living processes that name this folder in their arguments or their environment.
+///
+/// # Errors
+/// `/proc` can't be read, or the folder's name isn't UTF-8.
+pub fn processes_naming(folder: &Path) -> Result<Vec<String>> {
+    let folder = folder.to_str().context("the folder is not UTF-8")?;
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        // A process may end while it is looked at; a dead one that only waits to be reaped has neither.
+        let read = |file: &str| {
+            let bytes = std::fs::read(entry.path().join(file)).unwrap_or_default();
+            String::from_utf8_lossy(&bytes).replace('\0', " ")
+        };
+        let (arguments, environment) = (read("cmdline"), read("environ"));
+        if arguments.contains(folder) || environment.contains(folder) {
+            found.push(arguments);
+        }
+    }
+    Ok(found)
+}

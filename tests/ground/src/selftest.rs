@@ -3,6 +3,10 @@
 //! Each takes the shared ground and makes a tenant of its own; those that stop a component or kill a host start grounds
 //! of their own.
 
+mod parts;
+mod pods;
+mod starts;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,17 +14,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::{BoxFuture, FutureExt};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::api::{Api, ListParams};
 use serde_json::json;
 
 use crate::paths::{self, RunDir};
-use crate::process::{Exit, Process, Spec};
+use crate::process::{Exit, Process, Spec, processes_naming};
 use crate::tenant::{APP_ACCOUNT, AUDIENCE, OPERATOR_ACCOUNT};
 use crate::vault::KUBERNETES_AUTH;
 use crate::wait::wait_for;
-use crate::{Ground, Options, VaultStorage};
+use crate::{Ground, Options};
 
 /// The first argument that makes a copy of the host start a ground and wait to be killed.
 const VICTIM: &str = "--ground-victim";
@@ -57,15 +60,27 @@ pub fn trials() -> Vec<Trial> {
         },
         Trial {
             name: "ground::a_deployment_of_three_becomes_ready",
-            run: |ground| async move { deployment(&ground).await }.boxed(),
+            run: |ground| async move { pods::deployment(&ground).await }.boxed(),
+        },
+        Trial {
+            name: "ground::a_pod_can_be_slow_to_be_ready_and_to_end",
+            run: |ground| async move { pods::slow_pod(&ground).await }.boxed(),
+        },
+        Trial {
+            name: "ground::two_builds_at_once_build_once",
+            run: |ground| async move { starts::two_builds(&ground).await }.boxed(),
+        },
+        Trial {
+            name: "ground::a_taken_port_is_left_for_another",
+            run: |ground| async move { starts::taken_ports(&ground).await }.boxed(),
         },
         Trial {
             name: "ground::a_child_can_be_stopped_killed_and_restarted",
             run: |ground| async move { child(&ground).await }.boxed(),
         },
         Trial {
-            name: "ground::a_second_ground_has_a_vault_to_seal_and_restart",
-            run: |ground| async move { second_ground(&ground).await }.boxed(),
+            name: "ground::a_second_ground_has_parts_to_stop_and_a_vault_to_seal",
+            run: |ground| async move { parts::second_ground(&ground).await }.boxed(),
         },
         Trial {
             name: "ground::a_killed_host_leaves_no_process_and_no_folder",
@@ -189,32 +204,6 @@ async fn vault_login(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-async fn deployment(ground: &Ground) -> Result<()> {
-    let tenant = ground.tenant("deployment").await?;
-    let deployment = json!({
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": { "name": "web" },
-        "spec": {
-            "replicas": 3,
-            "selector": { "matchLabels": { "app": "web" } },
-            "template": {
-                "metadata": { "labels": { "app": "web" } },
-                "spec": { "containers": [{ "name": "web", "image": "web" }] },
-            },
-        },
-    });
-    tenant.apply(&deployment.to_string()).await?;
-    let deployments = tenant.api::<Deployment>();
-    wait_for("three ready replicas", LONG, || async {
-        let status = deployments.get("web").await?.status;
-        let ready = status.as_ref().and_then(|status| status.ready_replicas);
-        ensure!(ready == Some(3), "{status:?}");
-        Ok(())
-    })
-    .await
-}
-
 async fn child(ground: &Ground) -> Result<()> {
     let dir = ground.dir().join("a child");
     std::fs::create_dir_all(&dir)?;
@@ -228,14 +217,7 @@ async fn child(ground: &Ground) -> Result<()> {
             Ok(())
         })
         .await?;
-    child.stop()?;
-    wait_for("a stopped child to stand still", LONG, || async {
-        let state = state(child.pid())?;
-        ensure!(state == 'T', "its state is {state}");
-        Ok(())
-    })
-    .await?;
-    child.cont()?;
+    stands_still_while_stopped(&child).await?;
     ensure!(
         child.terminate(LONG).await == Exit::Code(3),
         "SIGTERM did not reach it"
@@ -268,6 +250,19 @@ async fn child(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
+/// Stops a process and lets it go on.
+async fn stands_still_while_stopped(process: &Process) -> Result<()> {
+    let is_still = |still: bool| async move {
+        let state = state(process.pid())?;
+        ensure!((state == 'T') == still, "its state is {state}");
+        Ok(())
+    };
+    process.stop()?;
+    wait_for("a stopped process to stand still", LONG, || is_still(true)).await?;
+    process.cont()?;
+    wait_for("a continued process to go on", LONG, || is_still(false)).await
+}
+
 /// The letter of a process's state in `/proc`.
 fn state(pid: u32) -> Result<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
@@ -275,47 +270,6 @@ fn state(pid: u32) -> Result<char> {
         .rsplit_once(") ")
         .and_then(|(_, rest)| rest.chars().next());
     after.context("no state in /proc")
-}
-
-async fn second_ground(first: &Ground) -> Result<()> {
-    let options = Options {
-        crds: false,
-        vault_storage: VaultStorage::File,
-        ..Options::default()
-    };
-    let ground = Ground::start(options).await?;
-    ensure!(
-        ground.plane.url != first.plane.url && ground.dir() != first.dir(),
-        "two grounds share something"
-    );
-    let vault = &ground.vault;
-    vault.api.mount_kv2("kv").await?;
-    vault.api.kv2_put("kv", "a", &json!({ "b": "c" })).await?;
-    vault.seal().await?;
-    ensure!(
-        vault.api.read("kv/data/a").await.is_err(),
-        "a sealed Vault gave out a secret"
-    );
-    vault.unseal().await?;
-    vault.api.read("kv/data/a").await?;
-    vault.restart().await?;
-    ensure!(
-        vault.api.read("kv/data/a").await?["data"]["data"]["b"] == "c",
-        "the restart lost the data"
-    );
-    let log = std::fs::read_to_string(&vault.access_log)?;
-    ensure!(
-        log.contains("sys/health"),
-        "the access log holds no sys/health"
-    );
-    ensure!(
-        std::fs::metadata(&vault.audit_log)?.len() > 0,
-        "the audit log is empty"
-    );
-    let dir = ground.dir().to_owned();
-    ground.stop().await?;
-    ensure!(!dir.exists(), "{} was left", dir.display());
-    Ok(())
 }
 
 async fn killed_host(ground: &Ground) -> Result<()> {
@@ -331,7 +285,7 @@ async fn killed_host(ground: &Ground) -> Result<()> {
             ))
         })
         .await?;
-    let living = processes_of(&dir)?;
+    let living = processes_naming(&dir)?;
     ensure!(
         living.len() >= 12,
         "six components and their supervisors, not {living:?}"
@@ -341,7 +295,7 @@ async fn killed_host(ground: &Ground) -> Result<()> {
         "the end of all processes of a killed host",
         LONG,
         || async {
-            let living = processes_of(&dir)?;
+            let living = processes_naming(&dir)?;
             ensure!(living.is_empty(), "{living:?}");
             Ok(())
         },
@@ -350,17 +304,4 @@ async fn killed_host(ground: &Ground) -> Result<()> {
     let next = RunDir::create(&paths::ground().join("runs"))?;
     ensure!(!dir.exists(), "the next start left {}", dir.display());
     next.remove()
-}
-
-/// The processes whose command line names this folder; without those that are dead and only wait to be reaped.
-fn processes_of(dir: &Path) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        if line.contains(&*dir.to_string_lossy()) {
-            found.push(line);
-        }
-    }
-    Ok(found)
 }
