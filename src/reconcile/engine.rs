@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::ports::{Clock, Cluster};
-use super::queue::{Lane, Queue, WorkKey};
+use super::queue::{Lane, Queue, Urgency, WorkKey};
 use super::resolve::{self, Scope};
 use super::term::Term;
 use super::time::later;

@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn a_held_queue_gathers_and_gives_nothing() {
         let queue = Queue::default();
-        queue.wake_at(key("a"), at(10));
+        queue.wake_at(key("a"), at(10), Urgency::Routine);
         queue.hold();
         queue.wake(key("b"), Urgency::Now);
         assert_eq!((drain(&queue, 20), queue.next_time()), (vec![], None));
@@ -278,7 +278,7 @@ mod tests {
         for key in drain(&queue, 0) {
             queue.park(key, lane.clone());
         }
-        queue.wake_at(key("a"), at(1));
+        queue.wake_at(key("a"), at(1), Urgency::Routine);
         assert_eq!(drain(&queue, 5), [], "parked keys wait");
         queue.unpark(&None);
         assert_eq!(drain(&queue, 5), [], "for their own lane");

@@ -2,7 +2,7 @@
 //! decisions need. It may lag behind the API server, and every write is fenced
 //! so that acting on an old view does no harm.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
 
 use jiff::Timestamp;
