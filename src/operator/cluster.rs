@@ -8,16 +8,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
 };
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
 };
-use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::bodies;
@@ -33,7 +31,6 @@ use crate::reconcile::ports::{
 };
 use crate::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
 use crate::telemetry::Metrics;
-use crate::vault::Credentials;
 
 /// Field manager of status writes, and the reporting controller of events.
 pub const CONTROLLER: &str = "vault-tenant-operator";
@@ -53,10 +50,10 @@ impl Clock for WallClock {
 
 /// Kubernetes, through the kube client.
 pub struct KubeCluster {
-    client: kube::Client,
+    pub(super) client: kube::Client,
     metrics: Rc<Metrics>,
     instance: String,
-    tenure: Rc<Tenure>,
+    pub(super) tenure: Rc<Tenure>,
     reviews: RefCell<HashMap<(Kind, String), (tokio::time::Instant, bool)>>,
 }
 
@@ -145,64 +142,6 @@ pub fn resource_of(kind: Kind) -> ApiResource {
         api_version: format!("{GROUP}/{STORED_VERSION}"),
         kind: kind.as_str().to_owned(),
         plural: kind.plural().to_owned(),
-    }
-}
-
-impl Credentials for KubeCluster {
-    async fn service_account_token(
-        &self,
-        account: &ObjectKey,
-        audiences: &[String],
-        expiration_seconds: i64,
-    ) -> Result<Redacted<String>, Problem> {
-        self.tenure.admit_in(&account.namespace)?;
-        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), &account.namespace);
-        let request = TokenRequest {
-            metadata: ObjectMeta::default(),
-            spec: TokenRequestSpec {
-                audiences: audiences.to_vec(),
-                expiration_seconds: Some(expiration_seconds),
-                bound_object_ref: None,
-            },
-            status: None,
-        };
-        let what = || format!("request a token of the ServiceAccount {account}");
-        let params = PostParams::default();
-        let answer = self
-            .count("create", what, api.create_token_request(&account.name, &params, &request))
-            .await
-            .map_err(|problem| match problem {
-                Problem::Conflict { why, .. } => Problem::CredentialUnusable {
-                    why: format!("no token of the ServiceAccount {account}: {why}; create it, or correct the VaultAuth's serviceAccount"),
-                },
-                other => other,
-            })?;
-        let token = answer
-            .status
-            .map(|status| status.token)
-            .filter(|token| !token.is_empty());
-        token
-            .map(Redacted::new)
-            .ok_or_else(|| Problem::CredentialUnusable {
-                why: format!("the API server gave an empty token for the ServiceAccount {account}"),
-            })
-    }
-
-    async fn secret_value(
-        &self,
-        secret: &ObjectKey,
-        key: &str,
-    ) -> Result<Redacted<Vec<u8>>, Problem> {
-        let unusable = |why: String| Problem::CredentialUnusable { why };
-        let found = self.get_secret(secret).await?.ok_or_else(|| {
-            unusable(format!(
-                "the Secret {secret} does not exist; create it with the key {key}"
-            ))
-        })?;
-        let value = found.data.and_then(|mut data| data.remove(key));
-        value
-            .map(|bytes| Redacted::new(bytes.0))
-            .ok_or_else(|| unusable(format!("the Secret {secret} has no key {key}; add it")))
     }
 }
 

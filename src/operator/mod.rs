@@ -3,6 +3,7 @@
 
 mod bodies;
 mod cluster;
+mod credentials;
 mod elector;
 mod fenced;
 mod hash_key;

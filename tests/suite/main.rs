@@ -26,6 +26,7 @@ mod moves;
 mod namespaces;
 mod outages;
 mod own_key;
+mod pods;
 mod probes;
 mod process;
 mod readme;
@@ -115,6 +116,7 @@ fn all() -> Vec<TrialOf> {
         examples::trials(),
         finalizers::trials(),
         install::trials(),
+        pods::trials(),
         leadership::trials(),
         namespaces::trials(),
         budgets::trials(),

@@ -7,7 +7,7 @@ use ground::faults::{Answer, HttpProxy, Sink};
 use ground::wait_for;
 use k8s_openapi::api::authentication::v1::TokenReview;
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{DeleteParams, PostParams};
 use serde_json::json;
 
 use crate::attempts::{
@@ -179,6 +179,9 @@ async fn secrets_that_give_power_are_not_written_into(suite: &Suite) -> Result<(
                 "{message}"
             );
             ensure!(team.secret(name).await? == *before, "{name} was changed");
+            team.resources("VaultStaticSecret")
+                .delete(&resource, &DeleteParams::default())
+                .await?;
         }
     }
     let eye = Eye::on(suite, &team);

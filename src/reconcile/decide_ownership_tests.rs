@@ -1,0 +1,162 @@
+//! Whose a Secret is, and what follows, as rows.
+
+use super::*;
+
+#[test]
+fn what_belongs_to_others_is_refused_with_the_opt_in() {
+    let foreign = || {
+        case().with_meta(|meta| {
+            meta.owners.clear();
+            meta.states.clear();
+            meta.managers = vec![manager("kubectl", 400, "x")];
+        })
+    };
+    let text = foreign().refused();
+    assert!(
+        text.contains("\"kubectl\"") && text.contains("overwrite: true"),
+        "{text}"
+    );
+    assert!(matches!(foreign().read("new").step(), Step::Refuse(_)));
+    for open in [
+        |c: &mut Case| c.me.overwrite = true,
+        |c: &mut Case| c.me.create = false,
+    ] {
+        assert_eq!(foreign().with(open).step(), Step::Fetch(Why::Missing));
+        assert_eq!(foreign().with(open).read("new").writes(), (update(), false));
+    }
+}
+
+#[test]
+fn a_secret_of_that_operator_for_this_very_resource_is_adopted_before_it_is_read() {
+    let theirs = |meta: &mut SecretMeta| {
+        meta.states.clear();
+        meta.managers = vec![manager("vault-secrets-operator", 400, "x")];
+        (meta.vso_made, meta.vso_owns) = (true, true);
+    };
+    let found = || case().with_meta(theirs);
+    assert_eq!(found().step(), Step::Adopt(Former::Vso));
+    assert_eq!(found().read("new").step(), Step::Adopt(Former::Vso));
+    let taken = || {
+        found().with_meta(|meta| {
+            meta.managers = vec![manager("vto-uid-1", 400, "x")];
+            meta.vso_owns = false;
+        })
+    };
+    assert_eq!(taken().step(), Step::Fetch(Why::Adopted));
+    assert_eq!(taken().read("new").writes(), (update(), false));
+    // Its labels alone make it nobody's: the owner reference must be this resource.
+    let another = found().with_meta(|meta| meta.owners = vec!["uid-9".into()]);
+    assert!(matches!(another.step(), Step::Refuse(_)));
+}
+
+#[test]
+fn a_secret_that_was_kept_goes_on_with_a_resource_of_the_same_name() {
+    let kept = || {
+        let old = |state: &mut State| {
+            (state.uid, state.retain, state.generation) = ("uid-0".into(), true, 9);
+        };
+        case().with_state(old).with_meta(|meta| {
+            meta.owners.clear();
+            meta.managers = vec![manager("vto-uid-0", 400, FIELDS)];
+        })
+    };
+    assert_eq!(kept().step(), Step::Adopt(Former::Resource("uid-0".into())));
+    let taken = || kept().with_meta(|meta| meta.managers = vec![manager("vto-uid-1", 400, FIELDS)]);
+    assert_eq!(taken().step(), Step::Fetch(Why::Changed));
+    assert_eq!(taken().read("old").writes(), (update(), false));
+    assert_eq!(taken().read("new").writes(), (update(), true));
+    // One that was not to be kept, or that has an owner, is not.
+    let owned = kept().with_meta(|meta| meta.owners = vec!["uid-0".into()]);
+    assert!(matches!(owned.step(), Step::Refuse(_)));
+    let collected = kept().with_state(|state| state.uid = "uid-0".into());
+    assert!(matches!(
+        collected.with_meta(|meta| meta.owners.clear()).step(),
+        Step::Refuse(_)
+    ));
+}
+
+#[test]
+fn a_state_that_says_another_end_is_written_again() {
+    let ends: [fn(&mut Case); 2] = [|c| c.me.share = true, |c| c.me.retain = true];
+    for end in ends {
+        assert_eq!(case().with(end).step(), Step::Fetch(Why::Changed));
+        assert_eq!(case().with(end).read("old").writes(), (update(), false));
+    }
+}
+
+#[test]
+fn one_that_joins_writes_into_the_secret_of_the_others() {
+    let shared = || {
+        case()
+            .with_meta(|meta| {
+                meta.owners = vec!["uid-9".into()];
+                meta.states.clear();
+                meta.managers = vec![manager("vto-uid-9", 400, "x")];
+            })
+            .with(|c| c.me.share = true)
+    };
+    assert!(matches!(shared().step(), Step::Refuse(_)));
+    let joins = || shared().with(|c| c.me.joins = true);
+    assert_eq!(joins().step(), Step::Fetch(Why::Missing));
+    assert_eq!(joins().read("new").writes(), (update(), false));
+}
+
+#[test]
+fn a_forged_state_makes_no_owner() {
+    let forged = case().with_meta(|meta| {
+        meta.owners.clear();
+        meta.managers = vec![manager("kubectl", 400, FIELDS)];
+    });
+    assert!(matches!(
+        forged.step(),
+        Step::Refuse(Problem::DestinationNotOwned { .. })
+    ));
+}
+
+#[test]
+fn the_secret_of_a_resource_of_the_same_name_that_is_gone_is_not_ours() {
+    let stale = case().with(|c| (c.me.uid, c.me.manager) = ("uid-2".into(), "vto-uid-2".into()));
+    assert!(matches!(
+        stale.step(),
+        Step::Refuse(Problem::DestinationNotOwned { .. })
+    ));
+}
+
+#[test]
+fn a_creating_write_whose_answer_was_lost_is_ours_only_if_it_created() {
+    let first = |created, others: &[Manager]| {
+        let others = others.to_vec();
+        case()
+            .with_state(|state| state.first_write = true)
+            .with_meta(|meta| {
+                meta.created = Some(at(created));
+                meta.managers.extend(others);
+            })
+    };
+    assert_eq!(first(500, &[]).step(), Step::Wait(None));
+    assert_eq!(
+        first(499, &[manager("argocd", 501, "x")]).step(),
+        Step::Wait(None)
+    );
+    // It was there long before, or somebody else is as old as our entry: what is
+    // ours goes, then the rest is somebody else's.
+    let theirs = [manager("kubectl", 400, "x")];
+    let out = Step::TakeOut(update());
+    assert_eq!(first(400, &theirs).step(), out);
+    assert_eq!(first(400, &theirs).read("new").step(), out);
+    assert_eq!(first(500, &[manager("kubectl", 500, "x")]).step(), out);
+    let taken_out = first(400, &theirs).with_meta(|meta| {
+        meta.managers.retain(|manager| manager.name == "kubectl");
+        meta.states.clear();
+        meta.owners.clear();
+    });
+    assert!(taken_out.refused().contains("\"kubectl\""));
+    // An edit in the very second of the creation gets no share of the type.
+    let edit = Manager {
+        owns_type: false,
+        ..manager("kubectl-edit", 500, "x")
+    };
+    assert_eq!(first(500, &[edit]).step(), Step::Wait(None));
+    let taken = first(400, &theirs).with(|c| c.me.overwrite = true);
+    assert_eq!(taken.step(), Step::Wait(None));
+}
