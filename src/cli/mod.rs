@@ -94,10 +94,28 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// The configuration of this process.
 fn load(flags: &Flags) -> Result<Loaded, String> {
-    // A variable that is no text is none of ours: it is left out, like all others.
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment = variables()?;
     config::load(&flags.config, environment, &flags.overrides()).map_err(|all| refused(&all))
+}
+
+/// The environment. What is no text is left out, unless it would be ours: a
+/// guardrail must not be lost to a typing error.
+fn variables() -> Result<Vec<(String, String)>, String> {
+    let mut all = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        match (name.into_string(), value.into_string()) {
+            (Ok(name), Ok(value)) => all.push((name, value)),
+            (Ok(name), Err(_)) if name.starts_with("VTO_") => {
+                return Err(refused(&[Finding {
+                    place: format!("environment variable {name}"),
+                    key: None,
+                    why: "is no text: give it in UTF-8".to_owned(),
+                }]));
+            }
+            _ => {}
+        }
+    }
+    Ok(all)
 }
 
 fn check(file: &str) -> Result<String, String> {

@@ -68,7 +68,8 @@ impl KubeCluster {
         }
     }
 
-    async fn count<T>(
+    /// Runs one request, counts it, and classifies its error.
+    pub(super) async fn count<T>(
         &self,
         verb: &'static str,
         what: impl FnOnce() -> String,
@@ -82,7 +83,8 @@ impl KubeCluster {
         answer
     }
 
-    fn secrets(&self, key: &ObjectKey) -> Api<Secret> {
+    /// The Secrets beside this one.
+    pub(super) fn secrets(&self, key: &ObjectKey) -> Api<Secret> {
         Api::namespaced(self.client.clone(), &key.namespace)
     }
 
@@ -90,7 +92,8 @@ impl KubeCluster {
         Api::namespaced_with(self.client.clone(), namespace, &resource_of(kind))
     }
 
-    async fn get_secret(&self, key: &ObjectKey) -> Result<Option<Secret>, Problem> {
+    /// A Secret with its data; none where there is none.
+    pub(super) async fn get_secret(&self, key: &ObjectKey) -> Result<Option<Secret>, Problem> {
         self.count(
             "get",
             || format!("get Secret {key}"),

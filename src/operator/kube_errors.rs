@@ -20,13 +20,10 @@ pub fn classify(what: impl Into<String>, error: &kube::Error) -> Problem {
 
 fn of_status(what: String, status: &Status) -> Problem {
     let why = printable(&status.message, FOREIGN_TEXT_LIMIT);
+    if let Some(namespace) = terminating_namespace(status) {
+        return Problem::NamespaceTerminating { namespace };
+    }
     match status.code {
-        403 if is_terminating(status) => {
-            let namespace = why.split('"').nth(3).unwrap_or_default();
-            Problem::NamespaceTerminating {
-                namespace: namespace.to_owned(),
-            }
-        }
         // RBAC says who cannot do what; quotas and admission rules say something else.
         401 => Problem::KubernetesForbidden { what, why },
         403 if why.contains(" cannot ") => Problem::KubernetesForbidden { what, why },
@@ -37,13 +34,16 @@ fn of_status(what: String, status: &Status) -> Problem {
     }
 }
 
-fn is_terminating(status: &Status) -> bool {
-    status.details.as_ref().is_some_and(|details| {
-        details
-            .causes
-            .iter()
-            .any(|cause| cause.reason == "NamespaceTerminating")
-    })
+/// The namespace that takes no new objects because it is being deleted: the
+/// cause says `namespace NAME is being terminated`.
+fn terminating_namespace(status: &Status) -> Option<String> {
+    let causes = &status.details.as_ref()?.causes;
+    let cause = causes
+        .iter()
+        .find(|cause| cause.reason == "NamespaceTerminating")?;
+    let name = cause.message.strip_prefix("namespace ").unwrap_or_default();
+    let name = name.split(' ').next().unwrap_or_default();
+    Some(printable(name, FOREIGN_TEXT_LIMIT))
 }
 
 /// An error with all that caused it: transports hide the reason at the end.
@@ -62,6 +62,7 @@ fn sources(error: &dyn std::error::Error) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -94,5 +95,23 @@ mod tests {
         ] {
             assert_eq!(reason(code, message), expected, "{message}");
         }
+    }
+
+    #[test]
+    fn a_namespace_that_is_being_deleted_is_named() {
+        let answer = serde_json::json!({
+            "status": "Failure", "reason": "Forbidden", "code": 403,
+            "message": "secrets \"b\" is forbidden: unable to create new content in namespace a because it is being terminated",
+            "details": { "name": "b", "kind": "secrets", "causes": [{
+                "reason": "NamespaceTerminating", "field": "metadata.namespace",
+                "message": "namespace a is being terminated",
+            }] },
+        });
+        let status: Status = serde_json::from_value(answer).unwrap();
+        let problem = classify("apply Secret a/b", &kube::Error::Api(Box::new(status)));
+        let expected = Problem::NamespaceTerminating {
+            namespace: "a".to_owned(),
+        };
+        assert_eq!(problem, expected);
     }
 }

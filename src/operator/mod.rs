@@ -29,6 +29,7 @@ use crate::api;
 use crate::config::Config;
 use crate::key::ObjectKey;
 use crate::policy::{OwnIdentity, Policy, address_allowed, redirect_allowed};
+use crate::problem::Problem;
 use crate::reconcile::kept::Kept;
 use crate::reconcile::observe::{Base, Resources, Secrets, Workloads};
 use crate::reconcile::view::{Store, WorkloadKind};
@@ -91,7 +92,11 @@ async fn start(config: Config) -> Result<(), String> {
         service_account = own.service_account,
         "started"
     );
-    let Some(key) = wait_for_key(&client, &own, &readiness, &stop).await else {
+    let metrics = Rc::new(metrics);
+    let cluster = KubeCluster::new(client.clone(), Rc::clone(&metrics), instance());
+    let cluster = Rc::new(cluster);
+    let key = wait_for_key(&cluster, &own.namespace, &readiness);
+    let Some(key) = stop.run_until_cancelled(key).await else {
         return Ok(());
     };
     let namespace = config
@@ -101,9 +106,9 @@ async fn start(config: Config) -> Result<(), String> {
         .clone();
     let health = Health {
         readiness: readiness.clone(),
-        metrics: Rc::new(metrics.clone()),
+        metrics: Rc::clone(&metrics),
     };
-    let engine = engine(config, own, client.clone(), key.clone(), metrics);
+    let engine = engine(config, own, Rc::clone(&cluster), key.clone(), metrics);
     let key_gone = Rc::new(Notify::new());
     watch_all(
         &mut background,
@@ -114,7 +119,7 @@ async fn start(config: Config) -> Result<(), String> {
         &key_gone,
     );
     background.spawn_local(keep_key(
-        client,
+        cluster,
         engine.own_namespace().to_owned(),
         key,
         key_gone,
@@ -185,18 +190,14 @@ async fn kube_config() -> Result<kube::Config, String> {
     Ok(config)
 }
 
-async fn wait_for_key(
-    client: &Client,
-    own: &OwnIdentity,
-    readiness: &Readiness,
-    stop: &CancellationToken,
-) -> Option<HashKey> {
-    let topic = format!("Secret {}/{}", own.namespace, hash_key::SECRET_NAME);
+/// Ends with the key only: whoever calls it stops waiting on SIGTERM.
+async fn wait_for_key(cluster: &KubeCluster, namespace: &str, readiness: &Readiness) -> HashKey {
+    let topic = format!("Secret {namespace}/{}", hash_key::SECRET_NAME);
     loop {
-        match hash_key::obtain(client, &own.namespace, None).await {
+        match hash_key::obtain(cluster, namespace, None).await {
             Ok(key) => {
                 readiness.has(&topic);
-                return Some(key);
+                return key;
             }
             Err(problem) => {
                 if readiness.waits(&topic, &problem.to_string()) {
@@ -204,41 +205,44 @@ async fn wait_for_key(
                 }
             }
         }
-        tokio::select! {
-            () = stop.cancelled() => return None,
-            () = tokio::time::sleep(START_RETRY) => {}
-        }
+        tokio::time::sleep(START_RETRY).await;
     }
 }
 
-/// Puts the key back when somebody deletes it under a running operator.
-async fn keep_key(client: Client, namespace: String, key: HashKey, gone: Rc<Notify>) {
+/// Puts the key back when somebody deletes it under a running operator; not
+/// when it goes with its whole namespace.
+async fn keep_key(cluster: Rc<KubeCluster>, namespace: String, key: HashKey, gone: Rc<Notify>) {
     loop {
         gone.notified().await;
-        while let Err(problem) = hash_key::obtain(&client, &namespace, Some(&key)).await {
+        while let Err(problem) = hash_key::obtain(&cluster, &namespace, Some(&key)).await {
+            if matches!(problem, Problem::NamespaceTerminating { .. }) {
+                break;
+            }
             tracing::warn!(%problem, "the operator's own key was deleted and cannot be put back yet");
             tokio::time::sleep(START_RETRY).await;
         }
     }
 }
 
+/// The name of this process in events.
+fn instance() -> String {
+    let name = std::fs::read_to_string(HOSTNAME_FILE).unwrap_or_default();
+    let name = crate::problem::printable(&name, 100);
+    if name.is_empty() {
+        cluster::CONTROLLER.to_owned()
+    } else {
+        name
+    }
+}
+
 fn engine(
     config: Config,
     own: OwnIdentity,
-    client: Client,
+    kubernetes: Rc<KubeCluster>,
     key: HashKey,
-    metrics: Metrics,
+    metrics: Rc<Metrics>,
 ) -> Rc<Operator> {
-    let metrics = Rc::new(metrics);
     let policy = Arc::new(Policy::new(&config));
-    let instance = std::fs::read_to_string(HOSTNAME_FILE).unwrap_or_default();
-    let instance = crate::problem::printable(&instance, 100);
-    let instance = if instance.is_empty() {
-        cluster::CONTROLLER.to_owned()
-    } else {
-        instance
-    };
-    let kubernetes = Rc::new(KubeCluster::new(client, Rc::clone(&metrics), instance));
     let limits = Limits {
         requests_per_second: at_least_one(config.sync.vault_requests_per_second),
         burst: at_least_one(config.sync.vault_requests_burst),

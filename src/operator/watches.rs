@@ -4,6 +4,7 @@
 
 use std::fmt::Debug;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
@@ -30,6 +31,10 @@ pub struct Health {
     /// Counted.
     pub metrics: Rc<Metrics>,
 }
+
+/// Before a new list where lists work and watches don't: each such list would
+/// end the backoff of the one before.
+const RELIST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Runs one watch for ever; `cut` reduces an object to what is kept of it.
 pub async fn run<K, T>(
@@ -81,6 +86,7 @@ pub async fn run<K, T>(
                 }
             }
         }
+        tokio::time::sleep(RELIST_PAUSE).await;
     }
 }
 

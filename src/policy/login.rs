@@ -16,6 +16,9 @@ const USUAL_API_AUDIENCES: [&str; 4] = [
     "https://kubernetes.default",
 ];
 
+/// The longest life, in seconds, of a token for an address that is not listed.
+const LONGEST_OUTSIDE: i64 = 3600;
+
 /// Whether the ServiceAccount is one of the namespace that the secret
 /// resource is in.
 pub(super) fn account_is_of(login: &Login, namespace: &str) -> Result<(), Problem> {
@@ -56,7 +59,7 @@ pub(super) fn check(
             role,
             service_account,
             audiences,
-            ..
+            expiration_seconds,
         } => {
             narrowed(
                 rule::VAULT_ROLES,
@@ -78,7 +81,10 @@ pub(super) fn check(
                 &service_account.name,
                 &policy.rules.service_accounts,
             )?;
-            token_audiences(audiences, connection, policy, own)
+            if policy.lists(&connection.address) {
+                return Ok(());
+            }
+            token_outside(audiences, *expiration_seconds, connection, own)
         }
     }
 }
@@ -108,21 +114,24 @@ fn method(method: &LoginMethod, policy: &Policy) -> Result<(), Problem> {
 }
 
 /// A token for an address that the platform did not name must be of no use at
-/// the API server: whoever receives it could act as the ServiceAccount.
-fn token_audiences(
+/// the API server: whoever receives it could act as the ServiceAccount. Nor may
+/// it live long, since it can still be used where its audience is accepted.
+fn token_outside(
     audiences: &[String],
+    expiration_seconds: i64,
     connection: &Connection,
-    policy: &Policy,
     own: &OwnIdentity,
 ) -> Result<(), Problem> {
-    if policy.lists(&connection.address) {
-        return Ok(());
-    }
     let refused = |why: String| Err(denied(rule::VAULT_ADDRESSES, why));
     let address = &connection.address;
     if audiences.is_empty() || audiences.iter().any(|audience| audience.trim().is_empty()) {
         return refused(format!(
             "{address} is not listed, so a ServiceAccount token for it needs audiences of its own: set spec.kubernetes.audiences"
+        ));
+    }
+    if expiration_seconds > LONGEST_OUTSIDE {
+        return refused(format!(
+            "{address} is not listed, so a ServiceAccount token for it may live for {LONGEST_OUTSIDE} s at most: lower spec.kubernetes.tokenExpirationSeconds from {expiration_seconds}"
         ));
     }
     if own.api_audiences.is_empty() {

@@ -58,6 +58,12 @@ impl<C: Cluster, V: Vault, K: Clock> Base<Engine<C, V, K>> {
         }
     }
 
+    /// Whether the list in progress should have shown this object and has not.
+    fn misses(&self, key: &ObjectKey) -> bool {
+        let listing = self.listing.borrow();
+        key.namespace == self.namespace && listing.as_ref().is_some_and(|seen| !seen.contains(key))
+    }
+
     fn begin(&self) {
         *self.listing.borrow_mut() = Some(HashSet::new());
     }
@@ -149,6 +155,7 @@ where
             return;
         }
         T::put(&mut view, key, None);
+        view.bury(uid.map(str::to_owned));
         drop(view);
         self.changed::<T>(key);
     }
@@ -160,7 +167,11 @@ where
     fn listed(&self) {
         let known = T::keys(&self.0.engine.view.borrow());
         for key in self.0.end(known) {
-            T::put(&mut self.0.engine.view.borrow_mut(), &key, None);
+            let mut view = self.0.engine.view.borrow_mut();
+            let uid = T::get(&view, &key).and_then(|known| known.meta().uid.clone());
+            T::put(&mut view, &key, None);
+            view.bury(uid);
+            drop(view);
             self.changed::<T>(&key);
         }
         self.0.engine.wake_all();
@@ -192,7 +203,7 @@ pub struct Secrets<E> {
     pub base: Base<E>,
     /// The Secret with the operator's own key.
     pub own_key: ObjectKey,
-    /// Told when that one was deleted.
+    /// Told when that one was deleted, or a list lacks it.
     pub own_key_gone: Rc<Notify>,
 }
 
@@ -280,6 +291,9 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, 
     }
 
     fn listed(&self) {
+        if self.base.misses(&self.own_key) {
+            self.own_key_gone.notify_one();
+        }
         let known = self
             .base
             .engine

@@ -13,9 +13,13 @@ use super::view::WorkloadMeta;
 use crate::key::ResourceKey;
 use crate::render::{ContentHash, HashKey, ResourceTag};
 
-/// A workload that came into being this close to a change of content may have
+/// A workload that came into being this soon after a change of content may have
 /// started its pods with the old one.
 const CREATION_DOUBT: Duration = Duration::from_secs(5);
+
+/// One that came into being before a change got a baseline before that was
+/// written, unless the view did not show it yet. No view is older than this.
+const VIEW_DOUBT: Duration = Duration::from_secs(60);
 
 /// What one resource wants a workload to run.
 #[derive(Clone, Debug)]
@@ -103,8 +107,9 @@ fn in_doubt(workload: &WorkloadMeta, state: &State) -> bool {
     let Some(created) = workload.created else {
         return false;
     };
-    let apart = created.as_millisecond() - state.changed_at.as_millisecond();
-    !state.initial && apart.unsigned_abs() <= u64::try_from(CREATION_DOUBT.as_millis()).unwrap_or(0)
+    let doubtful = created <= later(state.changed_at, CREATION_DOUBT)
+        && state.changed_at <= later(created, VIEW_DOUBT);
+    !state.initial && doubtful
 }
 
 /// There when the content changed, which could not be recorded on it then.

@@ -189,7 +189,7 @@ pub struct View {
     pub complete: HashSet<Store>,
     /// Stores that cannot be watched now, and why.
     pub failing: HashMap<Store, Problem>,
-    /// Uids of Secrets and workloads that the watches saw go.
+    /// Uids of what the watches saw go.
     gone: HashSet<String>,
     by_destination: BTreeMap<ObjectKey, BTreeSet<ResourceKey>>,
     by_workload: BTreeMap<WorkloadKey, BTreeSet<ResourceKey>>,
@@ -280,12 +280,19 @@ impl View {
 
     /// Remembers the uid of what went, for as long as an answer about it may be
     /// on its way; the limit is only there so that they do not pile up.
-    fn bury(&mut self, uid: Option<String>) {
+    pub(super) fn bury(&mut self, uid: Option<String>) {
         const LIMIT: usize = 1024;
         if self.gone.len() >= LIMIT {
             self.gone.clear();
         }
         self.gone.extend(uid);
+    }
+
+    /// Whether a watch has seen the object with this uid go: a list of an older
+    /// state may show it again.
+    #[must_use]
+    pub fn saw_go(&self, uid: &str) -> bool {
+        self.gone.contains(uid)
     }
 
     /// The resources whose destination is this Secret.

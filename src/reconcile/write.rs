@@ -258,7 +258,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .status
             .as_ref()
             .is_some_and(|s| s.secret_mac.is_some());
-        if written || self.remembered(&work.key).creating {
+        let gone = self.view.borrow().saw_go(&work.me.uid);
+        if written || gone || self.remembered(&work.key).creating {
             if !self.cluster.resource_lives(&work.key, &work.me.uid).await? {
                 return Err(Problem::Conflict {
                     what: format!("create the Secret {} again", work.me.secret),

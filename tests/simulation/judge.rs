@@ -51,12 +51,14 @@ pub struct Judge {
     pub pods: BTreeMap<String, Pods>,
     /// When a resource was deleted, by uid.
     pub died: BTreeMap<String, Timestamp>,
-    /// Uids of resources that have a Secret made already, as far as the operator
-    /// can know: after a crash, only those with a status that says so.
-    made: BTreeSet<String>,
+    /// Uids of which the operator that runs can know that they had a Secret: it
+    /// made that, or was shown a status that tells of it, or saw the resource go.
+    /// (A list from before all that looks like a new resource, and a look at each
+    /// new one would cost all of them a request. What such a list leads to is
+    /// collected with its dead owner.)
+    known: BTreeSet<String>,
     /// Whether that was ever so, see [`Judge::in_the_dark`].
     dark: bool,
-    reported: BTreeSet<String>,
 }
 
 /// A source's fields as a Secret holds them.
@@ -188,7 +190,7 @@ impl Judge {
             _ => None,
         });
         let Some(uid) = owner else { return };
-        let again = !self.made.insert(uid.clone());
+        let again = !self.known.insert(uid.clone());
         let since = |died: &Timestamp| world.now().as_millisecond() - died.as_millisecond();
         // As long as the look at the resource and the apply may take together.
         if again && self.died.get(&uid).is_some_and(|died| since(died) > 4000) {
@@ -200,15 +202,14 @@ impl Judge {
         }
     }
 
-    /// A status told of a resource's Secret.
-    pub fn reported(&mut self, uid: String) {
-        self.reported.insert(uid);
+    /// The operator knows from now on that a resource had a Secret.
+    pub fn knows(&mut self, uid: String) {
+        self.known.insert(uid);
     }
 
     /// The operator ended: it remembers nothing.
     pub fn operator_ended(&mut self) {
-        let reported = &self.reported;
-        self.made.retain(|uid| reported.contains(uid));
+        self.known.clear();
     }
 
     /// A Secret goes. If a workload had no baseline for it, what its pods run

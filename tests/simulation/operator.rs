@@ -123,7 +123,7 @@ pub async fn supervise(world: Rc<World>) {
         world.note("---- the operator ended");
         world.judge.borrow_mut().operator_ended();
         world.pause(Duration::from_secs(5)).await;
-        world.logged_in.set(false);
+        world.logged_in.set(None);
         world.note("---- the operator starts");
     }
 }

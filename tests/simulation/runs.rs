@@ -12,8 +12,13 @@ use crate::tenant::{Tenant, source, static_secret};
 use crate::world::{Fault, Faults, World};
 use crate::{operator, verdict};
 
-/// Longer than any backoff with a deadline before it.
+/// The bound of virtual time within which all must be right: longer than any
+/// backoff with a deadline before it.
 const REST: Duration = Duration::from_secs(420);
+
+/// How often that is looked at: longer than a slot and a debounce, so that what
+/// is still on its way is not taken for rest.
+const LOOK: Duration = Duration::from_secs(70);
 
 /// How a run ended.
 pub struct Ended {
@@ -96,7 +101,12 @@ pub async fn rest(world: &World) {
     world.flaky_watches.set(false);
     world.lag.set(Duration::from_millis(30));
     world.latency.set(Duration::from_millis(10));
-    tokio::time::sleep(REST).await;
+    for _ in 0..REST.as_secs() / LOOK.as_secs() {
+        tokio::time::sleep(LOOK).await;
+        if verdict::at_rest(world).is_empty() && verdict::all_well(world) {
+            break;
+        }
+    }
 }
 
 pub async fn seconds(number: u64) {

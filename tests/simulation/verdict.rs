@@ -50,10 +50,14 @@ pub fn at_rest(world: &World) -> Vec<Breach> {
             Object::Static(one) => static_secret(world, key, one, &mut breaches),
             other => {
                 let (truth, reason) = ready(other);
-                // A login is claimed only where one happened, and an operator that
-                // started when no resource needed one has made none.
-                let unused = reason == "NotUsedYet" && !world.logged_in.get();
-                if truth != "True" && !unused {
+                // A VaultAuth tells of the last login. Where no resource needs one
+                // any more, there was none, or the last one failed.
+                let told = match world.logged_in.get() {
+                    Some(true) => false,
+                    Some(false) => key.kind == Kind::VaultAuth,
+                    None => reason == "NotUsedYet",
+                };
+                if truth != "True" && !told {
                     breaches.push((StatusTrue, format!("{key}: Ready is {:?}", (truth, reason))));
                 }
             }

@@ -59,6 +59,7 @@ async fn list<T>(
     observer.listing();
     let found = world.api.borrow().listed(store, at);
     for (key, object) in found {
+        shown(world, &object);
         observer.seen(key, cut(&object));
     }
     world.pause(Duration::from_millis(5)).await;
@@ -78,7 +79,22 @@ fn deliver<T>(
         return;
     }
     match &change.now {
-        Ok(object) => observer.seen(change.key, cut(object)),
-        Err(uid) => observer.gone(&change.key, Some(uid)),
+        Ok(object) => {
+            shown(world, object);
+            observer.seen(change.key, cut(object));
+        }
+        Err(uid) => {
+            world.judge.borrow_mut().knows(uid.clone());
+            observer.gone(&change.key, Some(uid));
+        }
+    }
+}
+
+fn shown(world: &World, object: &Object) {
+    if let Object::Static(found) = object {
+        let status = found.status.as_ref();
+        if status.is_some_and(|status| status.secret_mac.is_some()) {
+            world.judge.borrow_mut().knows(object.uid());
+        }
     }
 }

@@ -56,8 +56,8 @@ pub struct World {
     pub defect: Option<Defect>,
     /// Requests so far, as said in the trace.
     pub requests: RefCell<Vec<String>>,
-    /// Whether the operator that runs now has logged in.
-    pub logged_in: Cell<bool>,
+    /// How the last login of the operator that runs now ended, if there was one.
+    pub logged_in: Cell<Option<bool>>,
     /// Told when the operator is to end.
     pub crash: Notify,
     /// Which HMAC key the next operator starts with.
@@ -97,7 +97,7 @@ impl World {
             faults: RefCell::default(),
             defect,
             requests: RefCell::default(),
-            logged_in: Cell::new(false),
+            logged_in: Cell::new(None),
             crash: Notify::new(),
             hash_key: Cell::new(1),
             lag: Cell::new(Duration::from_millis(30)),

@@ -292,6 +292,7 @@ async fn describe_alone_leads_a_person_to_a_synced_secret(suite: &Suite) -> Resu
     )
     .await?;
     team.reads(
+        suite,
         "app",
         &[
             "InvalidResourceRef",
@@ -303,6 +304,7 @@ async fn describe_alone_leads_a_person_to_a_synced_secret(suite: &Suite) -> Resu
     team.edit("app", json!({ "vaultAuthRef": "default" }))
         .await?;
     team.reads(
+        suite,
         "app",
         &[
             "SecretNotFound",
@@ -313,6 +315,7 @@ async fn describe_alone_leads_a_person_to_a_synced_secret(suite: &Suite) -> Resu
     .await?;
     team.put("app", json!({ "password": "x" })).await?;
     team.reads(
+        suite,
         "app",
         &["Normal SecretSynced", "the Secret app holds", "version 1"],
     )
@@ -322,8 +325,12 @@ async fn describe_alone_leads_a_person_to_a_synced_secret(suite: &Suite) -> Resu
         json!({ "rolloutRestartTargets": [{ "kind": "Deployment", "name": "web" }] }),
     )
     .await?;
-    team.reads("app", &["TargetMissing", "Deployment/web", "create it"])
-        .await
+    team.reads(
+        suite,
+        "app",
+        &["TargetMissing", "Deployment/web", "create it"],
+    )
+    .await
 }
 
 impl Team {
@@ -354,12 +361,14 @@ impl Team {
         Ok(())
     }
 
-    async fn reads(&self, name: &str, words: &[&str]) -> Result<()> {
+    async fn reads(&self, suite: &Suite, name: &str, words: &[&str]) -> Result<()> {
         wait_for(
             &format!("{words:?} in the description of {name}"),
             LONG,
             || async {
-                let text = self.described("VaultStaticSecret", name).await?;
+                let text = self
+                    .kubectl_describe(suite, "vaultstaticsecret", name)
+                    .await?;
                 ensure!(words.iter().all(|word| text.contains(word)), "{text}");
                 Ok(())
             },

@@ -14,7 +14,21 @@ const CARGO: &str = include_str!("../../Cargo.toml");
 const GROUND_CARGO: &str = include_str!("../ground/Cargo.toml");
 const PROMISES: &str = include_str!("../../docs/promises.md");
 const PERMISSIONS: &str = include_str!("../../docs/permissions.md");
+const GATE: &str = include_str!("../../.ci/run");
 const ROLE: &str = include_str!("../../rbac/role.yaml");
+const OWN_ROLE: &str = include_str!("../../rbac/own-namespace/role.yaml");
+const MIGRATION_ROLE: &str = include_str!("../../rbac/migration/role.yaml");
+
+/// Our seven kinds, as rules name them.
+const KINDS: [&str; 7] = [
+    "secrettransformations",
+    "vaultauthglobals",
+    "vaultauths",
+    "vaultconnections",
+    "vaultdynamicsecrets",
+    "vaultpkisecrets",
+    "vaultstaticsecrets",
+];
 
 pub fn trials() -> Vec<Trial> {
     let trial = |name: &'static str, run: fn() -> Result<()>| {
@@ -29,6 +43,8 @@ pub fn trials() -> Vec<Trial> {
         trial("every_right_has_a_reason", every_right),
         trial("every_promise_has_its_tests", every_promise),
         trial("every_link_leads_somewhere", every_link),
+        trial("every_source_is_there", every_source),
+        trial("the_gate_says_the_time_before_the_last_line", gate_times),
     ]
 }
 
@@ -151,44 +167,97 @@ fn every_dependency() -> Result<()> {
     Ok(())
 }
 
+/// Rights as `verb resource`.
+type Rights = BTreeSet<String>;
+
 fn every_right() -> Result<()> {
     let (_, table) = PERMISSIONS
         .split_once("in each watched namespace")
         .context("no table")?;
+    let (table, rest) = table.split_once("\n## ").context("no end")?;
+    same("docs/permissions.md", &listed(table, 4), &held(ROLE)?)?;
+    let (_, table) = README
+        .split_once("\n## Permissions\n")
+        .context("no section")?;
     let (table, _) = table.split_once("\n## ").context("no end")?;
-    let listed: Vec<(&str, &str)> = rows(table)
-        .filter(|row| row.len() == 4)
-        .map(|row| (row[0], row[1]))
-        .collect();
-    let role: Value = serde_yaml::from_str(ROLE)?;
+    same("the README", &listed(table, 2), &held(ROLE)?)?;
+    for (name, role) in [
+        ("`vault-tenant-operator-own-namespace`", OWN_ROLE),
+        ("`vault-tenant-operator-migration`", MIGRATION_ROLE),
+    ] {
+        let row = rows(rest).find(|row| row.len() == 5 && row[0].starts_with(name));
+        let right = row.with_context(|| format!("no row {name}"))?[2];
+        let (resources, verbs) = right.rsplit_once(": ").context("no verbs")?;
+        same(name, &rights(resources, verbs), &held(role)?)?;
+    }
+    Ok(())
+}
+
+fn same(place: &str, listed: &Rights, held: &Rights) -> Result<()> {
+    let (more, less): (Vec<_>, Vec<_>) = (
+        listed.difference(held).collect(),
+        held.difference(listed).collect(),
+    );
+    ensure!(!held.is_empty(), "{place}: the Role has no rules");
+    ensure!(
+        more.is_empty() && less.is_empty(),
+        "{place} lists {more:?}, which no rule gives, and leaves out {less:?}"
+    );
+    Ok(())
+}
+
+/// What the rows with so many cells list: resources in the first, verbs in the second.
+fn listed(table: &str, cells: usize) -> Rights {
+    rows(table)
+        .filter(|row| row.len() == cells && row[0] != "resource" && !row[0].starts_with("---"))
+        .flat_map(|row| rights(row[0], row[1]))
+        .collect()
+}
+
+/// The rights of one row: `group: resource, resource`, and `verb, verb`.
+fn rights(resources: &str, verbs: &str) -> Rights {
+    let resources = resources.rsplit(": ").next().unwrap_or_default();
+    let resources: Vec<String> = match resources {
+        "the seven kinds" => KINDS.map(str::to_owned).to_vec(),
+        "`/status` of the seven" => KINDS.map(|kind| format!("{kind}/status")).to_vec(),
+        // A name in backticks, of the group or of the one object, isn't the resource.
+        list => list
+            .trim_start_matches("`events.k8s.io` ")
+            .split(", ")
+            .filter_map(|word| word.split(' ').next())
+            .map(|word| word.trim_matches('`').to_owned())
+            .collect(),
+    };
+    let verbs = verbs.split(", ");
+    verbs
+        .flat_map(|verb| resources.iter().map(move |one| format!("{verb} {one}")))
+        .collect()
+}
+
+/// What a Role's rules give; each must say in a comment what it is for.
+fn held(role: &str) -> Result<Rights> {
+    let lines: Vec<&str> = role.lines().collect();
+    for pair in lines.windows(2).filter(|pair| pair[1].starts_with("  - ")) {
+        ensure!(
+            pair[0].trim_start().starts_with('#'),
+            "no comment before {}",
+            pair[1]
+        );
+    }
     let words = |value: &Value| -> Vec<String> {
         let list = value.as_sequence().into_iter().flatten();
         list.filter_map(|word| word.as_str().map(str::to_owned))
             .collect()
     };
+    let role: Value = serde_yaml::from_str(role)?;
+    let mut held = Rights::new();
     for rule in role["rules"].as_sequence().context("no rules")? {
         for resource in words(&rule["resources"]) {
-            // The table has one row for all kinds of ours.
-            let named = |row: &str| match resource.strip_suffix("/status") {
-                Some(_) => row.contains("/status"),
-                None if resource.starts_with("vault") || resource.starts_with("secrett") => {
-                    row.contains("seven kinds") && !row.contains("status")
-                        || row.contains(&resource)
-                }
-                None => row.contains(&resource),
-            };
-            for verb in words(&rule["verbs"]) {
-                let has = |row: &&(&str, &str)| {
-                    named(row.0) && row.1.split(", ").any(|listed| listed == verb)
-                };
-                ensure!(
-                    listed.iter().any(|row| has(&row)),
-                    "{verb} of {resource} has no reason"
-                );
-            }
+            let verbs = words(&rule["verbs"]);
+            held.extend(verbs.iter().map(|verb| format!("{verb} {resource}")));
         }
     }
-    Ok(())
+    Ok(held)
 }
 
 fn every_promise() -> Result<()> {
@@ -259,6 +328,62 @@ fn every_link() -> Result<()> {
         }
     }
     ensure!(dead.is_empty(), "dead links: {}", dead.join("; "));
+    Ok(())
+}
+
+/// Each `name.rs` that a document names: from the root of the repository, or in
+/// the folder of one named before it on the same line.
+fn every_source() -> Result<()> {
+    let mut documents = Vec::new();
+    files(&repository().join("docs"), "md", &mut documents)?;
+    for name in ["README.md", "CONTRIBUTING.md"] {
+        documents.push(repository().join(name));
+    }
+    let (mut missing, mut found) = (Vec::new(), 0);
+    for document in documents {
+        for line in std::fs::read_to_string(&document)?.lines() {
+            let mut folders = BTreeSet::from([repository().to_owned()]);
+            for name in quoted(line).filter(|word| word.ends_with(".rs")) {
+                found += 1;
+                if !folders.iter().any(|folder| folder.join(name).is_file()) {
+                    missing.push(format!("{name} in {}", document.display()));
+                }
+                let folder = repository().join(name);
+                folders.extend(folder.parent().map(Path::to_owned));
+            }
+        }
+    }
+    ensure!(found > 0, "no document names a source");
+    ensure!(missing.is_empty(), "not there: {}", missing.join("; "));
+    Ok(())
+}
+
+/// The functions of `.ci/run` that say the time, given what `cargo test` prints.
+fn gate_times() -> Result<()> {
+    let function = |name: &str| -> Result<String> {
+        let start = format!("\n{name}() {{");
+        let (_, body) = GATE.split_once(&start).context("no such function")?;
+        let (body, _) = body.split_once("}\n").context("no end")?;
+        Ok(format!("{start}{body}}}\n"))
+    };
+    let script = format!(
+        "{}{}current=tests began=0 SECONDS=130; printf 'one ... ok\\ntest result: ok. 1\\n' | timed",
+        function("clock")?,
+        function("timed")?
+    );
+    let output = Command::new("bash").args(["-euc", &script]).output()?;
+    let said = String::from_utf8(output.stdout)?;
+    let lines: Vec<&str> = said.lines().collect();
+    let expected = [
+        "one ... ok",
+        "== tests: 2 min 10 s (2 min 10 s since the start)",
+        "test result: ok. 1",
+    ];
+    ensure!(lines == expected, "{said}");
+    ensure!(
+        GATE.trim_end().ends_with("cargo test 2>&1 | timed"),
+        "the tests are not the last step, or not timed"
+    );
     Ok(())
 }
 

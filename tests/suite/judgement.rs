@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use ground::control_plane::USER_AGENT;
 use ground::judges::{ApiAudit, ApiFilter, ApiRequest, RoleUse};
 use ground::tenant::OPERATOR_ACCOUNT;
-use ground::wait_for;
+use ground::{Ground, wait_for};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use kube::Api;
@@ -74,8 +74,15 @@ async fn no_operator_was_refused(suite: &Suite) -> Result<()> {
         !of_operators(&log)?.iter().any(planted),
         "what the ground asked for counts as the operator's"
     );
-    let mut requests = of_operators(&log)?;
+    judge_refusals(&suite.ground)
+}
+
+/// Fails when an operator of this ground was refused, but where a trial
+/// provokes it. Trials with a ground of their own ask this before they stop it.
+pub fn judge_refusals(ground: &Ground) -> Result<()> {
+    let mut requests = of_operators(&ApiAudit::new(&ground.plane.audit_log))?;
     requests.retain(|request| !is_provoked(request));
+    ensure!(!requests.is_empty(), "no operator asked for anything");
     println!("{} requests of operators judged", requests.len());
     let refused = RoleUse::of(&[], &requests).forbidden;
     ensure!(

@@ -9,15 +9,20 @@ mod applied;
 mod attempts;
 mod bad_specs;
 mod budgets;
+mod configured;
 mod destinations;
 mod documents;
+mod endings;
 mod endpoints;
+mod examples;
 mod finalizers;
 mod guardrails;
 mod install;
 mod judgement;
 mod manifests;
+
 mod outages;
+mod own_key;
 mod probes;
 mod process;
 mod readme;
@@ -91,6 +96,7 @@ fn all() -> Vec<TrialOf> {
     [
         static_secrets::trials(),
         sources::trials(),
+        configured::trials(),
         destinations::trials(),
         bad_specs::trials(),
         rollouts::trials(),
@@ -99,12 +105,15 @@ fn all() -> Vec<TrialOf> {
         unfinished::trials(),
         secrecy::trials(),
         manifests::trials(),
+        examples::trials(),
         finalizers::trials(),
         install::trials(),
         budgets::trials(),
         process::trials(),
         endpoints::trials(),
+        endings::trials(),
         outages::trials(),
+        own_key::trials(),
         readme::trials(),
         sandbox::trials(),
     ]

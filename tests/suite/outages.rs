@@ -6,6 +6,7 @@ use ground::faults::{Answer, Match};
 use ground::{Ground, Options, wait_for};
 use serde_json::json;
 
+use crate::judgement::judge_refusals;
 use crate::probes::{Eye, tcp_proxy};
 use crate::support::{LONG, Suite, Team, config, prepare};
 
@@ -80,6 +81,7 @@ async fn a_sealed_vault_keeps_the_secrets(suite: &Suite) -> Result<()> {
         eye.vault.count(&eye.logins())? == logins,
         "the token outlives a seal"
     );
+    judge_refusals(&ground)?;
     ground.stop().await
 }
 

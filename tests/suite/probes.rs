@@ -15,6 +15,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 use crate::support::{LONG, Suite, Team, config, merge, prepare};
 
@@ -211,7 +212,23 @@ impl Team {
             .map(drop)
     }
 
-    /// What `kubectl describe` shows a person: conditions and events as text.
+    /// What `kubectl describe` prints, with single spaces between its words.
+    pub async fn kubectl_describe(&self, suite: &Suite, kind: &str, name: &str) -> Result<String> {
+        let kubectl = suite.ground.components().path("kubectl")?;
+        let output = Command::new(kubectl)
+            .args(["describe", kind, name])
+            .arg(format!("--namespace={}", self.tenant.namespace))
+            .env("KUBECONFIG", &suite.ground.plane.kubeconfig)
+            .env("HOME", &self.tenant.dir)
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "kubectl describe: {said}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
+    /// Conditions and events of a resource as text.
     pub async fn described(&self, kind: &str, name: &str) -> Result<String> {
         let object = self.resources(kind).get(name).await?;
         let mut text = String::new();

@@ -2,6 +2,7 @@
 //! in one shell, with the variables that the sandbox prints. Only the names of
 //! the sandbox's tenant give way to those of the trial's own.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -19,15 +20,12 @@ async fn the_tour_runs_as_written(suite: &Suite) -> Result<()> {
     let commands = blocks(section("Five minutes")?).join("\n");
     let commands = of_tenant(&commands, &team.tenant)?;
     login_called_app(&team).await?;
-    if !kubectl_is_there().await {
-        println!("kubectl is not on PATH: of the tour, the manifests alone are applied");
-        return apply_manifests(&team, &commands).await;
-    }
     let vault = &team.tenant.vault;
     let created = vault.write("auth/token/create", &json!({})).await?;
     let token = created["auth"]["client_token"].as_str();
     let output = tokio::process::Command::new("bash")
         .args(["-euc", &format!("set -o pipefail\n{commands}")])
+        .env("PATH", with_kubectl(suite)?)
         .env("KUBECONFIG", kubeconfig(suite, &team.tenant)?)
         .env("VAULT_ADDR", &team.tenant.vault_address)
         .env("VAULT_CACERT", suite.ground.pki.ca_file())
@@ -64,25 +62,13 @@ fn blocks(text: &str) -> Vec<&str> {
         .collect()
 }
 
-async fn kubectl_is_there() -> bool {
-    let version = tokio::process::Command::new("kubectl")
-        .args(["version", "--client"])
-        .output();
-    version.await.is_ok_and(|output| output.status.success())
-}
-
-/// What stands in the tour's here-documents, applied by the suite's own client.
-async fn apply_manifests(team: &Team, commands: &str) -> Result<()> {
-    team.put("tour", json!({ "password": "sesame" })).await?;
-    for rest in commands.split("<<END\n").skip(1) {
-        let (manifest, _) = rest.split_once("\nEND\n").context("no end")?;
-        let manifest = manifest.replace("$KV", &team.tenant.kv2);
-        team.tenant.apply(&manifest).await?;
-    }
-    team.wait_value("tour", "password", "sesame").await?;
-    team.wait_condition("VaultConnection", "elsewhere", "Ready", "False")
-        .await?;
-    Ok(())
+/// `PATH` with the ground's own kubectl before any other.
+pub fn with_kubectl(suite: &Suite) -> Result<OsString> {
+    let kubectl = suite.ground.components().path("kubectl")?;
+    let folder = kubectl.parent().context("kubectl lies in no folder")?;
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&others));
+    Ok(std::env::join_paths(folders)?)
 }
 
 /// The commands with the tenant's names instead of the sandbox's.

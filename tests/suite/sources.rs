@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::probes::{Eye, workload};
-use crate::support::{LONG, Suite, Team, static_secret};
+use crate::support::{LONG, Suite, Team, config, prepare, static_secret};
 
 crate::trials![
     "sources": a_kv_v1_secret_arrives_and_follows, a_pinned_version_stays,
@@ -19,6 +19,7 @@ crate::trials![
     the_default_is_to_look_once_a_minute, reads_keep_to_their_slots,
     a_deleted_version_keeps_the_secret, a_destroyed_version_keeps_the_secret,
     a_missing_path_is_told_and_waited_for, a_denied_path_costs_one_login_and_waits,
+    without_a_ca_the_systems_roots_are_trusted,
 ];
 
 async fn a_kv_v1_secret_arrives_and_follows(suite: &Suite) -> Result<()> {
@@ -317,4 +318,33 @@ async fn a_denied_path_costs_one_login_and_waits(suite: &Suite) -> Result<()> {
         last.len()
     );
     Ok(())
+}
+
+async fn without_a_ca_the_systems_roots_are_trusted(suite: &Suite) -> Result<()> {
+    let tenant = suite.ground.tenant("system-roots").await?;
+    prepare(&tenant).await?;
+    let connection = json!({
+        "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": "VaultConnection",
+        "metadata": { "name": "default" }, "spec": { "address": tenant.vault_address },
+    });
+    tenant.apply(&connection.to_string()).await?;
+    let config = config(&tenant, "");
+    let builder = tenant.operator(&suite.binary).config(&config);
+    // The system of a process that trusts nothing of the kind, then one that does.
+    let stranger = builder.clone().start().await?;
+    stranger.wait_ready(LONG).await?;
+    let team = Team {
+        tenant: tenant.clone(),
+        operator: stranger,
+    };
+    team.put("app", json!({ "password": "vault" })).await?;
+    team.static_secret("app", json!({})).await?;
+    let message = team.wait_problem("app", "VaultUnreachable").await?;
+    ensure!(message.contains("certificate"), "{message}");
+    team.operator.terminate(LONG).await;
+    let roots = suite.ground.pki.ca_file();
+    let operator = builder.env("SSL_CERT_FILE", roots).start().await?;
+    operator.wait_ready(LONG).await?;
+    team.wait_ready("app").await?;
+    team.wait_value("app", "password", "vault").await
 }

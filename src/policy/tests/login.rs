@@ -114,6 +114,25 @@ fn a_listed_vault_gets_tokens_as_the_manifest_says() {
 }
 
 #[test]
+fn an_unlisted_vault_gets_no_token_for_more_than_an_hour() {
+    let listed = "policy: {vaultAddresses: ['https://vault.example:8200']}";
+    for (yaml, seconds, wanted) in [
+        ("", 3600, "ok"),
+        ("", 3601, rule::VAULT_ADDRESSES),
+        ("", i64::MAX, rule::VAULT_ADDRESSES),
+        (listed, 86_400, "ok"),
+    ] {
+        let got = verdict(yaml, |asked| match &mut asked.login.method {
+            LoginMethod::Kubernetes {
+                expiration_seconds, ..
+            } => *expiration_seconds = seconds,
+            LoginMethod::NotServed(name) => panic!("{name}"),
+        });
+        assert_eq!(got, wanted, "{yaml} {seconds}");
+    }
+}
+
+#[test]
 fn unknown_audiences_of_the_api_server_let_no_token_out() {
     let own = OwnIdentity {
         api_audiences: Vec::new(),

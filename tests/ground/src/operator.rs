@@ -37,6 +37,7 @@ pub struct OperatorBuilder<'a> {
     env: Vec<(String, OsString)>,
     api_url: Option<String>,
     log_level: String,
+    log_format: String,
     watch_namespaces: Vec<String>,
 }
 
@@ -63,6 +64,7 @@ impl Tenant {
             env: Vec::new(),
             api_url: None,
             log_level: "info".to_owned(),
+            log_format: "json".to_owned(),
             watch_namespaces: vec![self.namespace.clone()],
         }
     }
@@ -104,6 +106,13 @@ impl OperatorBuilder<'_> {
         self
     }
 
+    /// The form of its log: json or text.
+    #[must_use]
+    pub fn log_format(mut self, format: &str) -> Self {
+        format.clone_into(&mut self.log_format);
+        self
+    }
+
     /// The namespaces that it watches, instead of the tenant's own.
     #[must_use]
     pub fn watch_namespaces(mut self, namespaces: &[&str]) -> Self {
@@ -135,7 +144,7 @@ impl OperatorBuilder<'_> {
             .arg("run")
             .flag("config", config)
             .flag("watch-namespaces", self.watch_namespaces.join(","))
-            .arg("--log-format=json")
+            .flag("log-format", &self.log_format)
             .flag("log-level", &self.log_level);
         let spec = |[metrics, health]: [u16; 2]| {
             let mut spec = base

@@ -1,0 +1,154 @@
+//! What lies under `examples/` works as it lies there: the manifests are applied
+//! and served, and the script for Vault gives a tenant what they need.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use anyhow::{Context, Result, ensure};
+use ground::tenant::Tenant;
+use ground::vault_api::KubernetesRole;
+use ground::wait_for;
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::applied::{apply_without_warning, render_own};
+use crate::support::{LONG, Suite, Team, config};
+
+crate::trials![
+    "examples": the_manifests_are_served, the_script_prepares_vault_for_the_first_secret,
+];
+
+/// Maps the subcommands that the script uses to Vault's HTTP API.
+const VAULT_CLI: &str = include_str!("../fixtures/vault-cli.sh");
+
+async fn the_manifests_are_served(suite: &Suite) -> Result<()> {
+    let tenant = suite.ground.tenant("examples").await?;
+    let (vault, namespace) = (&tenant.vault, &tenant.namespace);
+    vault.mount_kv2("kv").await?;
+    let settings = json!({ "COLOUR": "green" });
+    vault.kv2_put("kv", "web/settings", &settings).await?;
+    let policy = "path \"kv/data/web/*\" { capabilities = [\"read\"] }";
+    vault.policy("web", policy).await?;
+    let role = KubernetesRole {
+        service_account: "web",
+        namespace,
+        audience: Some("vault"),
+        policies: &["web"],
+        ttl: LONG * 60,
+    };
+    vault.kubernetes_role("kubernetes", "web", &role).await?;
+    // What everybody has to say for themselves: where Vault is, and its CA.
+    let dir = tenant.dir.join("examples");
+    std::fs::create_dir_all(&dir)?;
+    std::fs::write(dir.join("ca.crt"), &tenant.ca_pem)?;
+    let place =
+        json!([{ "op": "replace", "path": "/spec/address", "value": tenant.vault_address }]);
+    let overlay = json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "namespace": namespace,
+        "resources": ["examples/manifests"],
+        "secretGenerator": [{ "name": "vault-ca", "files": ["ca.crt"] }],
+        "generatorOptions": { "disableNameSuffixHash": true },
+        "patches": [{ "target": { "kind": "VaultConnection" }, "patch": place.to_string() }],
+    });
+    let rendered = render_own(suite, &dir, overlay, &["resources"]).await?;
+    let team = with_operator(suite, tenant, "").await?;
+    apply_without_warning(&team.tenant.client, &team.tenant.namespace, &rendered).await?;
+    for (kind, name) in [
+        ("VaultConnection", "default"),
+        ("VaultAuth", "default"),
+        ("VaultStaticSecret", "web-settings"),
+    ] {
+        team.wait_condition(kind, name, "Ready", "True").await?;
+    }
+    team.wait_value("web-settings", "COLOUR", "green").await?;
+    team.wait_current("web-settings").await
+}
+
+async fn the_script_prepares_vault_for_the_first_secret(suite: &Suite) -> Result<()> {
+    let tenant = suite.ground.tenant("first-secret").await?;
+    let said = vault_setup(suite, &tenant, &["example", &tenant.namespace]).await;
+    ensure!(said.is_err(), "two arguments were taken");
+    vault_setup(suite, &tenant, &["example", &tenant.namespace, "app"]).await?;
+    let secret = json!({ "password": "sesame" });
+    wait_for("the new mount to take a secret", LONG, || async {
+        tenant.vault.kv2_put("example", "app", &secret).await
+    })
+    .await?;
+    let ca = suite.ground.pki.ca_file();
+    let connection = format!(
+        "connection: {{address: \"{}\", caCertPath: \"{}\"}}\n",
+        tenant.vault_address,
+        ca.display()
+    );
+    let team = with_operator(suite, tenant, &connection).await?;
+    let manifest = include_str!("../../examples/first-secret.yaml");
+    apply_without_warning(&team.tenant.client, &team.tenant.namespace, manifest).await?;
+    team.wait_ready("app").await?;
+    team.wait_value("app", "password", "sesame").await?;
+    team.wait_current("app").await?;
+    // What the role promises besides: nothing but reading, for one account and audience.
+    let role = team
+        .tenant
+        .vault
+        .read("auth/kubernetes/role/tenant-example")
+        .await?;
+    let role = &role["data"];
+    ensure!(
+        role["audience"] == "vault"
+            && role["bound_service_account_names"] == json!(["app"])
+            && role["bound_service_account_namespaces"] == json!([team.tenant.namespace])
+            && role["token_period"] == 3600,
+        "{role}"
+    );
+    let token = team.tenant.token("app", &["vault"]).await?;
+    let vault = &team.tenant.vault;
+    let login = vault
+        .kubernetes_login("kubernetes", "tenant-example", &token)
+        .await?;
+    let vault = vault.with_token(login["client_token"].as_str().context("no token")?);
+    ensure!(
+        vault.read("example/data/app").await.is_ok(),
+        "it cannot read"
+    );
+    ensure!(
+        vault.kv2_put("example", "app", &secret).await.is_err()
+            && vault.list("example/metadata").await.is_err(),
+        "it may more than read"
+    );
+    Ok(())
+}
+
+/// Runs `examples/vault-setup.sh` with a `vault` that stands in for the CLI.
+async fn vault_setup(suite: &Suite, tenant: &Tenant, arguments: &[&str]) -> Result<()> {
+    let folder = tenant.dir.join("bin");
+    std::fs::create_dir_all(&folder)?;
+    let cli = folder.join("vault");
+    std::fs::write(&cli, VAULT_CLI)?;
+    std::fs::set_permissions(&cli, std::fs::Permissions::from_mode(0o755))?;
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder).chain(std::env::split_paths(&others));
+    let created = tenant.vault.write("auth/token/create", &json!({})).await?;
+    let token = created["auth"]["client_token"]
+        .as_str()
+        .context("no token")?;
+    let output = Command::new(ground::paths::repository().join("examples/vault-setup.sh"))
+        .args(arguments)
+        .env("PATH", std::env::join_paths(folders)?)
+        .env("VAULT_ADDR", &tenant.vault_address)
+        .env("VAULT_CACERT", suite.ground.pki.ca_file())
+        .env("VAULT_TOKEN", token)
+        .output()
+        .await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{arguments:?}: {said}");
+    Ok(())
+}
+
+/// The tenant with an operator, and no resource of the suite's own.
+async fn with_operator(suite: &Suite, tenant: Tenant, more: &str) -> Result<Team> {
+    let config = config(&tenant, more);
+    let builder = tenant.operator(&suite.binary).config(&config);
+    let operator = builder.start().await?;
+    operator.wait_ready(LONG).await?;
+    Ok(Team { tenant, operator })
+}

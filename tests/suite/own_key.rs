@@ -1,0 +1,106 @@
+//! The operator's own key: a start waits for it without holding up its end, and
+//! it comes back however it was lost.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use ground::faults::{Answer, Match};
+use ground::{Exit, wait_for};
+use kube::api::DeleteParams;
+use serde_json::json;
+
+use crate::endpoints::sample;
+use crate::probes::api_proxy;
+use crate::process::said;
+use crate::support::{LONG, Suite, Team, config, prepare};
+
+crate::trials![
+    "own_key": a_start_without_an_answer_waits_and_ends_when_told,
+    one_that_no_watch_saw_go_is_put_back,
+];
+
+const KEY: &str = "vault-tenant-operator-key";
+
+async fn a_start_without_an_answer_waits_and_ends_when_told(suite: &Suite) -> Result<()> {
+    let proxy = api_proxy(&suite.ground).await?;
+    let silent = proxy
+        .on(Match::any().path_contains(format!("/secrets/{KEY}")))
+        .answer(Answer::hang());
+    let tenant = suite.ground.tenant("silent-api").await?;
+    let operator = tenant
+        .operator(&suite.binary)
+        .config(&config(&tenant, ""))
+        .api_url(&proxy.url())
+        .start()
+        .await?;
+    silent.hit(1, LONG).await?;
+    let exit = operator.terminate(Duration::from_secs(5)).await;
+    ensure!(exit == Exit::Code(0), "{exit:?}");
+    operator.restart().await?;
+    wait_for("/readyz to name the silence", LONG, || async {
+        let text = said(&operator).await?;
+        ensure!(text.contains(KEY) && text.contains("no answer"), "{text}");
+        Ok(())
+    })
+    .await?;
+    proxy.back_to_normal();
+    operator.wait_ready(LONG).await?;
+    // Nothing else was asked for: no resource is there.
+    let metrics = operator.metrics().await?;
+    for operation in ["\"get\"", "\"patch\""] {
+        let counted = sample(
+            &metrics,
+            "vto_kubernetes_requests_total",
+            &[operation, "\"ok\""],
+        );
+        ensure!(counted == Some(1.0), "{operation}: {metrics}");
+    }
+    Ok(())
+}
+
+async fn one_that_no_watch_saw_go_is_put_back(suite: &Suite) -> Result<()> {
+    let proxy = api_proxy(&suite.ground).await?;
+    let tenant = suite.ground.tenant("missed-key").await?;
+    prepare(&tenant).await?;
+    // Only lists: each watch is answered as one that is too old.
+    let too_old = proxy
+        .on(Match::method("GET")
+            .path_contains("/secrets")
+            .query_contains("watch=true"))
+        .answer(Answer::kubernetes_error(
+            410,
+            "Expired",
+            "too old resource version",
+        ));
+    let operator = tenant
+        .operator(&suite.binary)
+        .config(&config(&tenant, ""))
+        .api_url(&proxy.url())
+        .start()
+        .await?;
+    too_old.hit(2, LONG).await?;
+    let team = Team { tenant, operator };
+    let before = team.secret(KEY).await?;
+    team.secrets().delete(KEY, &DeleteParams::default()).await?;
+    let after = wait_for("the key to be put back", LONG, || async {
+        team.tenant.secret(KEY).await?.context("it is gone")
+    })
+    .await?;
+    ensure!(
+        before.metadata.uid != after.metadata.uid && before.data == after.data,
+        "another key was made"
+    );
+    // Each try lists first, and tries are not made in a tight loop.
+    let (tries, began) = (too_old.hits(), Instant::now());
+    too_old.hit(tries + 3, LONG).await?;
+    ensure!(
+        began.elapsed() > Duration::from_secs(3),
+        "three lists in {:?}",
+        began.elapsed()
+    );
+    too_old.remove();
+    team.operator.wait_ready(LONG).await?;
+    team.put("app", json!({ "password": "vault" })).await?;
+    team.static_secret("app", json!({})).await?;
+    team.wait_ready("app").await.map(drop)
+}
