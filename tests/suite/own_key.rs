@@ -62,10 +62,11 @@ async fn one_that_no_watch_saw_go_is_put_back(suite: &Suite) -> Result<()> {
     let proxy = api_proxy(&suite.ground).await?;
     let tenant = suite.ground.tenant("missed-key").await?;
     prepare(&tenant).await?;
-    // Only lists: each watch is answered as one that is too old.
+    // Only lists: each watch of Secrets is answered as one that is too old. Our group's name begins with `secrets` too.
+    let secrets = format!("/namespaces/{}/secrets", tenant.namespace);
     let too_old = proxy
         .on(Match::method("GET")
-            .path_contains("/secrets")
+            .path_contains(secrets)
             .query_contains("watch=true"))
         .answer(Answer::kubernetes_error(
             410,
