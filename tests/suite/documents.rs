@@ -17,6 +17,7 @@ const PERMISSIONS: &str = include_str!("../../docs/permissions.md");
 const GATE: &str = include_str!("../../.ci/run");
 const ROLE: &str = include_str!("../../rbac/role.yaml");
 const OWN_ROLE: &str = include_str!("../../rbac/own-namespace/role.yaml");
+const LEADERSHIP_ROLE: &str = include_str!("../../rbac/leadership/role.yaml");
 const MIGRATION_ROLE: &str = include_str!("../../rbac/migration/role.yaml");
 
 /// Our seven kinds, as rules name them.
@@ -183,6 +184,7 @@ fn every_right() -> Result<()> {
     same("the README", &listed(table, 2), &held(ROLE)?)?;
     for (name, role) in [
         ("`vault-tenant-operator-own-namespace`", OWN_ROLE),
+        ("`vault-tenant-operator-leadership`", LEADERSHIP_ROLE),
         ("`vault-tenant-operator-migration`", MIGRATION_ROLE),
     ] {
         let row = rows(rest).find(|row| row.len() == 5 && row[0].starts_with(name));

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use ground::judges::{VaultAudit, VaultFilter};
 use ground::manifests::parse;
 use ground::vault_api::KubernetesRole;
+use ground::wait_for;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
@@ -43,12 +44,16 @@ async fn definitions_apply_without_a_warning(suite: &Suite) -> Result<()> {
         .patch(&tenant.namespace, &PatchParams::default(), &warn)
         .await?;
     let loose = parse(&deployment("loose", "none").to_string())?;
-    let warnings = warnings_of(client, &tenant.namespace, &loose[0]).await?;
-    ensure!(
-        warnings.iter().any(|text| text.contains("PodSecurity")),
-        "{warnings:?}"
-    );
-    Ok(())
+    // The API server looks at its own copy of the namespace, which the label reaches a little later.
+    wait_for("a warning of the loose Deployment", LONG, || async {
+        let warnings = warnings_of(client, &tenant.namespace, &loose[0]).await?;
+        ensure!(
+            warnings.iter().any(|text| text.contains("PodSecurity")),
+            "{warnings:?}"
+        );
+        Ok(())
+    })
+    .await
 }
 
 /// Every bundle of `tests/fixtures/manifests`, by file name.

@@ -63,7 +63,7 @@ fn blocks(text: &str) -> Vec<&str> {
 }
 
 /// `PATH` with the ground's own kubectl before any other.
-fn with_kubectl(suite: &Suite) -> Result<OsString> {
+pub fn with_kubectl(suite: &Suite) -> Result<OsString> {
     let kubectl = suite.ground.components().path("kubectl")?;
     let folder = kubectl.parent().context("kubectl lies in no folder")?;
     let others = std::env::var_os("PATH").unwrap_or_default();

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use ground::process::{Spec, processes_naming};
 use ground::{Exit, Process, wait_for};
 
+use crate::readme::with_kubectl;
 use crate::sandbox_home::Home;
 use crate::support::{LONG, Suite};
 
@@ -55,7 +56,7 @@ async fn two_at_a_time_tour_and_end_cleanly(suite: &Suite) -> Result<()> {
     }
     ensure!(!output.contains('\x1b'), "colours in a file:\n{output}");
     visited.wait_until_it_stays().await?;
-    visited.follow_what_it_says(&home).await?;
+    visited.follow_what_it_says(suite, &home).await?;
     ensure!(
         !processes_naming(&visited.run_dir()?)?.is_empty(),
         "nothing names the folder of the run"
@@ -220,7 +221,7 @@ impl Sandbox {
     }
 
     /// Types the commands that it prints into one shell, and waits for what they wrote into Vault.
-    async fn follow_what_it_says(&self, home: &Home) -> Result<()> {
+    async fn follow_what_it_says(&self, suite: &Suite, home: &Home) -> Result<()> {
         let output = self.output()?;
         let programs = ["export ", "kubectl ", "curl "];
         let mut commands: Vec<&str> = output
@@ -240,10 +241,7 @@ impl Sandbox {
             );
         }
         commands.push(ARRIVED);
-        // The ground's own kubectl, where it has one.
-        let mut path = home.assets().into_os_string();
-        path.push(":");
-        path.push(std::env::var_os("PATH").unwrap_or_default());
+        let path = with_kubectl(suite)?;
         let shell = tokio::process::Command::new("bash")
             .args(["-euc", &commands.join("\n")])
             .env_clear()

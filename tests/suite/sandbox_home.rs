@@ -71,7 +71,7 @@ impl Home {
     }
 
     /// The folder of the components.
-    pub fn assets(&self) -> PathBuf {
+    fn assets(&self) -> PathBuf {
         self.dir.join("assets")
     }
 
