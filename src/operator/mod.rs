@@ -83,8 +83,17 @@ async fn start(config: Config) -> Result<(), String> {
     for server in endpoints(&config, &metrics, &readiness, &stop).await? {
         background.spawn_local(server);
     }
-    let kube_config = kube_config().await?;
+    let mut kube_config = kube_config().await?;
     let own = identity::read(&kube_config).await;
+    let name = format!(
+        "{}/{} ({})",
+        cluster::CONTROLLER,
+        env!("CARGO_PKG_VERSION"),
+        own.namespace
+    );
+    if let Ok(name) = ::http::HeaderValue::from_str(&name) {
+        kube_config.headers.push((::http::header::USER_AGENT, name));
+    }
     let client = Client::try_from(kube_config).map_err(|error| {
         format!("the API server's address or certificates cannot be used: {error}")
     })?;

@@ -84,6 +84,11 @@ pub fn judge_refusals(ground: &Ground) -> Result<()> {
     requests.retain(|request| !is_provoked(request));
     ensure!(!requests.is_empty(), "no operator asked for anything");
     println!("{} requests of operators judged", requests.len());
+    // Who reads the API server's audit log sees what asked, not only as whom.
+    let nameless = requests
+        .iter()
+        .find(|request| !request.user_agent.starts_with("vault-tenant-operator/"));
+    ensure!(nameless.is_none(), "without its name: {nameless:?}");
     let refused = RoleUse::of(&[], &requests).forbidden;
     ensure!(
         refused.is_empty(),
