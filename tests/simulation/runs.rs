@@ -16,9 +16,11 @@ use crate::{operator, verdict};
 /// backoff with a deadline before it.
 const REST: Duration = Duration::from_secs(420);
 
-/// How often that is looked at: longer than a slot and a debounce, so that what
-/// is still on its way is not taken for rest.
+/// How often that is looked at: longer than any slot.
 const LOOK: Duration = Duration::from_secs(70);
+
+/// Longer than the debounce of restarts: one may be due when all looks right.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// How a run ended.
 pub struct Ended {
@@ -107,6 +109,7 @@ pub async fn rest(world: &World) {
             break;
         }
     }
+    tokio::time::sleep(SETTLE).await;
 }
 
 pub async fn seconds(number: u64) {
