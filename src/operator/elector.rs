@@ -52,6 +52,9 @@ pub struct Elector {
     /// Of the last term: its number of transitions.
     term: Option<i32>,
     rival: Option<Rival>,
+    /// The last renewal by another, or by nobody, as found before our own first
+    /// write: an answer of that write that was lost must not hide it.
+    former: Option<Timestamp>,
 }
 
 /// A version of somebody else's Lease, and since when it has been seen unchanged.
@@ -70,6 +73,7 @@ impl Elector {
             held: None,
             term: None,
             rival: None,
+            former: None,
         }
     }
 
@@ -170,6 +174,9 @@ impl Elector {
 
     async fn write(&mut self, over: &Record, transitions: i32) -> Result<Round, Problem> {
         let began = Moment::now();
+        if over.holder != self.holder {
+            self.former = over.renewed;
+        }
         let same_term = self.term == Some(transitions) && over.holder == self.holder;
         let record = Record {
             version: String::new(),
@@ -189,7 +196,7 @@ impl Elector {
         let succession = if same_term {
             Succession::Resumed
         } else {
-            Succession::After(over.renewed)
+            Succession::After(self.former)
         };
         Ok(Round::Held { began, succession })
     }

@@ -49,6 +49,7 @@ pub fn secret(object: PartialObjectMeta<Secret>) -> SecretMeta {
                     name: entry.manager.unwrap_or_default(),
                     time: entry.time.map(|time| time.0),
                     fields: digest_of_managed(&fields),
+                    applied: entry.operation.as_deref() == Some("Apply"),
                     owns_type: fields.get("f:type").is_some(),
                     owns_data: fields.get("f:data").is_some(),
                 }

@@ -310,13 +310,16 @@ async fn keep_key(
 ) {
     loop {
         gone.notified().await;
-        while tenure.leads()
-            && let Err(problem) = hash_key::obtain(&cluster, &namespace, Some(&key)).await
-        {
-            if matches!(problem, Problem::NamespaceTerminating { .. }) {
-                break;
+        loop {
+            // One that stands by may lead before anybody has put it back.
+            if tenure.leads() {
+                match hash_key::obtain(&cluster, &namespace, Some(&key)).await {
+                    Ok(_) | Err(Problem::NamespaceTerminating { .. }) => break,
+                    Err(problem) => {
+                        tracing::warn!(%problem, "the operator's own key was deleted and cannot be put back yet");
+                    }
+                }
             }
-            tracing::warn!(%problem, "the operator's own key was deleted and cannot be put back yet");
             tokio::time::sleep(START_RETRY).await;
         }
     }

@@ -15,7 +15,7 @@ const PLAIN_TYPES: [&str; 5] = [
 ];
 
 /// Domains whose types mean something to the cluster or to Helm.
-const RESERVED_DOMAINS: [&str; 3] = ["kubernetes.io", "k8s.io", "helm.sh"];
+const RESERVED_DOMAINS: [&str; 4] = ["kubernetes.io", "k8s.io", "x-k8s.io", "helm.sh"];
 
 /// Beginnings of labels and annotations that bind a Secret to a
 /// ServiceAccount, or that are the operator's own.
@@ -35,7 +35,8 @@ pub(super) fn check(
             format!("the Secret {secret} is not in the namespace of {resource}"),
         ));
     }
-    if secret.namespace == own.namespace && own.secret_names.contains(&secret.name) {
+    // In whatever namespace: it may be another operator's.
+    if own.secret_names.contains(&secret.name) {
         return Err(denied(
             rule::OWN_SECRETS,
             format!("the Secret {secret} is the operator's own"),
@@ -48,6 +49,14 @@ pub(super) fn check(
         &policy.rules.destination_names,
     )?;
     secret_type(&destination.type_)?;
+    // Helm goes by names and by this label, not by the type.
+    let owner = destination.labels.get("owner").map(String::as_str);
+    if secret.name.starts_with("sh.helm.release.") || owner == Some("helm") {
+        return Err(denied(
+            rule::DESTINATION_TYPES,
+            format!("Helm would take the Secret {secret} for the state of a release"),
+        ));
+    }
     metadata("label", destination.labels.keys())?;
     metadata("annotation", destination.annotations.keys())
 }

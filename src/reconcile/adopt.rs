@@ -78,10 +78,24 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Makes what `former` owns in the destination this resource's.
     pub(super) async fn adopt(&self, work: &Work, former: &Former) -> Result<(), Problem> {
         let secret = &work.permitted.destination().secret;
+        if let Former::Resource(uid) = former
+            && self.is_known(uid)
+        {
+            return Err(Problem::Conflict {
+                what: format!("take over the Secret {}", secret.name),
+                why: "the resource that left it, as an annotation says, is there".to_owned(),
+            });
+        }
         self.still_asked(work).await?;
         let Some(live) = self.cluster.managed_fields(secret).await? else {
             return self.look_at(secret).await.map(drop);
         };
+        let judged = self.view.borrow().secrets.get(secret).is_some_and(|seen| {
+            (&seen.uid, &seen.resource_version) == (&live.uid, &live.resource_version)
+        });
+        if !judged {
+            return self.look_at(secret).await.map(drop);
+        }
         let entries = match former {
             Former::Vso => moved(&live.entries, &work.me.manager, is_of_vso),
             Former::Resource(uid) => moved(&live.entries, &work.me.manager, |entry| {

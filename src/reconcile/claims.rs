@@ -13,8 +13,8 @@ use super::parting::manager_of;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
 use super::state::{State, state_annotation};
-use super::view::{SecretMeta, View, destination_of};
-use crate::api::VaultStaticSecret;
+use super::view::{Manager, SecretMeta, View, destination_of};
+use crate::api::{Destination, VaultStaticSecret};
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::problem::Problem;
 use crate::render::{ResourceTag, SecretData};
@@ -67,9 +67,9 @@ pub fn place<'a>(mut claims: Vec<Claim<'a>>, me: &ResourceKey) -> Place<'a> {
 
 fn holds(meta: Option<&SecretMeta>, uid: &str) -> bool {
     meta.is_some_and(|meta| {
-        meta.managers
-            .iter()
-            .any(|manager| manager.name == manager_of(uid))
+        let wrote = |manager: &Manager| manager.name == manager_of(uid);
+        // One that the Vault Secrets Operator made for it is its own as well.
+        meta.owners.iter().any(|owner| owner == uid) || meta.managers.iter().any(wrote)
     })
 }
 
@@ -125,6 +125,17 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             let Some(other) = view.statics.get(&first.object) else {
                 continue;
             };
+            let (one, two) = (&resource.spec.destination, &other.spec.destination);
+            let retains = |of: &Destination| {
+                of.retain_on_delete
+                    .unwrap_or(self.config.sync.retain_on_delete)
+            };
+            if one.create != two.create || retains(one) != retains(two) {
+                return Err(conflict(format!(
+                    "the {} {}, which shares it, has another spec.destination.create or retainOnDelete, so that one of the two would decide over all of it: give both the same",
+                    first.kind, first.object.name
+                )));
+            }
             if let Some(what) = differing_metadata(resource, other) {
                 return Err(conflict(format!(
                     "the {} {}, which shares it, sets the {what} to another value: give both the same one, or leave it out in one",
@@ -236,6 +247,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             else {
                 continue;
             };
+            let alive = view
+                .resources_of_secret(secret)
+                .any(|named| state_annotation(&ResourceTag::of(named)) == *name);
+            if state.shares.is_none() && alive {
+                return Err(Problem::DestinationConflict {
+                    name: secret.name.clone(),
+                    why: "another resource that names it has not written it as shared yet; it goes on as soon as that is done".to_owned(),
+                });
+            }
             let taken = state
                 .shares
                 .iter()

@@ -160,3 +160,42 @@ fn a_creating_write_whose_answer_was_lost_is_ours_only_if_it_created() {
     let taken = first(400, &theirs).with(|c| c.me.overwrite = true);
     assert_eq!(taken.step(), Step::Wait(None));
 }
+
+#[test]
+fn who_only_wrote_into_a_secret_does_not_become_its_owner() {
+    let written_into = || {
+        case().with_meta(|meta| {
+            meta.owners.clear();
+            meta.managers = vec![
+                Manager {
+                    owns_type: false,
+                    ..manager("vto-uid-1", 500, FIELDS)
+                },
+                manager("kubectl", 400, "x"),
+            ];
+        })
+    };
+    let into = written_into().with(|c| c.me.create = false);
+    assert_eq!(into.step(), Step::Wait(None));
+    // The spec now says that the resource makes it.
+    assert!(written_into().refused().contains("overwrite: true"));
+}
+
+#[test]
+fn a_secret_that_somebody_applied_without_a_type_is_theirs() {
+    let merged = |theirs: i64| {
+        case()
+            .with_state(|state| state.first_write = true)
+            .with_meta(|meta| {
+                meta.created = Some(at(499));
+                meta.managers.push(Manager {
+                    owns_type: false,
+                    applied: true,
+                    ..manager("argocd", theirs, "x")
+                });
+            })
+    };
+    assert_eq!(merged(499).step(), Step::TakeOut(update()));
+    // Applied after ours: the Secret was there by then.
+    assert_eq!(merged(501).step(), Step::Wait(None));
+}

@@ -76,6 +76,7 @@ fn manager(name: &str, second: i64, fields: &str) -> Manager {
         name: name.into(),
         time: Some(at(second)),
         fields: fields.into(),
+        applied: name.starts_with("vto-"),
         owns_type: true,
         owns_data: true,
     }

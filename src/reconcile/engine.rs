@@ -146,7 +146,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     *taken += 1;
                     let engine = Rc::clone(&self);
                     tasks.spawn_local(async move {
-                        engine.work(key).await;
+                        // A panic while a panic is reported must not keep key and place.
+                        let work = AssertUnwindSafe(engine.work(key.clone())).catch_unwind();
+                        if work.await.is_err() {
+                            engine.queue.done(&key);
+                        }
                         lane
                     });
                 } else {

@@ -106,7 +106,10 @@ pub fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
             None => Standing::Foreign(foreign(me, meta)),
         };
     }
-    if owned || (ours.is_some() && (state.is_some() || me.retain || !me.create)) {
+    // Who creates a Secret sends its type, and who only writes into one does not:
+    // no annotation and no edit of the spec turns the one into the other.
+    let wrote = ours.is_some_and(|ours| !me.create || ours.owns_type);
+    if owned || (wrote && (state.is_some() || me.retain || !me.create)) {
         return Standing::Ours(meta, state);
     }
     if !me.create || me.overwrite || me.joins {
@@ -135,7 +138,10 @@ fn foreign(me: &Me, meta: &SecretMeta) -> String {
 /// entry, and nobody else's entry is as old.
 pub fn made_by(meta: &SecretMeta, ours: &Manager) -> bool {
     let others = || meta.managers.iter().filter(|other| other.name != ours.name);
-    if ours.owns_type && !others().any(|other| other.owns_type) {
+    // An apply may leave the type to its default, which nobody owns then.
+    let applied_first =
+        others().any(|other| other.applied && other.time == meta.created && other.time < ours.time);
+    if ours.owns_type && !applied_first && !others().any(|other| other.owns_type) {
         return true;
     }
     let (Some(created), Some(wrote)) = (meta.created, ours.time) else {

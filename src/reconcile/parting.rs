@@ -65,7 +65,7 @@ pub fn is_ours_alone(meta: &SecretMeta, tag: &ResourceTag, uid: &str) -> bool {
     for manager in &meta.managers {
         if manager.name == ours {
             wrote = true;
-        } else if manager.owns_data || manager.name.starts_with("vto-") {
+        } else if manager.owns_data || manager.owns_type || manager.name.starts_with("vto-") {
             return false;
         }
     }
@@ -114,6 +114,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let Some(live) = self.look_at(secret).await? else {
             return Ok(());
         };
+        let keys = |meta: &SecretMeta| state_of(me, meta).map_or(0, |state| state.keys);
+        let named = work.permitted.destination().secret.clone();
+        let now = self.view.borrow().secrets.get(&named).map_or(0, keys);
+        if now == 0 && keys(&live) > 0 {
+            // The source holds nothing now: the old Secret is the last good one.
+            return Ok(());
+        }
         let told = match parting(&live, &me.tag, &me.uid) {
             Parting::Nothing => return Ok(()),
             Parting::Delete => {
@@ -195,7 +202,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Whether a resource of this uid is in the view, under whatever name: a
     /// state may be forged, and must not make us undo what a live one wrote.
-    fn is_known(&self, uid: &str) -> bool {
+    pub(super) fn is_known(&self, uid: &str) -> bool {
         let view = self.view.borrow();
         let uids = (view.statics.values().map(|found| &found.metadata.uid))
             .chain(view.dynamics.values().map(|found| &found.metadata.uid))
@@ -248,7 +255,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         manager: &str,
         fence: Fence,
     ) -> Result<(), Problem> {
-        let empty = SecretWrite {
+        let mut empty = SecretWrite {
             secret: secret.clone(),
             manager: manager.to_owned(),
             fence,
@@ -258,7 +265,17 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             annotations: BTreeMap::new(),
             owner: None,
         };
-        let meta = self.cluster.apply_secret(&empty).await?;
+        let meta = match self.cluster.apply_secret(&empty).await {
+            // A type that we alone own would go back to its default, which is refused.
+            Err(Problem::DestinationImmutable { .. }) => {
+                let Some(found) = self.cluster.secret_content(secret, manager).await? else {
+                    return Ok(());
+                };
+                empty.type_ = Some(found.type_);
+                self.cluster.apply_secret(&empty).await?
+            }
+            answer => answer?,
+        };
         self.view.borrow_mut().put_secret_answer(secret, meta);
         Ok(())
     }
@@ -291,9 +308,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Ok(live)
     }
 
-    /// Whether a Secret is one of the operator's own.
+    /// Whether a Secret is one of the operator's own, or of another one's.
     pub(super) fn is_own(&self, secret: &ObjectKey) -> bool {
-        secret.namespace == self.own.namespace && self.own.secret_names.contains(&secret.name)
+        self.own.secret_names.contains(&secret.name)
     }
 }
 

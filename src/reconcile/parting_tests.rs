@@ -41,6 +41,7 @@ fn manager(name: &str) -> Manager {
         name: name.into(),
         time: None,
         fields: "fields".into(),
+        applied: true,
         owns_type: false,
         owns_data: false,
     }

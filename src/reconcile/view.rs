@@ -78,9 +78,11 @@ pub struct Manager {
     pub time: Option<Timestamp>,
     /// Digest of the names of what it owns (module `fields`).
     pub fields: String,
-    /// Whether it owns the Secret's type. Whoever creates a Secret does, and
-    /// since the type never changes, no later update gets a share of it.
+    /// Whether it owns the Secret's type. Whoever creates a Secret and sends one
+    /// does, and since the type never changes, no later update gets a share of it.
     pub owns_type: bool,
+    /// Whether the entry is of applies, not of updates.
+    pub applied: bool,
     /// Whether it owns a key of the data.
     pub owns_data: bool,
 }

@@ -127,6 +127,7 @@ impl Secret {
                     name: name.clone(),
                     time: Some(owned.time),
                     fields: digest_of_managed(&self.managed(owned)),
+                    applied: name.starts_with("vto-"),
                     owns_type: owned.fields.contains(&Field::Type),
                     owns_data: owned.fields.iter().any(|f| matches!(f, Field::Data(_))),
                 })

@@ -26,6 +26,7 @@ mod moves;
 mod namespaces;
 mod outages;
 mod own_key;
+mod ownership;
 mod pods;
 mod probes;
 mod process;
@@ -104,6 +105,7 @@ fn all() -> Vec<TrialOf> {
         configured::trials(),
         destinations::trials(),
         moves::trials(),
+        ownership::trials(),
         adoption::trials(),
         sharing::trials(),
         bad_specs::trials(),

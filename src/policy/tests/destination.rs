@@ -25,6 +25,7 @@ fn types_that_give_power_are_refused() {
         ("bootstrap.kubernetes.io/token", rule::DESTINATION_TYPES),
         ("kubernetes.io/anything", rule::DESTINATION_TYPES),
         ("x.k8s.io/y", rule::DESTINATION_TYPES),
+        ("cluster.x-k8s.io/secret", rule::DESTINATION_TYPES),
         ("helm.sh/release.v1", rule::DESTINATION_TYPES),
     ] {
         let got = verdict("", |asked| asked.destination.type_ = type_.to_owned());
@@ -69,6 +70,21 @@ fn labels_and_annotations_of_the_cluster_and_of_ours_are_refused() {
             wanted,
             "{key}"
         );
+    }
+}
+
+#[test]
+fn what_helm_would_take_for_a_release_is_refused() {
+    for (name, owner, wanted) in [
+        ("sh.helm.release.v1.app.v2", "team", rule::DESTINATION_TYPES),
+        ("app", "helm", rule::DESTINATION_TYPES),
+        ("app", "team", "ok"),
+    ] {
+        let got = verdict("", |asked| {
+            asked.destination.secret = ObjectKey::new("team", name);
+            asked.destination.labels = [("owner".to_owned(), owner.to_owned())].into();
+        });
+        assert_eq!(got, wanted, "{name} {owner}");
     }
 }
 
