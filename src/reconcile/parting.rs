@@ -97,12 +97,22 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         for secret in former {
             let seen = self.view.borrow().secrets.get(&secret).cloned();
+            let seen = seen.filter(|meta| !self.is_last_good(work, meta));
             let due = seen.map_or(Parting::Nothing, |meta| parting(&meta, &me.tag, &me.uid));
             if due != Parting::Nothing {
                 self.leave(work, &secret).await?;
             }
         }
         Ok(())
+    }
+
+    /// Whether a former Secret holds data and the one that is named now none: the
+    /// source may be empty by mistake.
+    fn is_last_good(&self, work: &Work, former: &SecretMeta) -> bool {
+        let keys = |meta: &SecretMeta| state_of(&work.me, meta).map_or(0, |state| state.keys);
+        let view = self.view.borrow();
+        let now = view.secrets.get(&work.permitted.destination().secret);
+        keys(former) > 0 && now.map_or(0, keys) == 0
     }
 
     async fn leave(&self, work: &Work, secret: &ObjectKey) -> Result<(), Problem> {
@@ -114,11 +124,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let Some(live) = self.look_at(secret).await? else {
             return Ok(());
         };
-        let keys = |meta: &SecretMeta| state_of(me, meta).map_or(0, |state| state.keys);
-        let named = work.permitted.destination().secret.clone();
-        let now = self.view.borrow().secrets.get(&named).map_or(0, keys);
-        if now == 0 && keys(&live) > 0 {
-            // The source holds nothing now: the old Secret is the last good one.
+        if self.is_last_good(work, &live) {
             return Ok(());
         }
         let told = match parting(&live, &me.tag, &me.uid) {

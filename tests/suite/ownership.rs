@@ -66,6 +66,7 @@ async fn a_rename_onto_an_empty_source_gives_nothing_up(suite: &Suite) -> Result
     team.wait_ready("app").await?;
     eye.api.settle(&eye.at_api(), QUIET, LONG).await?;
     ensure!(team.value("app", "password").await? == "kept");
+    ensure!(team.secret("new").await?.data.is_none());
     team.put("app", json!({ "password": "next" })).await?;
     team.wait_value("new", "password", "next").await?;
     team.gone("app").await
