@@ -111,6 +111,10 @@ pub struct VaultStaticSecretStatus {
     /// Keyed hash of the data last written.
     #[serde(rename = "secretMAC", skip_serializing_if = "Option::is_none")]
     pub secret_mac: Option<String>,
+    /// Value of the annotation vso.hashicorp.com/resync that was last done: the source was read
+    /// after that value was set, and the Secret holds it. At most 256 characters of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_resync: Option<String>,
     /// Which Vault token served the last read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vault_client_meta: Option<VaultClientMeta>,

@@ -33,6 +33,8 @@ pub struct Situation<'a> {
     pub reported_hash: Option<&'a str>,
     /// Whether status says that this generation is synced and without error.
     pub reported_ready: bool,
+    /// Whether somebody asked for a read that status does not tell of yet.
+    pub resync: bool,
     /// When this process last read the source for the resource.
     pub last_read: Option<Timestamp>,
     /// When this process began to work, or its present term as the leader.
@@ -106,6 +108,8 @@ pub enum Why {
     Adopted,
     /// The last attempt did not end well, or its end is not known.
     Unsettled,
+    /// Somebody asked for it.
+    Asked,
     /// A slot passed.
     Due,
 }
@@ -184,6 +188,9 @@ fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<State>
         || !state.hash.is_of(situation.key)
     {
         return Step::Fetch(Why::Changed);
+    }
+    if situation.resync {
+        return Step::Fetch(Why::Asked);
     }
     if !situation.reported_ready && situation.last_read.is_none() {
         return Step::Fetch(Why::Unsettled);

@@ -19,6 +19,7 @@ struct Case {
     rendered: Option<Rendered>,
     live: Option<ContentHash>,
     reported_ready: bool,
+    resync: bool,
     last_read: Option<Timestamp>,
     absent_since: Option<Timestamp>,
     slots: Option<Slots>,
@@ -50,6 +51,7 @@ fn case() -> Case {
         rendered: None,
         live: None,
         reported_ready: true,
+        resync: false,
         last_read: None,
         absent_since: None,
         slots: None,
@@ -151,6 +153,7 @@ impl Case {
             made: None,
             reported_hash: None,
             reported_ready: self.reported_ready,
+            resync: self.resync,
             last_read: self.last_read,
             started: at(900),
             absent_since: self.absent_since,
@@ -199,6 +202,14 @@ fn a_restart_reads_only_what_is_not_settled() {
         c.last_read = Some(at(950));
     };
     assert_eq!(case().with(read_since).step(), Step::Wait(None));
+}
+
+#[test]
+fn who_asks_for_a_resync_gets_one_read_and_a_write_only_for_a_change() {
+    let asked = || case().with(|c| c.resync = true);
+    assert_eq!(asked().step(), Step::Fetch(Why::Asked));
+    assert_eq!(asked().read("old").step(), Step::Wait(None));
+    assert_eq!(asked().read("new").writes(), (update(), true));
 }
 
 #[test]

@@ -17,6 +17,13 @@ use crate::key::ResourceKey;
 use crate::problem::Problem;
 use crate::vault::Vault;
 
+/// Any new value of this annotation asks for a read at once (compatibility.md,
+/// "Timing and flags").
+const RESYNC: &str = "vso.hashicorp.com/resync";
+
+/// Characters of its value that are looked at and echoed.
+const RESYNC_LIMIT: usize = 256;
+
 /// Conditions that carry the verdict. `SecretSynced` is what existing tools read.
 const VERDICT_TYPES: [&str; 3] = ["SecretSynced", "Healthy", "Ready"];
 
@@ -45,9 +52,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let secret_mac = hash
             .map(|h| h.as_str().to_owned())
             .or(previous.secret_mac.clone());
+        let last_resync = outcome
+            .ok()
+            .and_then(|_| asked_resync(resource))
+            .or(previous.last_resync.clone());
         let status = VaultStaticSecretStatus {
             last_generation: generation.unwrap_or_default(),
             secret_mac,
+            last_resync,
             vault_client_meta: None,
             observed_generation: generation,
             conditions,
@@ -60,6 +72,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         // The schema allows no null: before the first sync the field is left out.
         if let Some(mac) = &status.secret_mac {
             further["secretMAC"] = json!(mac);
+        }
+        if let Some(asked) = &status.last_resync {
+            further["lastResync"] = json!(asked);
         }
         let value = report::status(&status.conditions, generation, further);
         let version = self.cluster.apply_status(key, &value).await?;
@@ -110,6 +125,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         (!rows.is_empty()).then(|| Finding::new("RolloutRestart", truth, reason, rows.join("; ")))
     }
+}
+
+/// What the annotation for a resync says, as status echoes it.
+pub(super) fn asked_resync(resource: &VaultStaticSecret) -> Option<String> {
+    let asked = resource.metadata.annotations.as_ref()?.get(RESYNC)?;
+    Some(asked.chars().take(RESYNC_LIMIT).collect())
 }
 
 fn good_message(resource: &VaultStaticSecret, synced: &Synced) -> String {

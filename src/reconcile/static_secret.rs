@@ -9,6 +9,7 @@ use super::parting::manager_of;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
 use super::report::is_ready;
+use super::report_static::asked_resync;
 use super::resolve;
 use super::slots::Slots;
 use super::sources::static_kv;
@@ -229,6 +230,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 conditions.unwrap_or_default(),
                 work.resource.metadata.generation,
             ),
+            resync: asked_resync(&work.resource).is_some_and(|asked| {
+                let status = work.resource.status.as_ref();
+                status.and_then(|s| s.last_resync.as_ref()) != Some(&asked)
+            }),
             last_read: memory.last_read,
             started,
             absent_since,

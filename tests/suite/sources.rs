@@ -7,6 +7,7 @@ use ground::judges::vault_audit::VaultRequest;
 use ground::judges::workloads::Kind;
 use ground::wait_for;
 use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
 use reqwest::Method;
 use serde_json::json;
 
@@ -20,6 +21,7 @@ crate::trials![
     a_deleted_version_keeps_the_secret, a_destroyed_version_keeps_the_secret,
     a_missing_path_is_told_and_waited_for, a_denied_path_costs_one_login_and_waits,
     without_a_ca_the_systems_roots_are_trusted,
+    an_annotation_asks_for_a_read_and_status_echoes_it,
 ];
 
 async fn a_kv_v1_secret_arrives_and_follows(suite: &Suite) -> Result<()> {
@@ -349,4 +351,38 @@ async fn without_a_ca_the_systems_roots_are_trusted(suite: &Suite) -> Result<()>
     operator.wait_ready(LONG).await?;
     team.wait_ready("app").await?;
     team.wait_value("app", "password", "vault").await
+}
+
+async fn an_annotation_asks_for_a_read_and_status_echoes_it(suite: &Suite) -> Result<()> {
+    let team = Team::start(suite, "resync").await?;
+    team.put("app", json!({ "password": "first" })).await?;
+    team.static_secret("app", json!({ "refreshAfter": "1h" }))
+        .await?;
+    team.wait_ready("app").await?;
+    let eye = Eye::on(suite, &team);
+    eye.settled(&eye.reads()).await?;
+    // A new version that nobody would look for within the hour, then the same again.
+    team.put("app", json!({ "password": "second" })).await?;
+    for (asked, writes) in [("deploy-41", 1), ("deploy-42", 0)] {
+        let (vault, api) = eye.mark()?;
+        let patch = json!({ "metadata": { "annotations": { "vso.hashicorp.com/resync": asked } } });
+        team.resources("VaultStaticSecret")
+            .patch("app", &PatchParams::default(), &Patch::Merge(patch))
+            .await?;
+        wait_for("status to echo the value", LONG, || async {
+            let object = team.resources("VaultStaticSecret").get("app").await?;
+            let echoed = &object.data["status"]["lastResync"];
+            ensure!(echoed == asked, "{echoed}");
+            // Whoever waited for it may rely on it.
+            ensure!(team.value("app", "password").await? == "second");
+            Ok(())
+        })
+        .await?;
+        let reads = eye.settled(&eye.at_vault().since(vault)).await?;
+        ensure!(reads.len() == 1, "{asked}: {reads:?}");
+        let counts = eye.api.counts(&eye.at_api().writes().since(api))?;
+        let written = counts.get("patch secrets").copied().unwrap_or_default();
+        ensure!(written == writes, "{asked}: {counts:?}");
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@ use crate::api::{VERSIONS, crds};
 fn is_ours(kind: &str, path: &str) -> bool {
     let ours = [
         "status.observedGeneration",
+        "status.lastResync",
         "spec.destination.share",
         "spec.destination.retainOnDelete",
     ];
