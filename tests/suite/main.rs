@@ -31,6 +31,7 @@ mod pods;
 mod probes;
 mod process;
 mod readme;
+mod reasons;
 mod rollouts;
 mod sandbox;
 mod sandbox_home;
@@ -71,6 +72,7 @@ fn main() -> Result<ExitCode> {
         .map(|trial| shared.trial(trial.name, trial.run))
         .chain(of_the_ground(&shared))
         .chain(documents::trials())
+        .chain(reasons::trials())
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     let mut code = conclusion.exit_code();

@@ -1,0 +1,107 @@
+//! docs/troubleshooting.md has an entry for each reason that a condition, an
+//! event or a metric can carry, and none for another; what it says of trying
+//! again is what the table of the code says. No ground is needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::{Failed, Trial};
+
+use crate::documents::{quoted, rows};
+
+const TROUBLESHOOTING: &str = include_str!("../../docs/troubleshooting.md");
+const PROBLEM: &str = include_str!("../../src/problem.rs");
+
+/// The reasons that are no problem of a reconcile, each with the source that
+/// writes it.
+const OTHERS: [(&str, &str); 17] = [
+    ("Synced", REPORT_STATIC),
+    ("Current", REPORT_STATIC),
+    ("Pending", REPORT_STATIC),
+    ("TargetMissing", REPORT_STATIC),
+    ("RolloutDisabled", REPORT_STATIC),
+    ("TargetsNotVisible", REPORT_STATIC),
+    ("Accepted", REFERENCES),
+    ("LoggedIn", REFERENCES),
+    ("NotUsedYet", REFERENCES),
+    ("RolloutRestartTriggered", WORKLOAD),
+    ("RolloutRestartFailed", WORKLOAD),
+    ("SecretSynced", WRITE),
+    ("SecretDataDrift", WRITE),
+    (
+        "SecretAdopted",
+        include_str!("../../src/reconcile/adopt.rs"),
+    ),
+    (
+        "DestinationMoved",
+        include_str!("../../src/reconcile/parting.rs"),
+    ),
+    (
+        "DestinationReplaced",
+        include_str!("../../src/reconcile/replace.rs"),
+    ),
+    (
+        "FinalizerLeft",
+        include_str!("../../src/reconcile/finalizers.rs"),
+    ),
+];
+const REPORT_STATIC: &str = include_str!("../../src/reconcile/report_static.rs");
+const REFERENCES: &str = include_str!("../../src/reconcile/references.rs");
+const WORKLOAD: &str = include_str!("../../src/reconcile/workload.rs");
+const WRITE: &str = include_str!("../../src/reconcile/write.rs");
+
+pub fn trials() -> Vec<Trial> {
+    vec![Trial::test("reasons::every_reason_has_an_entry", || {
+        every_reason_has_an_entry().map_err(|error| Failed::from(format!("{error:#}")))
+    })]
+}
+
+fn every_reason_has_an_entry() -> Result<()> {
+    let problems = problems()?;
+    let mut written: BTreeSet<&str> = problems.keys().copied().collect();
+    for (reason, source) in OTHERS {
+        let word = format!("\"{reason}\"");
+        ensure!(source.contains(&word), "nothing writes {reason} any more");
+        written.insert(reason);
+    }
+    let mut listed = BTreeSet::new();
+    for row in rows(TROUBLESHOOTING).filter(|row| row[0].starts_with('`')) {
+        let reason = quoted(row[0]).next().unwrap_or_default();
+        ensure!(listed.insert(reason), "{reason} has two entries");
+        if let Some(retry) = problems.get(reason) {
+            let expected = match *retry {
+                "WhenChanged" => "on change",
+                _ => "yes",
+            };
+            let said = row[row.len() - 1];
+            ensure!(
+                said.starts_with(expected),
+                "{reason} is tried again: {expected}, and not {said:?}"
+            );
+        }
+    }
+    let missing: Vec<_> = written.difference(&listed).collect();
+    let unknown: Vec<_> = listed.difference(&written).collect();
+    ensure!(
+        missing.is_empty() && unknown.is_empty(),
+        "docs/troubleshooting.md has no entry for {missing:?}, and one for {unknown:?}, which nothing writes"
+    );
+    Ok(())
+}
+
+/// The reasons of all problems with their retry rules, from the one table.
+fn problems() -> Result<BTreeMap<&'static str, &'static str>> {
+    let (_, table) = PROBLEM
+        .split_once("const fn entry(&self)")
+        .context("no table")?;
+    let (table, _) = table.split_once("\n    }\n").context("no end")?;
+    let mut problems = BTreeMap::new();
+    for pair in table.split('"').skip(1).collect::<Vec<_>>().chunks(2) {
+        let [reason, rest] = pair else { continue };
+        let (_, retry) = rest.split_once("Retry::").context("no retry rule")?;
+        let end = retry.find(|c: char| !c.is_alphanumeric());
+        problems.insert(*reason, &retry[..end.unwrap_or(retry.len())]);
+    }
+    ensure!(!problems.is_empty(), "the table has no reasons");
+    Ok(problems)
+}
