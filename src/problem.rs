@@ -266,7 +266,7 @@ impl Problem {
             Problem::VaultDenied { .. } => ("VaultPermissionDenied", Retry::Backoff),
             Problem::SourceMissing { .. } => ("SecretNotFound", Retry::Backoff),
             Problem::SourceDeleted { .. } => ("SecretDeleted", Retry::Backoff),
-            Problem::Transformation { .. } => ("TransformationError", Retry::WhenChanged),
+            Problem::Transformation { .. } => ("TransformationError", Retry::Backoff),
             Problem::DestinationMissing { .. } => ("InexistentDestination", Retry::WhenChanged),
             Problem::DestinationLeaving { .. } => ("DestinationTerminating", Retry::WhenChanged),
             Problem::DestinationNotOwned { .. } => ("DestinationNotOwned", Retry::WhenChanged),
