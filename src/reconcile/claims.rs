@@ -126,11 +126,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 continue;
             };
             let (one, two) = (&resource.spec.destination, &other.spec.destination);
-            let retains = |of: &Destination| {
-                of.retain_on_delete
-                    .unwrap_or(self.config.sync.retain_on_delete)
-            };
-            if one.create != two.create || retains(one) != retains(two) {
+            if one.create != two.create || self.retains(one) != self.retains(two) {
                 return Err(conflict(format!(
                     "the {} {}, which shares it, has another spec.destination.create or retainOnDelete, so that one of the two would decide over all of it: give both the same",
                     first.kind, first.object.name
@@ -147,6 +143,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .iter()
             .filter_map(|first| view.statics.get(&first.object))
             .any(|first| holds(meta, uid(first))))
+    }
+
+    /// Whether a destination stays when its resource goes, as the resource says
+    /// or else the configuration.
+    pub(super) fn retains(&self, destination: &Destination) -> bool {
+        destination
+            .retain_on_delete
+            .unwrap_or(self.config.sync.retain_on_delete)
     }
 
     /// Stores a resource or removes it, and wakes those whose claim on a Secret

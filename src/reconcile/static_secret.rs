@@ -163,10 +163,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             &transformation.includes.unwrap_or_default(),
         )?;
         let joins = self.claim(&view, key, resource)?;
-        let retain = spec
-            .destination
-            .retain_on_delete
-            .unwrap_or(self.config.sync.retain_on_delete);
         let uid = resource.metadata.uid.clone().unwrap_or_default();
         let refresh = match spec
             .refresh_after
@@ -187,7 +183,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 create: spec.destination.create,
                 overwrite: spec.destination.overwrite,
                 share: spec.destination.share == Some(true),
-                retain: retain && spec.destination.create,
+                retain: self.retains(&spec.destination) && spec.destination.create,
                 joins,
                 uid: uid.clone(),
             },

@@ -1,8 +1,10 @@
 //! Every request of one script, once for each fault: crash before it, crash
 //! after its effect, answer lost, refused, conflict, no answer.
 
+use std::rc::Rc;
+
 use crate::runs::{at, run, script};
-use crate::world::{Fault, Faults};
+use crate::world::{Fault, Faults, World};
 
 #[test]
 fn one_secret_without_a_fault() {
@@ -16,11 +18,15 @@ fn one_secret_without_a_fault() {
 
 #[test]
 fn each_fault_at_each_request() {
-    let requests = run(0, None, async |world| {
-        script(world, Faults::default()).await
-    })
-    .requests;
-    for (number, what) in (1..).zip(&requests) {
+    each_fault(1, script);
+}
+
+/// One run for each fault at each request of a scenario, each with so many restarts.
+pub fn each_fault(restarts: usize, scenario: impl AsyncFn(Rc<World>, Faults)) {
+    let whole = run(0, None, async |world| {
+        scenario(world, Faults::default()).await
+    });
+    for (number, what) in (1..).zip(&whole.requests) {
         for fault in [
             Fault::CrashBefore,
             Fault::CrashAfter,
@@ -30,11 +36,11 @@ fn each_fault_at_each_request() {
             Fault::Hang,
         ] {
             let ended = run(0, None, async |world| {
-                script(world, at(number, fault)).await
+                scenario(world, at(number, fault)).await
             });
             let ended = ended.expect_right(&format!("{fault:?} at request {number}, {what}"));
             assert_eq!(
-                ended.restarts, 1,
+                ended.restarts, restarts,
                 "{fault:?} at request {number}, {what}:\n{}",
                 ended.trace
             );

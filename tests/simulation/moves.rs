@@ -6,10 +6,11 @@ use std::rc::Rc;
 
 use serde_json::json;
 
+use crate::exhaustive::each_fault;
 use crate::objects::Field;
-use crate::runs::{at, rest, run, seconds};
+use crate::runs::{rest, seconds};
 use crate::tenant::{Tenant, source, static_secret};
-use crate::world::{Fault, Faults, World};
+use crate::world::{Faults, World};
 
 async fn renamed(world: Rc<World>, faults: Faults) {
     let tenant = Tenant(Rc::clone(&world));
@@ -101,49 +102,22 @@ fn held(world: &World, secret: &str) -> String {
         .unwrap_or_default()
 }
 
-/// One run for each fault at each request of a scenario, none with a restart.
-fn each_fault(scenario: impl AsyncFn(Rc<World>, Faults)) {
-    let whole = run(0, None, async |world| {
-        scenario(world, Faults::default()).await
-    });
-    for (number, what) in (1..).zip(&whole.requests) {
-        for fault in [
-            Fault::CrashBefore,
-            Fault::CrashAfter,
-            Fault::LostAnswer,
-            Fault::Unavailable,
-            Fault::Conflict,
-            Fault::Hang,
-        ] {
-            let ended = run(0, None, async |world| {
-                scenario(world, at(number, fault)).await
-            });
-            let ended = ended.expect_right(&format!("{fault:?} at request {number}, {what}"));
-            assert_eq!(
-                ended.restarts, 0,
-                "{fault:?} at request {number}, {what}\n{}",
-                ended.trace
-            );
-        }
-    }
-}
-
 #[test]
 fn each_fault_at_each_request_of_a_rename() {
-    each_fault(renamed);
+    each_fault(0, renamed);
 }
 
 #[test]
 fn each_fault_at_each_request_of_a_takeover() {
-    each_fault(taken_over);
+    each_fault(0, taken_over);
 }
 
 #[test]
 fn each_fault_at_each_request_of_a_secret_that_is_kept() {
-    each_fault(kept);
+    each_fault(0, kept);
 }
 
 #[test]
 fn each_fault_at_each_request_of_another_type() {
-    each_fault(retyped);
+    each_fault(0, retyped);
 }
