@@ -7,6 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 /// How a failed reconcile is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
@@ -235,6 +237,43 @@ impl Problem {
     #[must_use]
     pub const fn is_finding(&self) -> bool {
         !matches!(self, Problem::Conflict { .. } | Problem::NotLeader { .. })
+    }
+
+    /// Whether it may be that Vault as a whole does not serve, which one health
+    /// request then tells.
+    #[must_use]
+    pub const fn may_be_an_outage(&self) -> bool {
+        matches!(
+            self,
+            Problem::VaultUnreachable { .. }
+                | Problem::VaultUnavailable { .. }
+                | Problem::VaultAnswerUnusable { .. }
+                | Problem::VaultRateLimited {
+                    retry_after: None,
+                    ..
+                }
+        )
+    }
+
+    /// Whether Vault serves, and says no.
+    #[must_use]
+    pub const fn is_vaults_no(&self) -> bool {
+        matches!(
+            self,
+            Problem::LoginFailed { .. } | Problem::VaultDenied { .. }
+        )
+    }
+
+    /// An outage says since when it lasts.
+    #[must_use]
+    pub fn since(mut self, since: Timestamp) -> Self {
+        if let Problem::VaultUnreachable { why, .. }
+        | Problem::VaultUnavailable { why, .. }
+        | Problem::VaultAnswerUnusable { why, .. } = &mut self
+        {
+            *why = format!("{why} (since {since:.0})");
+        }
+        self
     }
 
     /// When to try again.

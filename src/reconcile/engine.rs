@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,11 +15,12 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::breaker::{Breaker, LONGEST_PROBE_WAIT};
 use super::ports::{Clock, Cluster};
 use super::queue::{Lane, Queue, Urgency, WorkKey};
 use super::resolve::{self, Scope};
 use super::term::Term;
-use super::time::later;
+use super::time::{fraction, later};
 use super::view::{Store, View, WorkloadKind};
 use crate::config::Config;
 use crate::key::{Kind, ObjectKey, ResourceKey};
@@ -77,8 +78,10 @@ pub struct Engine<C, V, K> {
     pub(super) memory: RefCell<HashMap<WorkKey, Memory>>,
     /// Resources whose left-over finalizer was reported by this process.
     pub(super) told_finalizer: RefCell<HashSet<ResourceKey>>,
-    /// Connections over which a request failed since they were last asked.
+    /// Connections to be asked again although they are known to be well.
     pub(super) suspects: RefCell<HashSet<ObjectKey>>,
+    /// What is known of each Vault that was asked.
+    pub(super) breakers: RefCell<BTreeMap<Lane, Rc<Breaker>>>,
     /// What the watches have shown.
     pub view: RefCell<View>,
     /// What is to be done.
@@ -122,6 +125,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             memory: RefCell::default(),
             told_finalizer: RefCell::default(),
             suspects: RefCell::default(),
+            breakers: RefCell::default(),
             view: RefCell::default(),
             queue: Queue::default(),
         }
@@ -215,6 +219,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 self.give_up(key, Problem::Internal { why }).await
             }
             Err(_elapsed) => {
+                self.doubt(self.lane(key));
                 self.give_up(key, Problem::DeadlineExceeded { after: deadline })
                     .await
             }
@@ -240,6 +245,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         match key {
             WorkKey::Workload(workload) => self.reconcile_workload(workload).await,
+            WorkKey::Vault(lane) => self.reconcile_vault(lane).await,
             WorkKey::Resource(resource) => match resource.kind {
                 Kind::VaultStaticSecret => self.reconcile_static(resource).await,
                 Kind::VaultConnection => self.reconcile_connection(resource).await,
@@ -258,6 +264,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         match next {
             Next::Settled(None) => {}
             Next::Settled(Some(time)) => self.queue.wake_at(key, time, Urgency::Routine),
+            Next::Failed(problem) if self.waits_for_vault(&key, &problem) => {}
             Next::Failed(problem) => {
                 let wait = match problem.retry() {
                     Retry::WhenChanged => return,
@@ -267,7 +274,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 };
                 let urgency = match &key {
                     WorkKey::Resource(resource) => self.view.borrow().urgency(resource),
-                    WorkKey::Workload(_) => Urgency::Now,
+                    WorkKey::Workload(_) | WorkKey::Vault(_) => Urgency::Now,
                 };
                 self.queue.wake_at(key, later(now, wait), urgency);
             }
@@ -299,16 +306,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Exponential, half of it jitter. The jitter comes from key and attempt, so
     /// that a simulated run repeats exactly while real resources stay apart.
-    fn backoff(&self, key: &WorkKey, attempts: u32) -> Duration {
+    pub(super) fn backoff(&self, key: &WorkKey, attempts: u32) -> Duration {
         let policy = &self.config.sync.backoff;
+        let longest = match key {
+            WorkKey::Vault(_) => policy.max_interval.min(LONGEST_PROBE_WAIT),
+            WorkKey::Resource(_) | WorkKey::Workload(_) => policy.max_interval,
+        };
         let factor = 1.5_f64.powi(i32::try_from(attempts.saturating_sub(1)).unwrap_or(0));
-        let full = policy
-            .initial_interval
-            .mul_f64(factor)
-            .min(policy.max_interval);
-        let seed = crate::render::fingerprint([format!("{key:?}/{attempts}").as_str()]);
-        let draw = u32::from_str_radix(&seed[..8], 16).unwrap_or(0);
-        full.mul_f64(0.5 + 0.5 * f64::from(draw) / f64::from(u32::MAX))
+        let full = policy.initial_interval.mul_f64(factor).min(longest);
+        full.mul_f64(0.5 + 0.5 * fraction(&format!("{key:?}/{attempts}")))
     }
 
     /// The operator's own namespace.
@@ -336,7 +342,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// Which Vault a key's work may wait for, as far as the view tells.
-    fn lane(&self, key: &WorkKey) -> Lane {
+    pub(super) fn lane(&self, key: &WorkKey) -> Lane {
         let WorkKey::Resource(key) = key else {
             return None;
         };
@@ -391,5 +397,6 @@ const fn kind_label(key: &WorkKey) -> &'static str {
     match key {
         WorkKey::Resource(resource) => resource.kind.as_str(),
         WorkKey::Workload(workload) => workload.kind.as_str(),
+        WorkKey::Vault(_) => "Vault",
     }
 }

@@ -11,6 +11,7 @@
 //! state; memory only saves requests.
 
 pub mod adopt;
+mod breaker;
 mod claims;
 mod decide;
 mod engine;

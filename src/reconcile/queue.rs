@@ -18,6 +18,8 @@ pub enum WorkKey {
     Resource(ResourceKey),
     /// A workload that may have to restart.
     Workload(WorkloadKey),
+    /// A Vault that is away, to be asked whether it is back.
+    Vault(Lane),
 }
 
 /// What goes first.
@@ -29,8 +31,9 @@ pub enum Urgency {
     Routine,
 }
 
-/// What a key's work may wait for: the VaultConnection that it goes through. So
-/// that a Vault that hangs takes up its own places alone.
+/// What a key's work may wait for: the VaultConnection that it goes through, or
+/// `None` for the one that the configuration gives. So that a Vault that hangs
+/// takes up its own places alone.
 pub type Lane = Option<ObjectKey>;
 
 #[derive(Debug, Default)]

@@ -1,8 +1,8 @@
 //! VaultConnection and VaultAuth: whether they can be used, said in their own
 //! status; and an answer for kinds that this version does not serve yet.
 //!
-//! A connection is asked for its health once for each generation and again
-//! while it fails, by one prober. A login is claimed only where one happened.
+//! A connection is asked for its health once for each generation and, by one
+//! prober, while there is an outage. A login is claimed only where one happened.
 
 use std::rc::Rc;
 
@@ -30,6 +30,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let Some(resource) = self.view.borrow().connections.get(&key.object).cloned() else {
             self.sessions.forget(&key.object);
+            self.drop_breaker(&key.object);
             self.forget(key);
             return Next::Settled(None);
         };
@@ -42,8 +43,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let status = resource.status.clone().unwrap_or_default();
         let known = is_ready(&status.conditions, resource.metadata.generation);
         let asked = match self.resolve_connection(&resource) {
-            Ok(_) if known && !self.is_suspect(&key.object) => return Next::Settled(None),
-            Ok(permitted) => self.sessions.health(&permitted).await,
+            Ok(permitted) => {
+                let breaker = self.breaker(&permitted);
+                match breaker.problem() {
+                    Some(outage) => Err(outage),
+                    None if known && !self.is_suspect(&key.object) => return Next::Settled(None),
+                    None => self.vet(&breaker).await,
+                }
+            }
             Err(problem) => Err(problem),
         };
         self.clear_suspicion(&key.object);
@@ -61,9 +68,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let reported = self
             .report_connection(key, &resource, &verdict, problem)
             .await;
-        if asked.is_ok() && !known {
-            self.wake_dependents(Kind::VaultConnection, Urgency::Routine);
-        }
         match asked.and(reported) {
             Ok(()) => Next::Settled(None),
             Err(problem) => Next::Failed(problem),
@@ -261,27 +265,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         report::conditions(previous, findings, metadata.generation, self.clock.now())
     }
 
-    /// A request over this connection failed: its own status is to be looked at,
-    /// unless it says so already and is asked again with backoff.
-    pub(super) fn suspect(&self, connection: &ObjectKey) {
-        let ready = self
-            .view
-            .borrow()
-            .connections
-            .get(connection)
-            .is_some_and(|found| {
-                let status = found.status.as_ref();
-                status.is_some_and(|status| is_ready(&status.conditions, found.metadata.generation))
-            });
-        if ready {
-            self.recheck(connection);
-        }
-    }
-
     /// Something that this connection depends on changed.
     pub fn recheck(&self, connection: &ObjectKey) {
         self.suspects.borrow_mut().insert(connection.clone());
         self.wake_resource(Kind::VaultConnection, connection);
+        self.wake_dependents(Kind::VaultConnection, Urgency::Routine);
     }
 
     fn is_suspect(&self, connection: &ObjectKey) -> bool {

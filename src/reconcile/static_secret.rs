@@ -244,18 +244,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let before = login
             .as_ref()
             .and_then(|origin| self.sessions.last_login(origin));
-        let reply = self.sessions.read(&work.permitted, self.clock.now()).await;
+        let connection = work.permitted.login().connection();
+        let read = self.sessions.read(&work.permitted, self.clock.now());
+        let reply = self.ask(&work.key, connection, read).await;
         if let Some(origin) = login
             && (self.sessions.last_login(&origin) != before || self.login_unreported(&origin))
         {
             self.wake_resource(Kind::VaultAuth, &origin);
-        }
-        if let (
-            Err(Problem::VaultUnreachable { .. } | Problem::VaultUnavailable { .. }),
-            Some(origin),
-        ) = (&reply, &work.permitted.login().connection().get().origin)
-        {
-            self.suspect(origin);
         }
         let material = static_kv::material(&work.resource.spec, work.permitted.read(), reply?)?;
         let transformation = work.resource.spec.destination.transformation.as_ref();

@@ -59,6 +59,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         term.ended.cancel();
         term.ended = CancellationToken::new();
         term.open = Some(BTreeSet::new());
+        // Who waited is woken with all others, and a probe that was cut off is not.
+        self.breakers.borrow_mut().clear();
         if let Succession::After(until) = succession {
             term.started = self.clock.now();
             term.absent_since = until;
@@ -89,6 +91,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let namespace = match key {
             WorkKey::Resource(resource) => &resource.object.namespace,
             WorkKey::Workload(workload) => &workload.object.namespace,
+            // Whose resources wait for it says whether it is asked.
+            WorkKey::Vault(_) => return true,
         };
         let term = self.term.borrow();
         term.open

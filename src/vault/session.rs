@@ -64,8 +64,11 @@ struct Session {
     logins: Cell<u64>,
     failed_login: RefCell<Option<Failed>>,
     failed_renewal: RefCell<Option<Failed>>,
-    /// A `Retry-After` of Vault's: until it has passed, nothing is read.
+    /// A `Retry-After` of Vault's: until it has passed, nothing is read, and then
+    /// by one alone until that one was answered.
     limited: RefCell<Option<Failed>>,
+    /// Held by that one.
+    trial: Mutex<()>,
     /// Hashes of what stayed denied after a new login and hasn't been read since.
     denied: RefCell<HashSet<u64>>,
     used: Cell<Timestamp>,
@@ -100,9 +103,16 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
     /// problem as it is.
     pub async fn read(&self, permitted: &Permitted, now: Timestamp) -> Result<Reply, Problem> {
         let session = self.session(permitted.login(), now);
+        let was_limited = session.limited.borrow().is_some();
+        let trial = match was_limited {
+            true => Some(session.trial.lock().await),
+            false => None,
+        };
         if let Some(problem) = Failed::of(&session.limited) {
             return Err(problem);
         }
+        // Only the first of those who waited here is on trial.
+        let _trial = trial.filter(|_| session.limited.borrow().is_some());
         let read = permitted.read();
         let held = self.token(&session, now).await?;
         match self.read_with(&session, &held, read).await {
@@ -167,14 +177,17 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
     ) -> Result<Reply, Problem> {
         let endpoint = session.authority.endpoint(&self.credentials).await?;
         let answer = self.vault.read(&endpoint, &held.token, read).await;
+        if answer.is_ok() {
+            session.denied.borrow_mut().remove(&fingerprint(read));
+        }
         match &answer {
-            Ok(_) => {
-                session.denied.borrow_mut().remove(&fingerprint(read));
-            }
             Err(problem) if matches!(problem.retry(), Retry::NotBefore(_)) => {
                 session.limited.replace(Some(Failed::new(problem)));
             }
-            Err(_) => {}
+            _ if Failed::of(&session.limited).is_none() => {
+                session.limited.replace(None);
+            }
+            _ => {}
         }
         session.authority.after(answer)
     }
@@ -350,6 +363,7 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
             failed_login: RefCell::default(),
             failed_renewal: RefCell::default(),
             limited: RefCell::default(),
+            trial: Mutex::default(),
             denied: RefCell::default(),
             used: Cell::new(now),
         });

@@ -24,6 +24,7 @@ mod leadership;
 mod manifests;
 mod moves;
 mod namespaces;
+mod large_outages;
 mod outages;
 mod own_key;
 mod ownership;
@@ -127,6 +128,7 @@ fn all() -> Vec<TrialOf> {
         process::trials(),
         endpoints::trials(),
         endings::trials(),
+        large_outages::trials(),
         outages::trials(),
         own_key::trials(),
         readme::trials(),

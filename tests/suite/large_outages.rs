@@ -1,0 +1,348 @@
+//! Vault or the API server away while two hundred secrets are due: what is there
+//! stays, everybody is told, one prober asks, and all is well soon after.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use futures::{StreamExt as _, TryStreamExt as _};
+use ground::faults::{Answer, HttpProxy, Match};
+use ground::judges::workloads::Kind;
+use ground::wait_for;
+use kube::api::{DeleteParams, ListParams};
+use serde_json::json;
+
+use crate::probes::{Eye, tcp_proxy, workload};
+use crate::support::{LONG, Suite, Team};
+
+crate::trials![
+    "large_outages": two_hundred_that_are_due_wait_for_one_prober,
+    a_vault_that_only_seems_well_is_tried_by_one_at_a_time,
+    a_limit_of_the_rate_is_tried_by_one_first,
+    two_hundred_outlast_an_outage_of_the_api_server,
+];
+
+const DUE: usize = 200;
+
+/// What the operator's configuration lets pass between two probes, at most.
+const PROBES_APART: Duration = Duration::from_secs(2);
+
+async fn two_hundred_that_are_due_wait_for_one_prober(suite: &Suite) -> Result<()> {
+    let more = "connection:\n  timeout: 2s\n";
+    let (team, proxy) = Team::behind_vault_proxy(suite, "outage", more).await?;
+    let team = Many::make(team, DUE).await?;
+    let before = team.contents().await?;
+    let eye = Eye::on(suite, &team.team);
+    let (_, api) = eye.mark()?;
+
+    let troubles = [
+        ("VaultUnreachable", Answer::drop_before()),
+        (
+            "VaultUnavailable",
+            Answer::vault_error(503, &["Vault is sealed"]),
+        ),
+        ("VaultClientError", Answer::garbage()),
+        (
+            "VaultUnavailable",
+            Answer::vault_error(500, &["internal error"]),
+        ),
+        ("VaultUnreachable", Answer::hang()),
+        (
+            "VaultUnavailable",
+            Answer::vault_error(503, &["Vault is in standby mode"]),
+        ),
+    ];
+    let mut rule = None;
+    let mut since = BTreeSet::new();
+    for (reason, answer) in troubles {
+        let now = proxy.on(Match::any()).answer(answer);
+        if let Some(before) = rule.replace(now) {
+            let before: ground::faults::RuleHandle = before;
+            before.remove();
+        }
+        let told = team.wait_all_told(reason).await?;
+        since.extend(told.iter().filter_map(|message| {
+            let (_, since) = message.split_once("(since ")?;
+            since.split_once(')').map(|(since, _)| since.to_owned())
+        }));
+        one_prober(&proxy).await?;
+    }
+    ensure!(since.len() == 1, "one outage, since one time: {since:?}");
+    ensure!(team.contents().await? == before, "the Secrets stay");
+
+    // Somebody deletes one meanwhile: it comes first.
+    let missing = Many::name(DUE / 2);
+    let gone = DeleteParams::default();
+    team.team.secrets().delete(&missing, &gone).await?;
+    team.team
+        .wait_for_condition("VaultStaticSecret", &missing, "Ready", |c| {
+            c.status == "False"
+        })
+        .await?;
+    let ended = now();
+    if let Some(rule) = rule {
+        rule.remove();
+    }
+    let recovery = Instant::now();
+    team.wait_all_ready().await?;
+    let took = recovery.elapsed();
+    println!("all {DUE} were ready again {took:.1?} after Vault was back");
+    ensure!(took < Duration::from_secs(60), "{took:?}");
+    let reads: Vec<_> = reads_of(&proxy)
+        .into_iter()
+        .filter(|(at, _)| *at >= ended)
+        .collect();
+    let place = reads.iter().position(|(_, path)| path.ends_with(&missing));
+    ensure!(
+        place.is_some_and(|place| place < 16),
+        "missing ones first: {place:?}"
+    );
+    ensure!(spread(&reads) > 5000, "a storm: {} ms", spread(&reads));
+    let most = most_in_a_second(&reads);
+    ensure!(
+        most <= 100,
+        "{most} reads in a second: over the budget's burst"
+    );
+
+    let after = team.contents().await?;
+    let kept = |all: &BTreeMap<String, String>| {
+        let mut all = all.clone();
+        all.remove(&missing);
+        all
+    };
+    ensure!(kept(&after) == kept(&before), "written without a change");
+    ensure!(team.team.restarts(Kind::Deployment, "app").await? == 0);
+    let written = eye.api.counts(&eye.at_api().since(api).writes())?;
+    println!("written in six troubles and a recovery: {written:?}");
+    let statuses = written.get("patch vaultstaticsecrets/status");
+    // One for each turn of the cause, and one for the end.
+    ensure!(
+        statuses.is_some_and(|n| *n <= DUE * 7 + DUE / 10),
+        "{written:?}"
+    );
+    Ok(())
+}
+
+async fn a_vault_that_only_seems_well_is_tried_by_one_at_a_time(suite: &Suite) -> Result<()> {
+    let (team, proxy) = Team::behind_vault_proxy(suite, "seems-well", "").await?;
+    let team = Many::make(team, 50).await?;
+    let data = Match::method("GET").path_contains("/data/");
+    let words = "local node not active but active cluster node not found";
+    let standby = proxy.on(data).answer(Answer::vault_error(500, &[words]));
+    team.wait_all_told("VaultUnavailable").await?;
+    let quiet = reads_of(&proxy).len();
+    let probes = 4;
+    let health = Match::method("GET").path_contains("sys/health");
+    let seen = proxy.requests(&health).len();
+    proxy.wait_for(&health, seen + probes, LONG).await?;
+    let tried = reads_of(&proxy).len() - quiet;
+    ensure!(
+        (1..=probes + 1).contains(&tried),
+        "{tried} reads beside {probes} probes"
+    );
+    standby.remove();
+    team.wait_all_ready().await
+}
+
+async fn a_limit_of_the_rate_is_tried_by_one_first(suite: &Suite) -> Result<()> {
+    let (team, proxy) = Team::behind_vault_proxy(suite, "rate-limit", "").await?;
+    let team = Many::make(team, DUE).await?;
+    let before = team.contents().await?;
+    let data = Match::method("GET").path_contains("/data/");
+    let limit = Answer::vault_error(429, &["request path is limited"]).header("Retry-After", "3");
+    let limit = proxy.on(data).answer(limit);
+    let begun = now();
+    team.wait_all_told("VaultRateLimited").await?;
+    let told = now();
+    let reads = |from: i64| {
+        let all = reads_of(&proxy).into_iter();
+        all.filter(|(at, _)| *at >= from).count()
+    };
+    // Those that were under way when the first one was limited, then one by one.
+    let first = reads(begun);
+    let seconds = usize::try_from((told - begun) / 1000).unwrap_or_default();
+    ensure!(first <= 16 + 1 + seconds / 3, "{first} in {seconds} s");
+    let ruled = limit.hits();
+    limit.hit(ruled + 3, LONG).await?;
+    let seconds = usize::try_from((now() - told) / 1000).unwrap_or_default();
+    ensure!(reads(told) <= 2 + seconds / 3, "{} reads", reads(told));
+    limit.remove();
+    team.wait_all_ready().await?;
+    ensure!(team.contents().await? == before, "the Secrets stay");
+    Ok(())
+}
+
+async fn two_hundred_outlast_an_outage_of_the_api_server(suite: &Suite) -> Result<()> {
+    let (proxy, url) = tcp_proxy(&suite.ground.plane.url).await?;
+    let tenant = suite.ground.tenant("api-outage").await?;
+    let team = Team::of(suite, tenant, Some(&url), "").await?;
+    let team = Many::make(team, DUE).await?;
+    let before = team.contents().await?;
+    let eye = Eye::on(suite, &team.team);
+    proxy.blackhole(true);
+    proxy.cut();
+    wait_for("the operator to give up its term", LONG, || async {
+        let ready = team.team.operator.readyz().await;
+        ensure!(ready.is_err(), "{ready:?}");
+        Ok(())
+    })
+    .await?;
+    let gone = DeleteParams::default();
+    team.team.secrets().delete(&Many::name(7), &gone).await?;
+    let (vault, api) = eye.mark()?;
+    proxy.blackhole(false);
+    proxy.cut();
+    let back = Instant::now();
+    team.team.operator.wait_ready(LONG).await?;
+    team.team
+        .wait_value(&Many::name(7), "value", &Many::name(7))
+        .await?;
+    team.wait_all_ready().await?;
+    println!("all well {:.1?} after the API server", back.elapsed());
+    ensure!(back.elapsed() < Duration::from_secs(60));
+    let after = team.contents().await?;
+    let changed = before.iter().filter(|(k, v)| after.get(*k) != Some(v));
+    ensure!(changed.count() == 1, "only the deleted one is another");
+    let counts = eye.api.counts(&eye.at_api().since(api).writes())?;
+    ensure!(
+        counts.get("patch secrets").is_none_or(|n| *n <= 2),
+        "{counts:?}"
+    );
+    let logins = eye.vault.count(&eye.logins().since(vault))?;
+    ensure!(logins <= 1, "{logins} logins");
+    ensure!(team.team.restarts(Kind::Deployment, "app").await? == 0);
+    Ok(())
+}
+
+/// A team with many secrets and a workload that restarts with the first of them.
+struct Many {
+    team: Team,
+    count: usize,
+}
+
+impl Many {
+    fn name(number: usize) -> String {
+        format!("s-{number:03}")
+    }
+
+    async fn make(team: Team, count: usize) -> Result<Self> {
+        let app = workload(Kind::Deployment, "app", &Self::name(0), json!({}));
+        team.tenant.apply(&app.to_string()).await?;
+        let make = async |number: usize| {
+            let name = Self::name(number);
+            team.put(&name, json!({ "value": name })).await?;
+            let mut more = json!({ "refreshAfter": "5s" });
+            if number == 0 {
+                more["rolloutRestartTargets"] = json!([{ "kind": "Deployment", "name": "app" }]);
+            }
+            team.static_secret(&name, more).await
+        };
+        futures::stream::iter(0..count)
+            .map(make)
+            .buffer_unordered(8)
+            .try_collect::<Vec<_>>()
+            .await?;
+        let made = Self { team, count };
+        made.wait_all_ready().await?;
+        made.team.wait_current(&Self::name(0)).await?;
+        Ok(made)
+    }
+
+    /// The messages of all conditions Ready that are as `wanted`, once all are.
+    async fn wait_all(&self, what: &str, wanted: impl Fn(&str, &str) -> bool) -> Result<Vec<String>> {
+        wait_for(what, LONG, || async {
+            let kind = self.team.resources("VaultStaticSecret");
+            let all = kind.list(&ListParams::default()).await?;
+            let told: Vec<String> = all
+                .iter()
+                .filter_map(|one| {
+                    let conditions = one.data["status"]["conditions"].as_array()?;
+                    let ready = conditions.iter().find(|c| c["type"] == "Ready")?;
+                    let (status, reason) = (ready["status"].as_str()?, ready["reason"].as_str()?);
+                    wanted(status, reason).then(|| ready["message"].to_string())
+                })
+                .collect();
+            ensure!(told.len() == self.count, "{} of {}", told.len(), self.count);
+            Ok(told)
+        })
+        .await
+    }
+
+    async fn wait_all_ready(&self) -> Result<()> {
+        self.wait_all("all to be ready", |status, _| status == "True")
+            .await
+            .map(drop)
+    }
+
+    async fn wait_all_told(&self, reason: &str) -> Result<Vec<String>> {
+        let what = format!("all to say {reason}");
+        self.wait_all(&what, |status, said| status == "False" && said == reason)
+            .await
+    }
+
+    /// Uid and version of each destination.
+    async fn contents(&self) -> Result<BTreeMap<String, String>> {
+        let all = self.team.secrets().list(&ListParams::default()).await?;
+        let mut contents = BTreeMap::new();
+        for secret in all {
+            let meta = secret.metadata;
+            let name = meta.name.context("no name")?;
+            if name.starts_with("s-") {
+                contents.insert(name, format!("{:?} {:?}", meta.uid, meta.resource_version));
+            }
+        }
+        Ok(contents)
+    }
+}
+
+/// While all wait, nothing but the prober asks, and not often.
+async fn one_prober(proxy: &HttpProxy) -> Result<()> {
+    const PROBES: usize = 3;
+    let from = now();
+    let since = |all: Vec<ground::faults::Record>| {
+        let late = all.into_iter().filter(|one| one.at.as_millisecond() > from);
+        late.collect::<Vec<_>>()
+    };
+    wait_for("some probes", LONG, || async {
+        let seen = since(proxy.requests(&Match::any())).len();
+        ensure!(seen >= PROBES, "{seen} requests");
+        Ok(())
+    })
+    .await?;
+    let seen = since(proxy.requests(&Match::any()));
+    let stray = seen.iter().find(|one| !one.path.ends_with("/sys/health"));
+    ensure!(stray.is_none(), "{stray:?}");
+    for pair in seen.windows(2) {
+        let apart = pair[1].at.as_millisecond() - pair[0].at.as_millisecond();
+        ensure!(apart >= 500, "two probes within {apart} ms");
+        ensure!(
+            apart <= 2 * i64::try_from(PROBES_APART.as_millis())? + 2000,
+            "{apart} ms without a probe"
+        );
+    }
+    Ok(())
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// When each secret was read, and its path, in order.
+fn reads_of(proxy: &HttpProxy) -> Vec<(i64, String)> {
+    let reads = proxy.requests(&Match::method("GET").path_contains("/data/"));
+    let at = |one: ground::faults::Record| (one.at.as_millisecond(), one.path);
+    reads.into_iter().map(at).collect()
+}
+
+/// Milliseconds from the first read to the last.
+fn spread(reads: &[(i64, String)]) -> i64 {
+    match (reads.first(), reads.last()) {
+        (Some(first), Some(last)) => last.0 - first.0,
+        _ => 0,
+    }
+}
+
+fn most_in_a_second(reads: &[(i64, String)]) -> usize {
+    let within = |from: i64| reads.iter().filter(move |(at, _)| (from..from + 1000).contains(at));
+    reads.iter().map(|(at, _)| within(*at).count()).max().unwrap_or_default()
+}
