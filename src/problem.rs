@@ -116,12 +116,23 @@ pub enum Problem {
         path: String,
         /// What is known: no such mount, no such secret, no such version.
         why: String,
+        /// Whether the mount is there and says that the secret is not.
+        by_mount: bool,
     },
     /// The version was deleted or destroyed, or holds no data.
     SourceDeleted {
         /// Mount and path.
         path: String,
         /// Which version, when it was deleted, what is kept.
+        why: String,
+        /// Whether somebody deleted or destroyed it, and it is not just empty.
+        deleted: bool,
+    },
+    /// Somebody changes the destination as often as it is repaired.
+    DriftFight {
+        /// Secret name.
+        name: String,
+        /// What was done again, by whom, and how it ends.
         why: String,
     },
     /// A filter or template failed. Never quotes data.
@@ -264,6 +275,17 @@ impl Problem {
         )
     }
 
+    /// Whether Vault itself says that the source was deleted, and not only that
+    /// it cannot be found or is empty.
+    #[must_use]
+    pub const fn is_deletion_at_vault(&self) -> bool {
+        matches!(
+            self,
+            Problem::SourceDeleted { deleted: true, .. }
+                | Problem::SourceMissing { by_mount: true, .. }
+        )
+    }
+
     /// An outage says since when it lasts.
     #[must_use]
     pub fn since(mut self, since: Timestamp) -> Self {
@@ -305,6 +327,7 @@ impl Problem {
             Problem::VaultDenied { .. } => ("VaultPermissionDenied", Retry::Backoff),
             Problem::SourceMissing { .. } => ("SecretNotFound", Retry::Backoff),
             Problem::SourceDeleted { .. } => ("SecretDeleted", Retry::Backoff),
+            Problem::DriftFight { .. } => ("DriftFight", Retry::Backoff),
             Problem::Transformation { .. } => ("TransformationError", Retry::Backoff),
             Problem::DestinationMissing { .. } => ("InexistentDestination", Retry::WhenChanged),
             Problem::DestinationLeaving { .. } => ("DestinationTerminating", Retry::WhenChanged),
@@ -378,7 +401,7 @@ impl fmt::Display for Problem {
                 f,
                 "Vault denied {path}: {why}; the policy of the login's role must allow it"
             ),
-            Problem::SourceMissing { path, why } | Problem::SourceDeleted { path, why } => {
+            Problem::SourceMissing { path, why, .. } | Problem::SourceDeleted { path, why, .. } => {
                 write!(f, "{path}: {why}")
             }
             Problem::Transformation { why } => f.write_str(why),
@@ -391,6 +414,7 @@ impl fmt::Display for Problem {
                 "the Secret {name} is being deleted and one of its finalizers still holds it; it is written again once it is gone"
             ),
             Problem::DestinationNotOwned { name, why }
+            | Problem::DriftFight { name, why }
             | Problem::DestinationConflict { name, why }
             | Problem::DestinationInvalid { name, why } => {
                 write!(f, "the Secret {name}: {why}")

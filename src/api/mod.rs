@@ -54,5 +54,6 @@ pub use vault_dynamic_secret::{
 };
 pub use vault_pki_secret::{VaultPKISecret, VaultPKISecretSpec, VaultPKISecretStatus};
 pub use vault_static_secret::{
-    KvType, SyncConfig, VaultStaticSecret, VaultStaticSecretSpec, VaultStaticSecretStatus,
+    KvType, OnSourceDelete, SyncConfig, VaultStaticSecret, VaultStaticSecretSpec,
+    VaultStaticSecretStatus,
 };

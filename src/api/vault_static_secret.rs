@@ -24,6 +24,16 @@ string_enum! {
     }
 }
 
+string_enum! {
+    /// What becomes of the Secret when its source is deleted in Vault.
+    OnSourceDelete {
+        /// It keeps what it last held.
+        Keep = "keep",
+        /// It goes too.
+        Delete = "delete",
+    }
+}
+
 /// A secret of a key-value engine, and where it goes.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -86,6 +96,10 @@ pub struct VaultStaticSecretSpec {
     pub rollout_restart_targets: Option<Vec<RolloutRestartTarget>>,
     /// The Kubernetes Secret that receives the data.
     pub destination: Destination,
+    /// What becomes of the Secret when Vault says that its source was deleted or destroyed: it is
+    /// kept, or deleted too. Kept if empty. A field of vault-tenant-operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_source_delete: Option<OnSourceDelete>,
     /// Further ways to notice a change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sync_config: Option<SyncConfig>,

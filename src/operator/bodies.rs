@@ -43,17 +43,14 @@ pub fn secret(write: &SecretWrite) -> Value {
         }]);
     }
     let mut body = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata });
-    if !write.data.is_empty() {
-        let encoded = write
-            .data
-            .iter()
-            .map(|(key, value)| (key, STANDARD.encode(value.expose())));
-        body["data"] = Value::Object(
-            encoded
-                .map(|(k, v)| (k.clone(), Value::String(v)))
-                .collect(),
-        );
-    }
+    // Also an empty one: an apply that leaves out `data` and owned all that is
+    // owned of it takes the whole map away, with what nobody owns in it. (Nobody
+    // owns what was applied as `stringData`.)
+    let encoded = write
+        .data
+        .iter()
+        .map(|(key, value)| (key.clone(), json!(STANDARD.encode(value.expose()))));
+    body["data"] = Value::Object(encoded.collect());
     if let Some(type_) = &write.type_ {
         body["type"] = json!(type_);
     }

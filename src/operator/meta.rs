@@ -51,7 +51,10 @@ pub fn secret(object: PartialObjectMeta<Secret>) -> SecretMeta {
                     fields: digest_of_managed(&fields),
                     applied: entry.operation.as_deref() == Some("Apply"),
                     owns_type: fields.get("f:type").is_some(),
-                    owns_data: fields.get("f:data").is_some(),
+                    // What was applied as `stringData` is in `data`, where nobody owns it.
+                    owns_data: ["f:data", "f:stringData"]
+                        .iter()
+                        .any(|name| fields.get(name).is_some()),
                 }
             })
             .collect(),

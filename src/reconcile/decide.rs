@@ -4,6 +4,7 @@
 
 use jiff::Timestamp;
 
+use super::drift::{Repairs, fight};
 pub use super::ownership::Former;
 use super::ownership::{Standing, standing};
 use super::ports::Fence;
@@ -33,12 +34,16 @@ pub struct Situation<'a> {
     pub reported_hash: Option<&'a str>,
     /// Whether status says that this generation is synced and without error.
     pub reported_ready: bool,
+    /// Whether status does not speak of this generation yet.
+    pub edited: bool,
     /// Whether somebody asked for a read that status does not tell of yet.
     pub resync: bool,
     /// When this process last read the source for the resource.
     pub last_read: Option<Timestamp>,
     /// When this process began to work, or its present term as the leader.
     pub started: Timestamp,
+    /// The times of this process's last repairs of the destination.
+    pub repairs: &'a Repairs,
     /// Until when an earlier leader certainly worked, if there was one: slots
     /// between then and `started` were missed.
     pub absent_since: Option<Timestamp>,
@@ -147,6 +152,11 @@ pub fn decide(situation: &Situation<'_>) -> Step {
         (Standing::Missing, _) if !me.create => Step::Refuse(Problem::DestinationMissing {
             name: me.secret.clone(),
         }),
+        (Standing::Missing, None)
+            if situation.fights() && !situation.edited && !situation.resync =>
+        {
+            Step::Refuse(fight(me, None))
+        }
         (Standing::Missing, None) => Step::Fetch(Why::Missing),
         (Standing::Missing, Some(_)) => Step::Write(Plan {
             fence: Fence::Create,
@@ -170,13 +180,14 @@ pub fn decide(situation: &Situation<'_>) -> Step {
 fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<State>) -> Step {
     let me = situation.me;
     let Some(state) = state else {
-        return Step::Fetch(if meta.vso_made {
-            Why::Adopted
-        } else {
-            Why::Drift
-        });
+        return match situation.fights() {
+            _ if meta.vso_made => Step::Fetch(Why::Adopted),
+            true => Step::Refuse(fight(me, Some(meta))),
+            false => Step::Fetch(Why::Drift),
+        };
     };
-    if drifted(me, meta, &state) {
+    let drifted = drifted(me, meta, &state);
+    if drifted && !situation.fights() {
         return Step::Fetch(Why::Drift);
     }
     if state.generation > me.generation {
@@ -195,6 +206,15 @@ fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<State>
     if !situation.reported_ready && situation.last_read.is_none() {
         return Step::Fetch(Why::Unsettled);
     }
+    match until_due(situation) {
+        // New content is written all the same.
+        Step::Wait(_) if drifted => Step::Refuse(fight(me, Some(meta))),
+        step => step,
+    }
+}
+
+/// Whether a slot has passed since the last read, or when the next one does.
+fn until_due(situation: &Situation<'_>) -> Step {
     let Some(slots) = situation.slots else {
         return Step::Wait(None);
     };
@@ -250,6 +270,10 @@ fn compare(
         && state.generation == me.generation
         && is_as_asked(me, &state)
         && !drifted(me, meta, &state);
+    let repair = known && !content_changed && state.generation == me.generation;
+    if repair && drifted(me, meta, &state) && situation.fights() && !situation.resync {
+        return Step::Refuse(fight(me, Some(meta)));
+    }
     if same {
         return Step::Wait(situation.slots.map(|slots| slots.next(situation.now)));
     }
@@ -259,6 +283,13 @@ fn compare(
         before: Some(state),
         first: false,
     })
+}
+
+impl Situation<'_> {
+    /// Whether what would be repaired now has been repaired too often.
+    fn fights(&self) -> bool {
+        self.repairs.are_a_fight(self.now)
+    }
 }
 
 /// Refuses to replace data by nothing.
@@ -273,6 +304,7 @@ pub(super) fn wiped(me: &Me, rendered: &Rendered, keys: usize) -> Problem {
             "holds no data that the filters keep; the Secret {} keeps its {keys} keys",
             me.secret
         ),
+        deleted: false,
     }
 }
 

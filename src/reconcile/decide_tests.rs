@@ -21,6 +21,8 @@ struct Case {
     reported_ready: bool,
     resync: bool,
     last_read: Option<Timestamp>,
+    repairs: Repairs,
+    edited: bool,
     absent_since: Option<Timestamp>,
     slots: Option<Slots>,
     key: HashKey,
@@ -53,6 +55,8 @@ fn case() -> Case {
         reported_ready: true,
         resync: false,
         last_read: None,
+        repairs: Repairs::default(),
+        edited: false,
         absent_since: None,
         slots: None,
         key,
@@ -155,6 +159,8 @@ impl Case {
             reported_ready: self.reported_ready,
             resync: self.resync,
             last_read: self.last_read,
+            repairs: &self.repairs,
+            edited: self.edited,
             started: at(900),
             absent_since: self.absent_since,
             slots: self.slots,
@@ -304,6 +310,54 @@ fn drift_is_seen_in_the_managed_fields_and_repaired_without_a_change() {
     }
     let meta = case().with_meta(edits[0]).destination.unwrap();
     assert_eq!(last_editor(&case().me, &meta), Some("kubectl-edit"));
+}
+
+#[test]
+fn a_fight_is_left_but_new_content_and_new_wishes_are_not() {
+    let fighting = |change: fn(&mut SecretMeta)| {
+        let mut case = case().with_meta(change);
+        (0..5).for_each(|second| case.repairs.note(at(950 + second)));
+        case
+    };
+    let edited = || {
+        fighting(|meta| {
+            meta.managers = vec![
+                manager("vto-uid-1", 500, "fewer"),
+                manager("kubectl-edit", 600, "k"),
+            ];
+        })
+    };
+    assert!(edited().refused().contains("changed by kubectl-edit again"));
+    assert!(edited().read("old").refused().contains("left so"));
+    let stripped = fighting(|meta| meta.states.clear());
+    assert!(stripped.refused().contains("again after 5 repairs"));
+    let mut deleted = fighting(|_| ());
+    deleted.destination = None;
+    assert!(deleted.refused().contains("deleted again"));
+    deleted.edited = true;
+    assert_eq!(deleted.step(), Step::Fetch(Why::Missing));
+
+    assert_eq!(edited().read("new").writes(), (update(), true));
+    let mut due = edited();
+    due.slots = Some(Slots::new(std::time::Duration::from_secs(10), "uid-1"));
+    assert_eq!(due.step(), Step::Fetch(Why::Due));
+    let mut asked = edited();
+    asked.resync = true;
+    assert_eq!(asked.step(), Step::Fetch(Why::Asked));
+    asked.resync = true;
+    assert_eq!(asked.read("old").writes(), (update(), false));
+    let mut edited_spec = edited();
+    edited_spec.me.generation += 1;
+    assert_eq!(edited_spec.step(), Step::Fetch(Why::Changed));
+    assert_eq!(edited_spec.read("old").writes(), (update(), false));
+    let mut later = edited();
+    later.now = at(954 + 600);
+    assert_eq!(later.step(), Step::Fetch(Why::Drift));
+    assert_eq!(
+        fighting(|_| ()).step(),
+        Step::Wait(None),
+        "nothing to repair"
+    );
 }
 
 #[test]

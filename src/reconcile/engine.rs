@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::{Breaker, LONGEST_PROBE_WAIT};
+use super::drift::Repairs;
 use super::ports::{Clock, Cluster};
 use super::queue::{Lane, Queue, Urgency, WorkKey};
 use super::resolve::{self, Scope};
@@ -53,6 +54,8 @@ pub(super) struct Memory {
     pub creating: bool,
     /// See `creating`.
     pub made: Option<String>,
+    /// When what others did to the destination was repaired.
+    pub repairs: Repairs,
 }
 
 /// How a reconcile ended.

@@ -92,13 +92,15 @@ impl<C: Cluster, V: Vault, K: Clock> Base<Engine<C, V, K>> {
 pub struct Resources<E>(pub Base<E>);
 
 impl<C: Cluster, V: Vault, K: Clock> Resources<Engine<C, V, K>> {
-    fn changed<T: Kept>(&self, key: &ObjectKey) {
+    /// `moved`: something that others depend on changed, not just its status.
+    fn changed<T: Kept>(&self, key: &ObjectKey, moved: bool) {
         let engine = &self.0.engine;
         let resource = ResourceKey {
             kind: T::KIND,
             object: key.clone(),
         };
         let targets: Vec<WorkloadKey> = match T::KIND {
+            Kind::VaultConnection | Kind::VaultAuth if !moved => Vec::new(),
             Kind::VaultConnection | Kind::VaultAuth => {
                 engine.wake_dependents(T::KIND, Urgency::Now);
                 Vec::new()
@@ -137,11 +139,12 @@ where
         if old.as_deref().is_some_and(|old| older(&object, old)) {
             return;
         }
-        let news = old.is_none_or(|old| !alike(old.as_ref(), &object));
+        let news = old.as_ref().is_none_or(|old| !alike(old.as_ref(), &object));
+        let moved = old.is_none_or(|old| !same_for_others(old.as_ref(), &object));
         drop(view);
         self.0.engine.put_resource::<T>(&key, Some(Rc::new(object)));
         if news {
-            self.changed::<T>(&key);
+            self.changed::<T>(&key, moved);
         }
     }
 
@@ -154,7 +157,7 @@ where
         }
         self.0.engine.put_resource::<T>(key, None);
         self.0.engine.view.borrow_mut().bury(uid.map(str::to_owned));
-        self.changed::<T>(key);
+        self.changed::<T>(key, true);
     }
 
     fn listing(&self) {
@@ -168,7 +171,7 @@ where
                 .and_then(|known| known.meta().uid.clone());
             self.0.engine.put_resource::<T>(&key, None);
             self.0.engine.view.borrow_mut().bury(uid);
-            self.changed::<T>(&key);
+            self.changed::<T>(&key, true);
         }
         self.0.engine.wake_all();
     }
@@ -181,6 +184,13 @@ where
 fn older<T: Kept>(new: &T, old: &T) -> bool {
     let version = |object: &T| object.meta().resource_version.clone().unwrap_or_default();
     new.meta().uid == old.meta().uid && is_older(&version(new), &version(old))
+}
+
+/// Whether what others depend on stands still: a status may change. (The API
+/// server counts up the generation with the spec, and when a deletion begins.)
+fn same_for_others<T: Kept>(one: &T, other: &T) -> bool {
+    let (one, other) = (one.meta(), other.meta());
+    (&one.uid, one.generation) == (&other.uid, other.generation)
 }
 
 /// Equal but for the resourceVersion.

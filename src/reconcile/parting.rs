@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+
 use super::decide::fence;
 use super::engine::Engine;
 use super::ownership::{state_of, state_of_tag};
@@ -254,7 +256,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         state.is_some_and(|state| state.generation == work.me.generation)
     }
 
-    /// Takes all that a field manager owns out of a Secret, as it was seen.
+    /// Takes all that a field manager owns out of a Secret, as it was seen, and
+    /// then the manager's name: it still owns the map `data`, though nothing in it.
     pub(super) async fn take_out_of(
         &self,
         secret: &ObjectKey,
@@ -271,7 +274,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             annotations: BTreeMap::new(),
             owner: None,
         };
-        let meta = match self.cluster.apply_secret(&empty).await {
+        let mut meta = match self.cluster.apply_secret(&empty).await {
             // A type that we alone own would go back to its default, which is refused.
             Err(Problem::DestinationImmutable { .. }) => {
                 let Some(found) = self.cluster.secret_content(secret, manager).await? else {
@@ -282,6 +285,19 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
             answer => answer?,
         };
+        if meta.managers.iter().any(|left| left.name == manager)
+            && empty.type_.is_none()
+            && let Some(mut fields) = self.cluster.managed_fields(secret).await?
+        {
+            fields
+                .entries
+                .retain(|entry| entry.manager.as_deref() != Some(manager));
+            if fields.entries.is_empty() {
+                // An empty list would change nothing (Kubernetes, "Server-Side Apply").
+                fields.entries.push(ManagedFieldsEntry::default());
+            }
+            meta = self.cluster.set_managed_fields(secret, &fields).await?;
+        }
         self.view.borrow_mut().put_secret_answer(secret, meta);
         Ok(())
     }

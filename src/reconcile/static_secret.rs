@@ -118,7 +118,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                         self.check_type(&work).await?;
                     }
                     work.why = Some(why);
-                    rendered = Some(self.fetch(&work).await?);
+                    match self.fetch(&work).await {
+                        Ok(fresh) => rendered = Some(fresh),
+                        Err(problem) => {
+                            self.follow_source(&work, &problem).await?;
+                            return Err(problem);
+                        }
+                    }
                 }
                 Step::TakeOut(fence) => {
                     let secret = &work.permitted.destination().secret;
@@ -226,11 +232,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 conditions.unwrap_or_default(),
                 work.resource.metadata.generation,
             ),
+            edited: work.resource.status.as_ref().is_none_or(|status| {
+                status.observed_generation != work.resource.metadata.generation
+            }),
             resync: asked_resync(&work.resource).is_some_and(|asked| {
                 let status = work.resource.status.as_ref();
                 status.and_then(|s| s.last_resync.as_ref()) != Some(&asked)
             }),
             last_read: memory.last_read,
+            repairs: &memory.repairs,
             started,
             absent_since,
             slots: work.slots,

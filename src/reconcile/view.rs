@@ -83,7 +83,7 @@ pub struct Manager {
     pub owns_type: bool,
     /// Whether the entry is of applies, not of updates.
     pub applied: bool,
-    /// Whether it owns a key of the data.
+    /// Whether it owns a key of the data, or put one there as `stringData`.
     pub owns_data: bool,
 }
 

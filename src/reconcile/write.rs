@@ -4,12 +4,14 @@
 use std::collections::BTreeMap;
 
 use super::decide::{self, Plan, Why, fence};
+use super::drift;
 use super::engine::Engine;
 use super::fields;
 use super::fits;
-use super::ownership::{last_editor, made_by};
+use super::ownership::made_by;
 use super::ports::{Clock, Cluster, Fence, Note, Owner, SecretWrite, WorkloadPatch};
 use super::queue::{Urgency, WorkKey};
+use super::report::is_ready;
 use super::restart;
 use super::state::{State, state_annotation};
 use super::static_secret::{Work, source_name};
@@ -46,6 +48,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let (write, state) = self.secret_write(work, plan, rendered, unrecorded);
         let editor = self.editor(work);
+        if editor.is_some() || self.was_deleted(work, plan) {
+            let now = self.clock.now();
+            self.keep_in_memory(work, |memory| memory.repairs.note(now));
+        }
         match self.cluster.apply_secret(&write).await {
             // The next decision sees what is really there.
             Err(Problem::Conflict { .. }) => self.look_at(secret).await.map(drop),
@@ -329,6 +335,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
     }
 
+    /// Whether this write makes a Secret again that was there before.
+    fn was_deleted(&self, work: &Work, plan: &Plan) -> bool {
+        let metadata = &work.resource.metadata;
+        let status = work.resource.status.as_ref();
+        plan.fence == Fence::Create
+            && status.is_some_and(|status| is_ready(&status.conditions, metadata.generation))
+    }
+
     /// Who edited the destination, when this write repairs an edit.
     fn editor(&self, work: &Work) -> Option<String> {
         if work.why != Some(Why::Drift) {
@@ -336,11 +350,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let view = self.view.borrow();
         let meta = view.secrets.get(&work.permitted.destination().secret)?;
-        Some(
-            last_editor(&work.me, meta)
-                .unwrap_or("an unnamed field manager")
-                .to_owned(),
-        )
+        Some(drift::editor(&work.me, meta))
     }
 
     async fn tell_written(&self, work: &Work, plan: &Plan, state: &State, editor: Option<String>) {

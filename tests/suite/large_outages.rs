@@ -249,7 +249,11 @@ impl Many {
     }
 
     /// The messages of all conditions Ready that are as `wanted`, once all are.
-    async fn wait_all(&self, what: &str, wanted: impl Fn(&str, &str) -> bool) -> Result<Vec<String>> {
+    async fn wait_all(
+        &self,
+        what: &str,
+        wanted: impl Fn(&str, &str) -> bool,
+    ) -> Result<Vec<String>> {
         wait_for(what, LONG, || async {
             let kind = self.team.resources("VaultStaticSecret");
             let all = kind.list(&ListParams::default()).await?;
@@ -343,6 +347,14 @@ fn spread(reads: &[(i64, String)]) -> i64 {
 }
 
 fn most_in_a_second(reads: &[(i64, String)]) -> usize {
-    let within = |from: i64| reads.iter().filter(move |(at, _)| (from..from + 1000).contains(at));
-    reads.iter().map(|(at, _)| within(*at).count()).max().unwrap_or_default()
+    let within = |from: i64| {
+        reads
+            .iter()
+            .filter(move |(at, _)| (from..from + 1000).contains(at))
+    };
+    reads
+        .iter()
+        .map(|(at, _)| within(*at).count())
+        .max()
+        .unwrap_or_default()
 }

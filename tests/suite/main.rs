@@ -13,6 +13,7 @@ mod budgets;
 mod configured;
 mod destinations;
 mod documents;
+mod drift;
 mod endings;
 mod endpoints;
 mod examples;
@@ -20,11 +21,11 @@ mod finalizers;
 mod guardrails;
 mod install;
 mod judgement;
+mod large_outages;
 mod leadership;
 mod manifests;
 mod moves;
 mod namespaces;
-mod large_outages;
 mod outages;
 mod own_key;
 mod ownership;
@@ -38,6 +39,7 @@ mod sandbox;
 mod sandbox_home;
 mod secrecy;
 mod sharing;
+mod source_deletion;
 mod sources;
 mod static_secrets;
 mod support;
@@ -128,7 +130,9 @@ fn all() -> Vec<TrialOf> {
         process::trials(),
         endpoints::trials(),
         endings::trials(),
+        drift::trials(),
         large_outages::trials(),
+        source_deletion::trials(),
         outages::trials(),
         own_key::trials(),
         readme::trials(),

@@ -14,7 +14,7 @@ const PROBLEM: &str = include_str!("../../src/problem.rs");
 
 /// The reasons that are no problem of a reconcile, each with the source that
 /// writes it.
-const OTHERS: [(&str, &str); 17] = [
+const OTHERS: [(&str, &str); 18] = [
     ("Synced", REPORT_STATIC),
     ("Current", REPORT_STATIC),
     ("Pending", REPORT_STATIC),
@@ -39,6 +39,10 @@ const OTHERS: [(&str, &str); 17] = [
     (
         "DestinationReplaced",
         include_str!("../../src/reconcile/replace.rs"),
+    ),
+    (
+        "DestinationDeleted",
+        include_str!("../../src/reconcile/gone_source.rs"),
     ),
     (
         "FinalizerLeft",

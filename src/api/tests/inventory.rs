@@ -11,6 +11,7 @@ fn is_ours(kind: &str, path: &str) -> bool {
     let ours = [
         "status.observedGeneration",
         "status.lastResync",
+        "spec.onSourceDelete",
         "spec.destination.share",
         "spec.destination.retainOnDelete",
     ];

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::api::{KvType, VaultStaticSecretSpec};
+use crate::api::{KvType, OnSourceDelete, VaultStaticSecretSpec};
 use crate::key::Redacted;
 use crate::policy::Read;
 use crate::problem::{Problem, printable};
@@ -88,10 +88,16 @@ pub fn material(
             version: String::new(),
         });
     }
-    versioned(path, data)
+    let follows = spec.on_source_delete == Some(OnSourceDelete::Delete);
+    versioned(path, data, follows)
 }
 
-fn versioned(path: String, data: Redacted<Box<RawValue>>) -> Result<Material, Problem> {
+/// `follows`: whether a deletion at Vault is one of the Secret, too.
+fn versioned(
+    path: String,
+    data: Redacted<Box<RawValue>>,
+    follows: bool,
+) -> Result<Material, Problem> {
     let answer: Versioned = parse(data.expose(), &path)?;
     let Some(metadata) = answer.metadata else {
         return Err(Problem::VaultAnswerUnusable {
@@ -107,14 +113,24 @@ fn versioned(path: String, data: Redacted<Box<RawValue>>) -> Result<Material, Pr
         }),
         None => Err(Problem::SourceDeleted {
             path,
-            why: metadata.gone(),
+            why: metadata.gone(follows),
+            deleted: metadata.is_deleted(),
         }),
     }
 }
 
 impl VersionMetadata {
-    fn gone(&self) -> String {
+    fn is_deleted(&self) -> bool {
+        self.destroyed || !self.deletion_time.is_empty()
+    }
+
+    fn gone(&self, follows: bool) -> String {
         let version = self.version;
+        let kept = if follows && self.is_deleted() {
+            "what was synced before goes too (spec.onSourceDelete)"
+        } else {
+            "what was synced before is kept"
+        };
         let how = if self.destroyed {
             "was destroyed".to_owned()
         } else if self.deletion_time.is_empty() {
@@ -123,7 +139,7 @@ impl VersionMetadata {
             format!("was deleted at {}", printable(&self.deletion_time, 40))
         };
         format!(
-            "version {version} {how} in Vault; what was synced before is kept: write a new version, or undelete this one"
+            "version {version} {how} in Vault; {kept}: write a new version, or undelete this one"
         )
     }
 }
@@ -141,12 +157,17 @@ fn missing(path: String, status: u16, errors: &[String], warnings: &[String]) ->
         .cloned()
         .collect::<Vec<_>>()
         .join("; ");
-    let why = if said.is_empty() {
+    let by_mount = said.is_empty();
+    let why = if by_mount {
         "there is no such secret in Vault (or no such version): write it, or correct spec.mount, spec.path and spec.type".to_owned()
     } else {
         format!("Vault has nothing there ({said}): correct spec.mount, spec.path and spec.type")
     };
-    Problem::SourceMissing { path, why }
+    Problem::SourceMissing {
+        path,
+        why,
+        by_mount,
+    }
 }
 
 fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue, path: &str) -> Result<T, Problem> {

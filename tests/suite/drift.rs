@@ -1,0 +1,177 @@
+//! What others do to a Secret: repaired at once, by one read, naming who did it;
+//! and left alone where they don't stop.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use ground::judges::workloads::Kind;
+use ground::wait_for;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+
+use crate::probes::{Eye, QUIET, workload};
+use crate::support::{LONG, Suite, Team};
+
+crate::trials![
+    "drift": an_edit_is_repaired_by_one_read_that_names_who_made_it,
+    two_that_correct_each_other_come_to_rest, a_secret_that_is_always_deleted_is_left,
+    a_mount_that_vanishes_and_a_right_that_is_lost_keep_the_secret,
+];
+
+async fn an_edit_is_repaired_by_one_read_that_names_who_made_it(suite: &Suite) -> Result<()> {
+    let team = quiet(suite, "drifted").await?;
+    let eye = Eye::on(suite, &team);
+    // Warm token and connections, as in the middle of a day.
+    for round in 0..3 {
+        eye.settled(&eye.at_vault()).await?;
+        let (vault, api) = eye.mark()?;
+        let edited = Instant::now();
+        team.edit_secret("app", "value", "wrong").await?;
+        team.wait_value("app", "value", "right").await?;
+        let took = edited.elapsed();
+        println!("repaired after {took:.1?}");
+        ensure!(took < Duration::from_secs(1), "round {round}: {took:?}");
+        let asked = eye.settled(&eye.at_vault().since(vault)).await?;
+        let read = eye.vault.count(&eye.reads().since(vault))?;
+        ensure!((asked.len(), read) == (1, 1), "one read: {asked:?}");
+        let written = eye.api.counts(&eye.at_api().since(api).writes())?;
+        ensure!(written.get("patch secrets") == Some(&1), "{written:?}");
+    }
+    let told = team.events("app").await?.into_iter().any(|(reason, note)| {
+        reason == "SecretDataDrift" && note.contains("was changed by kubectl-edit")
+    });
+    ensure!(told, "{:?}", team.events("app").await?);
+    ensure!(team.restarts(Kind::Deployment, "web").await? == 0);
+    Ok(())
+}
+
+async fn two_that_correct_each_other_come_to_rest(suite: &Suite) -> Result<()> {
+    let team = quiet(suite, "fight").await?;
+    let edit = async || {
+        let patch = Patch::Merge(json!({ "stringData": { "value": "theirs" } }));
+        let params = PatchParams {
+            field_manager: Some("other-controller".into()),
+            ..PatchParams::default()
+        };
+        team.secrets().patch("app", &params, &patch).await
+    };
+    for _ in 0..5 {
+        edit().await?;
+        team.wait_value("app", "value", "right").await?;
+    }
+    edit().await?;
+    let message = team.wait_problem("app", "DriftFight").await?;
+    ensure!(
+        message.contains("changed by other-controller again"),
+        "{message}"
+    );
+    let eye = Eye::on(suite, &team);
+    let (vault, api) = eye.mark()?;
+    eye.api.settle(&eye.at_api().writes(), QUIET, LONG).await?;
+    ensure!(
+        team.value("app", "value").await? == "theirs",
+        "the fight stops"
+    );
+    let events = team.events("app").await?;
+    let fights = events.iter().filter(|(reason, _)| reason == "DriftFight");
+    ensure!(fights.count() == 1, "told once: {events:?}");
+    let asked = eye.vault.count(&eye.at_vault().since(vault))?;
+    let written = eye.api.counts(&eye.at_api().since(api).writes())?;
+    ensure!(
+        asked == 0 && !written.contains_key("patch secrets"),
+        "{written:?}"
+    );
+
+    // New content is no repair, and a wish is obeyed.
+    team.put("app", json!({ "value": "newer" })).await?;
+    let asked = json!({ "metadata": { "annotations": { "vso.hashicorp.com/resync": "1" } } });
+    let kind = team.resources("VaultStaticSecret");
+    let params = PatchParams::default();
+    kind.patch("app", &params, &Patch::Merge(asked)).await?;
+    team.wait_value("app", "value", "newer").await?;
+    team.wait_ready("app").await?;
+    team.wait_restarts(Kind::Deployment, "web", 1).await
+}
+
+async fn a_secret_that_is_always_deleted_is_left(suite: &Suite) -> Result<()> {
+    let team = quiet(suite, "always-deleted").await?;
+    let delete = async || {
+        let gone = DeleteParams::default();
+        team.secrets().delete("app", &gone).await
+    };
+    for _ in 0..5 {
+        delete().await?;
+        team.wait_value("app", "value", "right").await?;
+    }
+    delete().await?;
+    let message = team.wait_problem("app", "DriftFight").await?;
+    ensure!(
+        message.contains("deleted again after 5 repairs"),
+        "{message}"
+    );
+    team.edit("app", json!({ "refreshAfter": "2h" })).await?;
+    team.wait_value("app", "value", "right").await?;
+    ensure!(team.restarts(Kind::Deployment, "web").await? == 0);
+    Ok(())
+}
+
+async fn a_mount_that_vanishes_and_a_right_that_is_lost_keep_the_secret(
+    suite: &Suite,
+) -> Result<()> {
+    let team = Team::start(suite, "vanished").await?;
+    let mount = format!("{}-extra", team.tenant.kv2);
+    let (vault, policy) = (&team.tenant.vault, &team.tenant.namespace);
+    vault.mount_kv2(&mount).await?;
+    team.allow_reading(true).await?;
+    let rule = format!(
+        "path \"{mount}/*\" {{ capabilities = [\"read\"] }}\npath \"{}/*\" {{ capabilities = [\"read\"] }}\n",
+        team.tenant.kv2
+    );
+    vault.policy(policy, &rule).await?;
+    vault
+        .kv2_put(&mount, "app", &json!({ "value": "good" }))
+        .await?;
+    // Who follows deletions follows none of these.
+    let follows = json!({ "mount": mount, "onSourceDelete": "delete" });
+    team.static_secret("app", follows).await?;
+    team.wait_ready("app").await?;
+    let uid = team.uid("app").await?;
+
+    vault.delete(&format!("sys/mounts/{mount}")).await?;
+    // Vault answers for a mount that is not there as for one that may not be read.
+    let gone = team
+        .wait_for_condition("VaultStaticSecret", "app", "Ready", |c| c.status == "False")
+        .await?;
+    println!("a mount that vanished: {}", gone.message);
+    vault.mount_kv2(&mount).await?;
+    wait_for("the new mount to take writes", LONG, || async {
+        vault
+            .kv2_put(&mount, "app", &json!({ "value": "good" }))
+            .await
+    })
+    .await?;
+    team.wait_ready("app").await?;
+
+    team.allow_reading(false).await?;
+    team.wait_problem("app", "VaultPermissionDenied").await?;
+    ensure!(team.uid("app").await? == uid, "the Secret stays");
+    ensure!(team.value("app", "value").await? == "good");
+    vault.policy(policy, &rule).await?;
+    team.wait_ready("app").await.map(drop)
+}
+
+/// A team with one secret that is read for no slot, and a workload that uses it.
+async fn quiet(suite: &Suite, name: &str) -> Result<Team> {
+    let team = Team::start(suite, name).await?;
+    let web = workload(Kind::Deployment, "web", "app", json!({}));
+    team.tenant.apply(&web.to_string()).await?;
+    team.put("app", json!({ "value": "right" })).await?;
+    let more = json!({
+        "refreshAfter": "1h",
+        "rolloutRestartTargets": [{ "kind": "Deployment", "name": "web" }],
+    });
+    team.static_secret("app", more).await?;
+    team.wait_ready("app").await?;
+    team.wait_current("app").await?;
+    Ok(team)
+}
