@@ -212,6 +212,11 @@ pub enum Problem {
         /// Whose claim it is, `namespace/name` of the other operator.
         holder: String,
     },
+    /// Another controller writes the resource's status or finalizers.
+    AnotherController {
+        /// Its field manager.
+        manager: String,
+    },
     /// This instance may not act now; another one may.
     NotLeader {
         /// What ended.
@@ -340,6 +345,7 @@ impl Problem {
             Problem::NamespaceTerminating { .. } => ("NamespaceTerminating", Retry::Backoff),
             Problem::Conflict { .. } => ("Conflict", Retry::Soon),
             Problem::NamespaceClaimed { .. } => ("NamespaceClaimed", Retry::Backoff),
+            Problem::AnotherController { .. } => ("AnotherController", Retry::Backoff),
             Problem::NotLeader { .. } => ("NotLeader", Retry::Backoff),
             Problem::KubernetesUnavailable { .. } => ("KubernetesUnavailable", Retry::Backoff),
             Problem::DeadlineExceeded { .. } => ("DeadlineExceeded", Retry::Backoff),
@@ -436,6 +442,10 @@ impl fmt::Display for Problem {
             Problem::NamespaceClaimed { namespace, holder } => write!(
                 f,
                 "the namespace {namespace} is served by the operator {holder}, and nothing is done in it here: take it out of one operator's watchNamespaces, or end that operator"
+            ),
+            Problem::AnotherController { manager } => write!(
+                f,
+                "another controller, with the field manager {manager}, works on this resource, and nothing is done here meanwhile: end one of the two; this one goes on once the other has written nothing for 15 minutes, or when it starts anew"
             ),
             Problem::NotLeader { why } => {
                 write!(f, "this instance may not act now: {why}")

@@ -27,13 +27,14 @@ use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::problem::Problem;
 use crate::reconcile::owns_data;
 use crate::reconcile::ports::{
-    Clock, Cluster, Fence, Life, ManagedFields, Note, SecretContent, SecretWrite, WorkloadPatch,
+    Clock, Cluster, Fence, Life, ManagedFields, Note, SecretContent, SecretWrite, Stored,
+    WorkloadPatch,
 };
 use crate::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
 use crate::telemetry::Metrics;
 
 /// Field manager of status writes, and the reporting controller of events.
-pub const CONTROLLER: &str = "vault-tenant-operator";
+pub use crate::reconcile::CONTROLLER;
 
 /// How long an answer about a right is believed.
 const REVIEW_LIFE: Duration = Duration::from_secs(300);
@@ -293,18 +294,16 @@ impl Cluster for KubeCluster {
             .map(meta::workload)
     }
 
-    async fn apply_status(&self, key: &ResourceKey, status: &Value) -> Result<String, Problem> {
+    async fn apply_status(&self, key: &ResourceKey, status: &Value) -> Result<Stored, Problem> {
         self.tenure.admit_in(&key.object.namespace)?;
         let api = self.resources(key.kind, &key.object.namespace);
-        let resource = resource_of(key.kind);
-        let body = json!({
-            "apiVersion": resource.api_version,
-            "kind": resource.kind,
-            "metadata": { "name": key.object.name },
-            "status": status,
-        });
-        let params = PatchParams::apply(CONTROLLER).force();
-        let body = Patch::Apply(body);
+        // No apply: one with fields that the definition in the cluster lacks is
+        // refused as a whole, where a merge loses just those.
+        let params = PatchParams {
+            field_manager: Some(CONTROLLER.to_owned()),
+            ..PatchParams::default()
+        };
+        let body = Patch::Merge(json!({ "status": status }));
         let request = api.patch_status(&key.object.name, &params, &body);
         let written = self
             .count("patch", || format!("write the status of {key}"), request)
@@ -313,8 +312,11 @@ impl Cluster for KubeCluster {
         if let Err(problem) = &written {
             tracing::warn!(resource = %key, %problem, "status not written");
         }
-        let written = written?;
-        Ok(written.metadata.resource_version.unwrap_or_default())
+        let mut written = written?;
+        Ok(Stored {
+            version: written.metadata.resource_version.unwrap_or_default(),
+            status: written.data["status"].take(),
+        })
     }
 
     async fn publish(&self, note: &Note) -> Result<(), Problem> {

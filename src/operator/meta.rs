@@ -9,10 +9,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::problem::printable;
-use crate::reconcile::adopt;
 use crate::reconcile::kept::Kept;
 use crate::reconcile::view::{Manager, SecretMeta, WorkloadKind, WorkloadMeta};
 use crate::reconcile::{PREFIX, digest_of_managed};
+use crate::reconcile::{adopt, another};
 
 /// Annotation with the whole manifest, which only costs memory here.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -74,7 +74,7 @@ pub fn resource<T: Kept>(object: DeserializeGuard<T>) -> Option<T> {
     match object.0 {
         Ok(mut object) => {
             let meta = object.meta_mut();
-            meta.managed_fields = None;
+            meta.managed_fields = meta.managed_fields.take().and_then(another::of_others);
             if let Some(annotations) = &mut meta.annotations {
                 annotations.remove(LAST_APPLIED);
             }

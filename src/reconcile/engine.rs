@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,6 +47,9 @@ pub(super) struct Memory {
     /// When the source was last read by a reconcile that ended well, and what it
     /// said of itself. (A read that led to no write is as good as none.)
     pub last_read: Option<Timestamp>,
+    /// Which value of the annotation for a resync was done, should status lack
+    /// the field for it.
+    pub resynced: Option<String>,
     /// Version of the source that was last read.
     pub version: String,
     /// Whether a creating apply was sent, and the uid of what it is known to
@@ -54,6 +57,8 @@ pub(super) struct Memory {
     pub creating: bool,
     /// See `creating`.
     pub made: Option<String>,
+    /// Up to which write of another controller that one was told.
+    pub told_another: Option<Timestamp>,
     /// When what others did to the destination was repaired.
     pub repairs: Repairs,
 }
@@ -83,6 +88,8 @@ pub struct Engine<C, V, K> {
     pub(super) told_finalizer: RefCell<HashSet<ResourceKey>>,
     /// Connections to be asked again although they are known to be well.
     pub(super) suspects: RefCell<HashSet<ObjectKey>>,
+    /// Status fields that the definitions in the cluster lack, by kind.
+    pub(super) pruned: RefCell<BTreeMap<Kind, BTreeSet<String>>>,
     /// What is known of each Vault that was asked.
     pub(super) breakers: RefCell<BTreeMap<Lane, Rc<Breaker>>>,
     /// What the watches have shown.
@@ -128,6 +135,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             memory: RefCell::default(),
             told_finalizer: RefCell::default(),
             suspects: RefCell::default(),
+            pruned: RefCell::default(),
             breakers: RefCell::default(),
             view: RefCell::default(),
             queue: Queue::default(),
@@ -245,6 +253,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     async fn reconcile(&self, key: &WorkKey) -> Next {
         if !self.is_open(key) {
             return Next::Settled(None);
+        }
+        if let WorkKey::Resource(resource) = key
+            && let Some(next) = self.leave_to_another(resource).await
+        {
+            return next;
         }
         match key {
             WorkKey::Workload(workload) => self.reconcile_workload(workload).await,

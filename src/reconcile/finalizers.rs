@@ -11,7 +11,7 @@ use crate::problem::Problem;
 use crate::vault::Vault;
 
 /// The five finalizers (compatibility.md, section 11).
-const FOREIGN: [&str; 5] = [
+pub(super) const FOREIGN: [&str; 5] = [
     "vaultauth.secrets.hashicorp.com/finalizer",
     "vaultconnection.secrets.hashicorp.com/finalizer",
     "vaultstaticsecret.secrets.hashicorp.com/finalizer",

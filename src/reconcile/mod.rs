@@ -11,6 +11,7 @@
 //! state; memory only saves requests.
 
 pub mod adopt;
+pub mod another;
 mod breaker;
 mod claims;
 mod decide;
@@ -25,6 +26,7 @@ pub mod observe;
 mod ownership;
 mod parting;
 pub mod ports;
+mod pruned;
 mod queue;
 mod references;
 mod replace;
@@ -50,4 +52,8 @@ pub use engine::{Engine, Next, Parts};
 pub use fields::{digest_of_managed, owns_data};
 pub use queue::{Queue, Urgency, WorkKey};
 pub use state::PREFIX;
+
+/// The operator as a whole, among field managers and in events.
+pub const CONTROLLER: &str = "vault-tenant-operator";
+
 pub use term::Succession;

@@ -66,6 +66,15 @@ pub enum Fence {
     },
 }
 
+/// A status as the API server keeps it.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// The resource's resourceVersion.
+    pub version: String,
+    /// Its status, all of it.
+    pub status: serde_json::Value,
+}
+
 /// One server-side apply of a Secret.
 #[derive(Clone, Debug)]
 pub struct SecretWrite {
@@ -207,8 +216,7 @@ pub trait Cluster: Credentials {
         patch: &WorkloadPatch,
     ) -> Result<WorkloadMeta, Problem>;
 
-    /// Replaces the status fields that the operator owns; answers with the
-    /// resource's resourceVersion afterwards.
+    /// Sets these fields of the status; answers with what the API server keeps.
     ///
     /// # Errors
     /// Rights and transport; a resource that is gone is a [`Problem::Conflict`].
@@ -216,7 +224,7 @@ pub trait Cluster: Credentials {
         &self,
         key: &ResourceKey,
         status: &serde_json::Value,
-    ) -> Result<String, Problem>;
+    ) -> Result<Stored, Problem>;
 
     /// Publishes an event.
     ///

@@ -99,7 +99,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             observed_generation: resource.metadata.generation,
             conditions,
         };
-        if status == previous {
+        if self.same_status(key.kind, &status, &previous) {
             return Ok(());
         }
         let turned = reason_of(&previous.conditions) != reason_of(&status.conditions);
@@ -108,7 +108,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             resource.metadata.generation,
             json!({ "valid": valid }),
         );
-        let version = self.cluster.apply_status(key, &value).await?;
+        let version = self.write_status(key, &value).await?;
         let mut new = VaultConnection::clone(resource);
         new.status = Some(status);
         new.metadata.resource_version = Some(version);
@@ -202,13 +202,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             observed_generation: resource.metadata.generation,
             conditions,
         };
-        if status == previous {
+        if self.same_status(key.kind, &status, &previous) {
             return Ok(());
         }
         let turned = reason_of(&previous.conditions) != reason_of(&status.conditions);
         let further = json!({ "valid": status.valid, "error": status.error });
         let value = report::status(&status.conditions, resource.metadata.generation, further);
-        let version = self.cluster.apply_status(key, &value).await?;
+        let version = self.write_status(key, &value).await?;
         let mut new = VaultAuth::clone(resource);
         new.status = Some(status);
         new.metadata.resource_version = Some(version);

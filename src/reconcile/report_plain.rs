@@ -37,6 +37,8 @@ macro_rules! of_kind {
     };
 }
 
+pub(super) use of_kind;
+
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Metadata and status of a resource whose kind does not matter.
     pub(super) fn plain(&self, key: &ResourceKey) -> Option<(ObjectMeta, Value)> {
@@ -88,7 +90,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             metadata.generation,
             further(key.kind, status, problem),
         );
-        let version = self.cluster.apply_status(key, &value).await?;
+        let version = self.write_status(key, &value).await?;
         // The view holds it at once: its echo is no news.
         of_kind!(
             key.kind,

@@ -64,7 +64,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             observed_generation: generation,
             conditions,
         };
-        if status == previous {
+        if self.same_status(key.kind, &status, &previous) {
             return Ok(());
         }
         let turned = turned(&previous, &status);
@@ -77,7 +77,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             further["lastResync"] = json!(asked);
         }
         let value = report::status(&status.conditions, generation, further);
-        let version = self.cluster.apply_status(key, &value).await?;
+        let version = self.write_status(key, &value).await?;
         let mut new = VaultStaticSecret::clone(resource);
         new.status = Some(status);
         new.metadata.resource_version = Some(version);

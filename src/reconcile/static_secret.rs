@@ -81,7 +81,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let outcome = self.sync(key, &resource).await;
         let next = match &outcome {
             Ok(synced) => {
-                self.remember_read(key, began, synced);
+                self.remember_read(&resource, key, began, synced);
                 Next::Settled(synced.again)
             }
             Err(problem) => Next::Failed(problem.clone()),
@@ -238,6 +238,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             resync: asked_resync(&work.resource).is_some_and(|asked| {
                 let status = work.resource.status.as_ref();
                 status.and_then(|s| s.last_resync.as_ref()) != Some(&asked)
+                    && memory.resynced.as_ref() != Some(&asked)
             }),
             last_read: memory.last_read,
             repairs: &memory.repairs,
@@ -295,11 +296,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// A read counts once what it gave is in the Secret.
-    fn remember_read(&self, key: &ResourceKey, began: jiff::Timestamp, synced: &Synced) {
+    fn remember_read(
+        &self,
+        resource: &VaultStaticSecret,
+        key: &ResourceKey,
+        began: jiff::Timestamp,
+        synced: &Synced,
+    ) {
         if synced.read {
             let mut memory = self.memory.borrow_mut();
             let entry = memory.entry(WorkKey::Resource(key.clone())).or_default();
             entry.last_read = Some(began);
+            entry.resynced = asked_resync(resource);
             entry.version.clone_from(&synced.version);
         }
     }

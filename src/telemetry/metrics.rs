@@ -42,6 +42,11 @@ struct Withheld {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfKind {
+    kind: &'static str,
+}
+
 type Durations = Family<Operation, Histogram, fn() -> Histogram>;
 
 /// All that is counted. Cheap to clone: clones share their counters.
@@ -59,6 +64,7 @@ pub struct Metrics {
     watch_failing: Family<Resource, Gauge>,
     leader: Gauge,
     withheld: Family<Withheld, Gauge>,
+    pruned: Family<OfKind, Gauge>,
 }
 
 impl Default for Metrics {
@@ -91,6 +97,7 @@ impl Metrics {
             watch_failing: Family::default(),
             leader: Gauge::default(),
             withheld: Family::default(),
+            pruned: Family::default(),
         };
         registry.register(
             "build",
@@ -156,10 +163,21 @@ impl Metrics {
             "1 while this instance leads and does nothing in a namespace for this reason, 0 otherwise",
             new.withheld.clone(),
         );
+        registry.register(
+            "pruned_status_fields",
+            "Status fields that the definition of a kind in the cluster lacks: it is not ours",
+            new.pruned.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             ..new
         }
+    }
+
+    /// So many fields of a kind's status are not kept by the cluster.
+    pub fn pruned(&self, kind: &'static str, fields: usize) {
+        let fields = i64::try_from(fields).unwrap_or(i64::MAX);
+        self.pruned.get_or_create(&OfKind { kind }).set(fields);
     }
 
     /// A reconcile ended.

@@ -9,7 +9,7 @@ use vault_tenant_operator::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use vault_tenant_operator::policy::{PermittedLogin, Read};
 use vault_tenant_operator::problem::Problem;
 use vault_tenant_operator::reconcile::ports::{
-    Cluster, Fence, Life, ManagedFields, Note, SecretContent, SecretWrite, WorkloadPatch,
+    Cluster, Fence, Life, ManagedFields, Note, SecretContent, SecretWrite, Stored, WorkloadPatch,
 };
 use vault_tenant_operator::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
 use vault_tenant_operator::vault::{Credentials, Endpoint, Reply, Token, Vault};
@@ -336,7 +336,7 @@ impl Cluster for SimCluster {
         &self,
         key: &ResourceKey,
         status: &serde_json::Value,
-    ) -> Result<String, Problem> {
+    ) -> Result<Stored, Problem> {
         let ready = status["conditions"]
             .as_array()
             .into_iter()
@@ -348,7 +348,8 @@ impl Cluster for SimCluster {
         self.0
             .kubernetes(format!("write the status of {key}: {ready}"), |world| {
                 let status = defects::in_status(world, status);
-                world.at_api(|api| api.apply_status(key, &status))
+                let version = world.at_api(|api| api.apply_status(key, &status))?;
+                Ok(Stored { version, status })
             })
             .await
     }

@@ -77,8 +77,11 @@ impl Team {
         self.merge::<ConfigMap>("lingering", &patch).await?;
         self.merge::<ServiceAccount>(OPERATOR_ACCOUNT, &patch)
             .await?;
-        self.merge::<Role>(OPERATOR_ACCOUNT, &patch).await?;
-        self.merge::<RoleBinding>(OPERATOR_ACCOUNT, &patch).await
+        for role in [OPERATOR_ACCOUNT, "vault-tenant-operator-leadership"] {
+            self.merge::<Role>(role, &patch).await?;
+            self.merge::<RoleBinding>(role, &patch).await?;
+        }
+        Ok(())
     }
 
     async fn merge<K>(&self, name: &str, patch: &serde_json::Value) -> Result<()>

@@ -26,6 +26,7 @@ mod leadership;
 mod manifests;
 mod moves;
 mod namespaces;
+mod neighbours;
 mod outages;
 mod own_key;
 mod ownership;
@@ -133,6 +134,7 @@ fn all() -> Vec<TrialOf> {
         drift::trials(),
         large_outages::trials(),
         source_deletion::trials(),
+        neighbours::trials(),
         outages::trials(),
         own_key::trials(),
         readme::trials(),

@@ -73,11 +73,14 @@ async fn after_a_rename_keys_of_others_stay_in_a_secret_that_is_not_ours_alone(
         Ok(())
     })
     .await?;
-    let metadata = team.metadata("theirs").await?;
-    ensure!(metadata["annotations"].is_null(), "{metadata}");
-    let managers = metadata["managedFields"].to_string();
-    ensure!(!managers.contains("vto-"), "{managers}");
-    Ok(())
+    wait_for("our field manager to go", LONG, || async {
+        let metadata = team.metadata("theirs").await?;
+        ensure!(metadata["annotations"].is_null(), "{metadata}");
+        let managers = metadata["managedFields"].to_string();
+        ensure!(!managers.contains("vto-"), "{managers}");
+        Ok(())
+    })
+    .await
 }
 
 async fn killed_between_writing_the_new_and_deleting_the_old_it_still_goes(

@@ -1,0 +1,175 @@
+//! Another controller at work on our resources: the Vault Secrets Operator, say,
+//! which serves the whole cluster. Two of them would rotate and restart against
+//! each other, so this one does nothing for such a resource, says so once, and
+//! goes on when the other one has been quiet for a while.
+//!
+//! Managed fields tell (Kubernetes, "Server-Side Apply"): who wrote the status,
+//! or a finalizer that only that operator sets.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+
+use super::engine::{Engine, Next};
+use super::finalizers::FOREIGN;
+use super::kept::Kept;
+use super::ports::{Clock, Cluster};
+use super::queue::WorkKey;
+use super::report_plain::of_kind;
+use super::view::View;
+use crate::api::{
+    SecretTransformation, VaultAuth, VaultAuthGlobal, VaultConnection, VaultDynamicSecret,
+    VaultPKISecret, VaultStaticSecret,
+};
+use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::problem::{Problem, printable};
+use crate::vault::Vault;
+
+/// Our own manager of status, and those of people and of Kubernetes itself.
+const EXPECTED: [&str; 2] = [super::CONTROLLER, "kube-controller-manager"];
+
+/// `kubectl`, and what its commands call themselves: `kubectl-edit`.
+const PEOPLE: &str = "kubectl";
+
+/// After its last write another controller is taken to be alive for so long.
+const ALIVE: SignedDuration = SignedDuration::from_mins(15);
+
+/// The entries of other controllers, without the fields.
+#[must_use]
+pub fn of_others(entries: Vec<ManagedFieldsEntry>) -> Option<Vec<ManagedFieldsEntry>> {
+    let others: Vec<ManagedFieldsEntry> = entries
+        .into_iter()
+        .filter(is_of_another)
+        .map(|entry| ManagedFieldsEntry {
+            fields_v1: None,
+            ..entry
+        })
+        .collect();
+    (!others.is_empty()).then_some(others)
+}
+
+fn is_of_another(entry: &ManagedFieldsEntry) -> bool {
+    let name = entry.manager.as_deref().unwrap_or_default();
+    if EXPECTED.contains(&name) || name.starts_with(PEOPLE) {
+        return false;
+    }
+    let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+    let finalizers = fields.and_then(|fields| fields.pointer("/f:metadata/f:finalizers"));
+    let sets = |finalizer: &&str| {
+        let item = format!("v:\"{finalizer}\"");
+        finalizers.is_some_and(|owned| owned.get(item).is_some())
+    };
+    entry.subresource.as_deref() == Some("status") || FOREIGN.iter().any(|one| sets(one))
+}
+
+/// The manager that wrote last since `started`, while it is taken to be alive.
+fn at_work(
+    entries: &[ManagedFieldsEntry],
+    started: Timestamp,
+    now: Timestamp,
+) -> Option<(String, Timestamp)> {
+    let entry = entries.iter().max_by_key(|entry| time(entry))?;
+    let wrote = time(entry)?;
+    // Times of managed fields are whole seconds.
+    let since = wrote.as_second() > started.as_second();
+    let name = printable(entry.manager.as_deref().unwrap_or_default(), 80);
+    (since && now.duration_since(wrote) < ALIVE).then_some((name, wrote))
+}
+
+fn time(entry: &ManagedFieldsEntry) -> Option<Timestamp> {
+    entry.time.as_ref().map(|time| time.0)
+}
+
+impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    /// How a reconcile ends where another controller is at work.
+    pub(super) async fn leave_to_another(&self, key: &ResourceKey) -> Option<Next> {
+        let (started, now) = (self.term.borrow().started, self.clock.now());
+        let entries = of_kind!(key.kind, entries(&self.view.borrow(), &key.object));
+        let (manager, wrote) = at_work(&entries, started, now)?;
+        let problem = Problem::AnotherController { manager };
+        let told = {
+            let mut memory = self.memory.borrow_mut();
+            let entry = memory.entry(WorkKey::Resource(key.clone())).or_default();
+            let told = entry.told_another;
+            entry.told_another = Some(wrote);
+            told.is_some_and(|told| wrote.duration_since(told) < ALIVE)
+        };
+        // The other one may overwrite what is told; it is not told again and again.
+        if !told {
+            tracing::warn!(resource = %key, %problem, "another controller is at work");
+            if let Err(problem) = self.report_problem(key, &problem).await {
+                return Some(Next::Failed(problem));
+            }
+        }
+        Some(Next::Failed(problem))
+    }
+}
+
+fn entries<T: Kept>(view: &View, object: &ObjectKey) -> Vec<ManagedFieldsEntry> {
+    let found = T::get(view, object);
+    let entries = found.and_then(|found| found.meta().managed_fields.clone());
+    entries.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    fn entry(
+        manager: &str,
+        subresource: &str,
+        second: i64,
+        fields: serde_json::Value,
+    ) -> ManagedFieldsEntry {
+        serde_json::from_value(json!({
+            "manager": manager, "operation": "Update", "subresource": subresource,
+            "time": Timestamp::from_second(second).unwrap(), "fieldsV1": fields,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn who_writes_status_or_those_finalizers_is_another_controller() {
+        let status = json!({ "f:status": {} });
+        let finalizer = json!({ "f:metadata": { "f:finalizers": {
+            "v:\"vaultstaticsecret.secrets.hashicorp.com/finalizer\"": {},
+        } } });
+        let other = json!({ "f:metadata": { "f:finalizers": { "v:\"argocd\"": {} } } });
+        let cases = [
+            (
+                entry("vault-secrets-operator", "status", 1, status.clone()),
+                true,
+            ),
+            (entry("manager", "", 1, finalizer), true),
+            (entry("argocd", "", 1, other), false),
+            (entry("helm", "", 1, json!({ "f:spec": {} })), false),
+            (entry("kubectl-edit", "status", 1, status.clone()), false),
+            (
+                entry("kube-controller-manager", "status", 1, status.clone()),
+                false,
+            ),
+            (
+                entry(crate::reconcile::CONTROLLER, "status", 1, status),
+                false,
+            ),
+        ];
+        for (entry, another) in cases {
+            assert_eq!(
+                of_others(vec![entry.clone()]).is_some(),
+                another,
+                "{entry:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn it_is_at_work_from_our_start_until_it_is_quiet() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let wrote = |second| vec![entry("other", "status", second, json!({}))];
+        let alive = |second, now| at_work(&wrote(second), at(1000), at(now)).is_some();
+        assert!(!alive(1000, 1001), "before we started");
+        assert!(alive(1001, 1001) && alive(1001, 1900) && !alive(1001, 1901));
+        assert!(at_work(&[], at(0), at(1)).is_none());
+    }
+}
