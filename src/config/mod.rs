@@ -22,7 +22,7 @@ pub use layers::Override;
 pub use load::{Loaded, load};
 pub use sections::{Backoff, Config, ConnectionDefaults, PolicyRules, Rollout, Sync, Telemetry};
 pub use values::{
-    AuthMethod, BindAddress, LogFormat, LogLevel, NamePattern, PathPrefix, WorkloadKind,
+    AuthMethod, BindAddress, Grade, LogFormat, LogLevel, NamePattern, PathPrefix, WorkloadKind,
     canonical_path,
 };
 

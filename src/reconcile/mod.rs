@@ -46,5 +46,7 @@ mod write;
 pub use engine::{Engine, Next, Parts};
 pub use fields::{digest_of_managed, owns_data};
 pub use queue::{Queue, Urgency, WorkKey};
+pub use resolve::{Scope, connection};
 pub use state::PREFIX;
+pub use static_secret::asked;
 pub use term::Succession;
