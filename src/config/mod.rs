@@ -47,6 +47,20 @@ impl fmt::Display for Finding {
     }
 }
 
+/// All findings as one text for people, each on a line of its own.
+#[must_use]
+pub fn refused(findings: &[Finding]) -> String {
+    let mut text = match findings.len() {
+        1 => "the configuration is refused:".to_owned(),
+        count => format!("the configuration is refused for {count} reasons:"),
+    };
+    for finding in findings {
+        text.push_str("\n  ");
+        text.push_str(&finding.to_string());
+    }
+    text
+}
+
 /// A configuration of one file's text, for tests of those who use one.
 #[cfg(test)]
 pub(crate) fn from_yaml(text: &str) -> Result<Config, Vec<Finding>> {

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use super::{Grade, Reason, Right, Rights};
 use crate::api::{GROUP, VaultConnection, VaultStaticSecret};
 use crate::config::Config;
-use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::key::{Kind, ObjectKey, ResourceKey, is_object_name};
 use crate::operator::{CLAIM_LEASE, KEY_SECRET, LEADER_LEASE};
 use crate::policy::{CaSource, LoginMethod, OwnIdentity, Policy, permit, permit_connection};
-use crate::problem::Problem;
-use crate::reconcile::view::{Store, View, WorkloadKind, targets_of};
+use crate::problem::{Problem, printable};
+use crate::reconcile::view::{Store, View, WorkloadKey, WorkloadKind, targets_of};
 use crate::reconcile::{Scope, asked, connection};
 
 const CORE: &str = "";
@@ -169,8 +169,9 @@ impl Needed {
         let permitted = permit_connection(connection, &asking.policy, asking.own)?;
         if let CaSource::Secret { secret, .. } = &permitted.get().ca {
             let feature = "CA certificates of a connection";
-            let (namespace, name) = (&secret.namespace, Some(secret.name.as_str()));
-            self.add(namespace, Some(key), SECRETS, name, &READ, feature);
+            let ObjectKey { namespace, name } = secret;
+            check("spec.caCertSecretRef", name)?;
+            self.add(namespace, Some(key), SECRETS, Some(name), &READ, feature);
         }
         Ok(())
     }
@@ -184,6 +185,25 @@ impl Needed {
         let mut resolved = asked(asking.scope, resource)?;
         without_file(&mut resolved.connection.ca);
         let permitted = permit(resolved, &asking.policy, asking.own)?;
+        let destination = &permitted.destination().secret;
+        check("spec.destination.name", &destination.name)?;
+        let LoginMethod::Kubernetes {
+            service_account: account,
+            ..
+        } = &permitted.login().get().method
+        else {
+            return Ok(());
+        };
+        check(
+            "spec.kubernetes.serviceAccount of its VaultAuth",
+            &account.name,
+        )?;
+        let restarted = restarted(asking.config);
+        let targets = targets_of(resource).filter(|target| restarted.contains(&target.kind));
+        let targets: Vec<WorkloadKey> = targets.collect();
+        for target in &targets {
+            check("spec.rolloutRestartTargets", &target.object.name)?;
+        }
         let (verbs, feature): (&[_], _) = if resource.spec.destination.create {
             let feature = "a destination: seen, made, kept true, made anew for another type";
             (&OWN, feature)
@@ -191,21 +211,21 @@ impl Needed {
             let feature = "a destination that somebody else makes: seen and written into";
             (&WRITE_INTO, feature)
         };
-        let ObjectKey { namespace, name } = &permitted.destination().secret;
+        let ObjectKey { namespace, name } = destination;
         self.add(namespace, Some(key), SECRETS, Some(name), verbs, feature);
-        if let LoginMethod::Kubernetes {
-            service_account: ObjectKey { namespace, name },
-            ..
-        } = &permitted.login().get().method
-        {
-            let feature = "login by a token of this ServiceAccount";
-            let create = ["create"];
-            self.add(namespace, Some(key), TOKENS, Some(name), &create, feature);
-        }
-        let restarted = restarted(asking.config);
-        for target in targets_of(resource).filter(|target| restarted.contains(&target.kind)) {
-            let ObjectKey { namespace, name } = &target.object;
-            self.add_workload(namespace, Some(key), target.kind, Some(name));
+        let ObjectKey { namespace, name } = account;
+        let feature = "login by a token of this ServiceAccount";
+        self.add(
+            namespace,
+            Some(key),
+            TOKENS,
+            Some(name),
+            &["create"],
+            feature,
+        );
+        for WorkloadKey { kind, object } in &targets {
+            let ObjectKey { namespace, name } = object;
+            self.add_workload(namespace, Some(key), *kind, Some(name));
         }
         Ok(())
     }
@@ -247,6 +267,21 @@ impl Needed {
             });
         }
     }
+}
+
+/// No object can have another name; and in a rule an empty one would stand for
+/// requests without a name, such as a list of all.
+fn check(field: &str, name: &str) -> Result<(), Problem> {
+    if is_object_name(name) {
+        return Ok(());
+    }
+    Err(Problem::InvalidSpec {
+        field: field.to_owned(),
+        why: format!(
+            "{:?} is no name that an object can have: use lower-case letters, digits, dots and hyphens",
+            printable(name, 80)
+        ),
+    })
 }
 
 /// Only the operator's own container shows whether a file may be named.

@@ -202,6 +202,16 @@ fn what_is_not_served_or_allowed_needs_nothing() {
             "PolicyDenied",
         ),
         (
+            "",
+            json!({ "rolloutRestartTargets": [{ "kind": "Deployment", "name": "" }] }),
+            "InvalidConfiguration",
+        ),
+        (
+            "",
+            json!({ "destination": { "name": "a\nb", "create": true } }),
+            "InvalidConfiguration",
+        ),
+        (
             "policy: { destinationNames: [vault-*] }",
             json!({}),
             "PolicyDenied",
