@@ -30,8 +30,10 @@ mod ownership;
 mod pods;
 mod probes;
 mod process;
+mod rbac;
 mod readme;
 mod reasons;
+mod removed_rights;
 mod rollouts;
 mod sandbox;
 mod sandbox_home;
@@ -73,6 +75,7 @@ fn main() -> Result<ExitCode> {
         .chain(of_the_ground(&shared))
         .chain(documents::trials())
         .chain(reasons::trials())
+        .chain(rbac::offline())
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     let mut code = conclusion.exit_code();
@@ -129,6 +132,8 @@ fn all() -> Vec<TrialOf> {
         endings::trials(),
         outages::trials(),
         own_key::trials(),
+        rbac::trials(),
+        removed_rights::trials(),
         readme::trials(),
         sandbox::trials(),
     ]
