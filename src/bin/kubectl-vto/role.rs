@@ -117,7 +117,7 @@ fn rules(rights: &Rights) -> Vec<Rule<'_>> {
         held.verbs.push(verb.as_ref());
         held.features.extend(features);
         held.by
-            .extend(by.map(|by| format!("{} {}", by.kind, by.object.name)));
+            .extend(by.map(|by| format!("{} {}", by.kind, scalar(&by.object.name))));
     }
     let mut rules = Vec::<Rule>::new();
     for ((group, resource, name, _), held) in objects {
@@ -154,7 +154,7 @@ impl Rule<'_> {
         }
         for (name, by) in self.names.iter().filter(|(_, by)| !by.is_empty()) {
             let by: Vec<&str> = by.iter().map(String::as_str).collect();
-            wrapped(text, &format!("  #   {name}:"), &by);
+            wrapped(text, &format!("  #   {}:", scalar(name)), &by);
         }
         list(text, "  - apiGroups", [self.group].into_iter());
         list(text, "    resources", self.resources.iter().copied());
@@ -203,5 +203,89 @@ fn scalar(text: &str) -> Cow<'_, str> {
     } else {
         // Every JSON text is one of YAML.
         Cow::Owned(serde_json::Value::from(text).to_string())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::rbac::v1::Role;
+    use serde::Deserialize as _;
+    use vault_tenant_operator::key::{Kind, ObjectKey, ResourceKey};
+    use vault_tenant_operator::rights::{Granted, compare};
+
+    fn rights(names: &[Option<&str>], verbs: &[&'static str]) -> Rights {
+        let mut rights = Rights::new();
+        for name in names {
+            for verb in verbs {
+                let right = Right {
+                    group: "apps".into(),
+                    resource: "deployments".into(),
+                    name: name.map(str::to_owned),
+                    verb: (*verb).into(),
+                };
+                let by = ResourceKey {
+                    kind: Kind::VaultStaticSecret,
+                    object: ObjectKey::new("team", name.unwrap_or("all")),
+                };
+                let reason = Reason {
+                    feature: "restarts",
+                    resource: Some(by),
+                };
+                rights.insert(right, [reason].into());
+            }
+        }
+        rights
+    }
+
+    fn role(rights: &Rights) -> (String, Vec<Granted>) {
+        let namespaces = [("team".to_owned(), rights.clone())].into();
+        let text = yaml(Grade::Named, ("team", "operator"), &namespaces);
+        let first = serde_yaml::Deserializer::from_str(&text).next().unwrap();
+        let role = Role::deserialize(first).unwrap();
+        let granted = role.rules.iter().flatten().map(Granted::from).collect();
+        (text, granted)
+    }
+
+    #[test]
+    fn what_is_printed_reads_back_as_the_same_rights() {
+        let many: Vec<String> = (0..200).map(|number| format!("app-{number}")).collect();
+        let many: Vec<Option<&str>> = many.iter().map(|name| Some(name.as_str())).collect();
+        // Names that YAML would take for something else.
+        let odd = [
+            "1", "1e3", "true", "no", "null", "a.b", "~", "a: b", "*", "a\nb",
+        ]
+        .map(Some);
+        for names in [&many[..], &odd[..], &[None]] {
+            let rights = rights(names, &["watch", "patch", "list"]);
+            let (text, granted) = role(&rights);
+            assert!(compare(&rights, &granted).is_empty(), "{text}");
+            assert_eq!(granted.len(), 1, "{text}");
+            assert!(text.contains("verbs: [list, watch, patch]"), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_name_says_what_needs_it() {
+        let (text, _) = role(&rights(&[Some("web"), Some("api")], &["patch"]));
+        for line in [
+            "  # restarts\n",
+            "  #   api: VaultStaticSecret api\n",
+            "  #   web: VaultStaticSecret web\n",
+            "    resourceNames: [api, web]\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(text.lines().all(|line| line.len() <= WIDTH + 20), "{text}");
+    }
+
+    #[test]
+    fn rights_of_different_verbs_are_different_rules() {
+        let mut all = rights(&[Some("web")], &["patch"]);
+        all.extend(rights(&[Some("api")], &["list"]));
+        let (text, granted) = role(&all);
+        assert_eq!(granted.len(), 2, "{text}");
+        assert!(compare(&all, &granted).is_empty(), "{text}");
     }
 }
