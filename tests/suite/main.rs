@@ -31,6 +31,7 @@ mod pods;
 mod probes;
 mod process;
 mod rbac;
+mod rbac_files;
 mod readme;
 mod reasons;
 mod removed_rights;
@@ -75,7 +76,7 @@ fn main() -> Result<ExitCode> {
         .chain(of_the_ground(&shared))
         .chain(documents::trials())
         .chain(reasons::trials())
-        .chain(rbac::offline())
+        .chain(rbac_files::trials())
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     let mut code = conclusion.exit_code();
