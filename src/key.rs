@@ -94,6 +94,20 @@ impl fmt::Display for ObjectKey {
     }
 }
 
+/// Whether an object may have this name: the API server takes DNS subdomains of
+/// at most 253 characters (RFC 1123).
+#[must_use]
+pub fn is_object_name(text: &str) -> bool {
+    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let label = |label: &str| {
+        let bytes = label.as_bytes();
+        bytes.iter().all(|&c| inner(c) || c == b'-')
+            && bytes.first().is_some_and(|&c| inner(c))
+            && bytes.last().is_some_and(|&c| inner(c))
+    };
+    text.len() <= 253 && text.split('.').all(label)
+}
+
 /// A custom resource of ours: kind, namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ResourceKey {

@@ -10,5 +10,6 @@ pub mod policy;
 pub mod problem;
 pub mod reconcile;
 pub mod render;
+pub mod rights;
 pub mod telemetry;
 pub mod vault;

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Finding, Loaded};
+use crate::config::{self, Finding, Loaded, refused};
 use crate::{api, operator};
 use flags::Flags;
 
@@ -124,18 +124,6 @@ fn check(file: &str) -> Result<String, String> {
         .map_err(|all| refused(&all))
 }
 
-fn refused(findings: &[Finding]) -> String {
-    let mut text = match findings.len() {
-        1 => "the configuration is refused:".to_owned(),
-        count => format!("the configuration is refused for {count} reasons:"),
-    };
-    for finding in findings {
-        text.push_str("\n  ");
-        text.push_str(&finding.to_string());
-    }
-    text
-}
-
 fn crds(out: Option<PathBuf>) -> Result<(), String> {
     let Some(folder) = out else {
         return print(&api::crds_yaml().map_err(|error| error.to_string())?);
@@ -149,7 +137,10 @@ fn crds(out: Option<PathBuf>) -> Result<(), String> {
 }
 
 /// Writes to standard output. A reader that has gone (`| head`) is no failure.
-fn print(text: &str) -> Result<(), String> {
+///
+/// # Errors
+/// A sentence for what else goes wrong, such as a full disk.
+pub fn print(text: &str) -> Result<(), String> {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

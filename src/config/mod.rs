@@ -22,7 +22,7 @@ pub use layers::Override;
 pub use load::{Loaded, load};
 pub use sections::{Backoff, Config, ConnectionDefaults, PolicyRules, Rollout, Sync, Telemetry};
 pub use values::{
-    AuthMethod, BindAddress, LogFormat, LogLevel, NamePattern, PathPrefix, WorkloadKind,
+    AuthMethod, BindAddress, Grade, LogFormat, LogLevel, NamePattern, PathPrefix, WorkloadKind,
     canonical_path,
 };
 
@@ -45,6 +45,20 @@ impl fmt::Display for Finding {
             None => write!(f, "{}: {}", self.place, self.why),
         }
     }
+}
+
+/// All findings as one text for people, each on a line of its own.
+#[must_use]
+pub fn refused(findings: &[Finding]) -> String {
+    let mut text = match findings.len() {
+        1 => "the configuration is refused:".to_owned(),
+        count => format!("the configuration is refused for {count} reasons:"),
+    };
+    for finding in findings {
+        text.push_str("\n  ");
+        text.push_str(&finding.to_string());
+    }
+    text
 }
 
 /// A configuration of one file's text, for tests of those who use one.

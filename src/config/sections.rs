@@ -49,6 +49,20 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// The namespaces to serve, each once, for an operator that lives in `own`.
+    #[must_use]
+    pub fn watched(&self, own: &str) -> Vec<String> {
+        let mut namespaces = self.watch_namespaces.clone();
+        if namespaces.is_empty() {
+            namespaces.push(own.to_owned());
+        }
+        namespaces.sort_unstable();
+        namespaces.dedup();
+        namespaces
+    }
+}
+
 /// `connection`: what a VaultConnection leaves out, and the connection that is
 /// used where none is named and none is called `default`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +177,14 @@ impl Default for Rollout {
             kinds: WorkloadKind::ALL.to_vec(),
             debounce: Duration::from_secs(5),
         }
+    }
+}
+
+impl Rollout {
+    /// Whether workloads of a kind, by its name in manifests, are restarted.
+    #[must_use]
+    pub fn restarts(&self, kind: &str) -> bool {
+        self.enabled && self.kinds.iter().any(|allowed| allowed.as_str() == kind)
     }
 }
 

@@ -81,6 +81,16 @@ named! {
 }
 
 named! {
+    /// How far the rights of the operator in a watched namespace go.
+    Grade ("grade of rights") {
+        /// All Secrets, workloads and ServiceAccount tokens of the namespace.
+        Namespace = "namespace",
+        /// Those alone that resources name, and nothing else of their kinds.
+        Named = "named",
+    }
+}
+
+named! {
     /// How log lines look.
     LogFormat ("log format") {
         /// One JSON object a line.

@@ -47,8 +47,10 @@ const CLAIM_LEFT: Duration = Duration::from_secs(10);
 /// How long giving up all Leases may take at an orderly end.
 const RELEASE_LIMIT: Duration = Duration::from_secs(3);
 
-const LEADER_LEASE: &str = "vault-tenant-operator-leader";
-const CLAIM_LEASE: &str = "vault-tenant-operator-claim";
+/// Name of the leader's Lease.
+pub const LEADER_LEASE: &str = "vault-tenant-operator-leader";
+/// Name of the Lease by which a namespace is claimed.
+pub const CLAIM_LEASE: &str = "vault-tenant-operator-claim";
 
 /// What leadership works with.
 pub struct Leadership {

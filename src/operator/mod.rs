@@ -17,6 +17,10 @@ mod tenure;
 mod watches;
 mod wiring;
 
+pub use cluster::CONTROLLER;
+pub use hash_key::SECRET_NAME as KEY_SECRET;
+pub use leadership::{CLAIM_LEASE, LEADER_LEASE};
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -153,7 +157,7 @@ async fn serve(
     stop: &CancellationToken,
 ) -> Result<bool, String> {
     let (client, own) = (&found.client, &found.own);
-    let namespaces = watched(&config, own);
+    let namespaces = config.watched(&own.namespace);
     let health = Health {
         readiness: found.readiness.clone(),
         metrics: Rc::clone(&found.metrics),
@@ -184,17 +188,6 @@ async fn serve(
     let ended = bounded(engine.run(stop.clone()), stop).await;
     elections.resign().await;
     Ok(ended)
-}
-
-/// The namespaces to serve, each once.
-fn watched(config: &Config, own: &OwnIdentity) -> Vec<String> {
-    let mut namespaces = config.watch_namespaces.clone();
-    if namespaces.is_empty() {
-        namespaces.push(own.namespace.clone());
-    }
-    namespaces.sort_unstable();
-    namespaces.dedup();
-    namespaces
 }
 
 /// What this process is called.

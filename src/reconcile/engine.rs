@@ -340,13 +340,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Whether the configuration lets the operator restart workloads of a kind.
     pub fn restarts(&self, kind: WorkloadKind) -> bool {
-        self.config.rollout.enabled
-            && self
-                .config
-                .rollout
-                .kinds
-                .iter()
-                .any(|allowed| allowed.as_str() == kind.as_str())
+        self.config.rollout.restarts(kind.as_str())
     }
 
     pub(super) fn scope<'a>(&'a self, view: &'a View) -> Scope<'a> {

@@ -51,9 +51,10 @@ mod write;
 pub use engine::{Engine, Next, Parts};
 pub use fields::{digest_of_managed, owns_data};
 pub use queue::{Queue, Urgency, WorkKey};
+pub use resolve::{Scope, connection};
 pub use state::PREFIX;
+pub use static_secret::asked;
+pub use term::Succession;
 
 /// The operator as a whole, among field managers and in events.
 pub const CONTROLLER: &str = "vault-tenant-operator";
-
-pub use term::Succession;

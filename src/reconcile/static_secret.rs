@@ -10,13 +10,13 @@ use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
 use super::report::is_ready;
 use super::report_static::asked_resync;
-use super::resolve;
+use super::resolve::{self, Scope};
 use super::slots::Slots;
 use super::sources::static_kv;
 use super::view::{Store, WorkloadKind, targets_of};
 use crate::api::VaultStaticSecret;
 use crate::key::{Kind, ObjectKey, ResourceKey};
-use crate::policy::{Permitted, permit};
+use crate::policy::{Permitted, Resolved, permit};
 use crate::problem::Problem;
 use crate::render::{ContentHash, Filter, Rendered, ResourceTag, render};
 use crate::vault::Vault;
@@ -154,14 +154,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     ) -> Result<Work, Problem> {
         let spec = &resource.spec;
         let view = self.view.borrow();
-        not_served(resource)?;
-        if spec.destination.name.is_empty() {
-            return Err(Problem::InvalidSpec {
-                field: "spec.destination.name".to_owned(),
-                why: "is empty: name the Secret to write".to_owned(),
-            });
-        }
-        let resolved = resolve::static_secret(self.scope(&view), resource)?;
+        let resolved = asked(self.scope(&view), resource)?;
         let permitted = permit(resolved, &self.policy, &self.own)?;
         let transformation = spec.destination.transformation.clone().unwrap_or_default();
         let filter = Filter::new(
@@ -363,6 +356,21 @@ fn refresh_after(text: &str) -> Result<Option<std::time::Duration>, Problem> {
         Ok(duration) if duration.is_zero() => Ok(Some(DEFAULT_REFRESH)),
         _ => resolve::positive_duration("spec.refreshAfter", text).map(Some),
     }
+}
+
+/// What a resource asks for, where this version serves all of it.
+///
+/// # Errors
+/// [`Problem::NotServed`], [`Problem::InvalidSpec`], and those of its references.
+pub fn asked(scope: Scope<'_>, resource: &VaultStaticSecret) -> Result<Resolved, Problem> {
+    not_served(resource)?;
+    if resource.spec.destination.name.is_empty() {
+        return Err(Problem::InvalidSpec {
+            field: "spec.destination.name".to_owned(),
+            why: "is empty: name the Secret to write".to_owned(),
+        });
+    }
+    resolve::static_secret(scope, resource)
 }
 
 /// Fields that exist but are not served yet are answered, never ignored.

@@ -26,9 +26,10 @@ crate::trials![
 ];
 
 /// Everything that an installation renders, with what is shipped beside it.
-const RENDERED: [&str; 9] = [
+const RENDERED: [&str; 10] = [
     "kustomize/base",
     "kustomize/overlays/example-tenant",
+    "kustomize/overlays/named",
     "kustomize/overlays/beside",
     "kustomize/overlays/cluster",
     "kustomize/crds",
@@ -78,7 +79,7 @@ async fn runs(suite: &Suite, namespace: &str) -> Result<()> {
 async fn overlays_run_where_pods_are_restricted(suite: &Suite) -> Result<()> {
     let client = &suite.ground.client;
     restricted(suite, "example").await?;
-    for path in ["cluster", "example-tenant", "beside"] {
+    for path in ["cluster", "example-tenant", "beside", "named"] {
         let rendered = render(suite, &format!("kustomize/overlays/{path}")).await?;
         apply_without_warning(client, "default", &rendered)
             .await
@@ -179,13 +180,16 @@ async fn a_tenant_is_under_thirty_lines(_: &Suite) -> Result<()> {
     Ok(())
 }
 
-/// Installs the overlay `beside` for a tenant; answers with the operator's own
-/// namespace and what was applied.
-async fn install_beside(suite: &Suite, tenant: &Tenant) -> Result<(String, Vec<DynamicObject>)> {
-    let home = format!("vto-{}", tenant.namespace);
+/// Installs the overlay `beside` for a tenant, with the operator in `home`;
+/// answers with what was applied.
+pub async fn install_beside(
+    suite: &Suite,
+    tenant: &Tenant,
+    home: &str,
+) -> Result<Vec<DynamicObject>> {
     let rendered = render(suite, "kustomize/overlays/beside").await?;
     let rendered = rendered
-        .replace("vto-example", &home)
+        .replace("vto-example", home)
         .replace(
             "namespace: example",
             &format!("namespace: {}", tenant.namespace),
@@ -194,20 +198,25 @@ async fn install_beside(suite: &Suite, tenant: &Tenant) -> Result<(String, Vec<D
             "--watch-namespaces=example",
             &format!("--watch-namespaces={}", tenant.namespace),
         );
-    let objects = apply_without_warning(&tenant.client, "default", &rendered).await?;
-    Ok((home, objects))
+    apply_without_warning(&tenant.client, "default", &rendered).await
+}
+
+/// The operator's side of a tenant that it lives beside: its files and its
+/// account are in `home`.
+pub fn beside(tenant: &Tenant, home: &str) -> Result<Tenant> {
+    let mut beside = tenant.clone();
+    home.clone_into(&mut beside.namespace);
+    beside.dir = tenant.dir.join("beside");
+    std::fs::create_dir_all(&beside.dir)?;
+    Ok(beside)
 }
 
 async fn the_operator_works_beside_its_tenant(suite: &Suite) -> Result<()> {
     let tenant = suite.ground.tenant("beside").await?;
     prepare(&tenant).await?;
-    let (home, _) = install_beside(suite, &tenant).await?;
-    // The operator's side of it: its files and its account are in the other namespace.
-    let mut beside = tenant.clone();
-    beside.namespace.clone_from(&home);
-    beside.dir = tenant.dir.join("beside");
-    std::fs::create_dir_all(&beside.dir)?;
-    let operator = beside
+    let home = format!("vto-{}", tenant.namespace);
+    install_beside(suite, &tenant, &home).await?;
+    let operator = beside(&tenant, &home)?
         .operator(&suite.binary)
         .config(&config(&tenant, ""))
         .watch_namespaces(&[&tenant.namespace])
@@ -246,7 +255,8 @@ async fn the_operator_works_beside_its_tenant(suite: &Suite) -> Result<()> {
 
 async fn who_edits_the_tenants_namespace_reaches_nothing_beside(suite: &Suite) -> Result<()> {
     let tenant = suite.ground.tenant("out-of-reach").await?;
-    let (home, objects) = install_beside(suite, &tenant).await?;
+    let home = format!("vto-{}", tenant.namespace);
+    let objects = install_beside(suite, &tenant, &home).await?;
     // What the tenant's namespace holds of it: that it may, and nothing that it is.
     let theirs = objects
         .iter()
@@ -368,7 +378,7 @@ async fn may(tenant: &Tenant, user: &str, verb: &str, resource: &str) -> Result<
 }
 
 /// Whether the API server would let a user do this.
-async fn is_allowed(tenant: &Tenant, user: &str, attributes: &Value) -> Result<bool> {
+pub async fn is_allowed(tenant: &Tenant, user: &str, attributes: &Value) -> Result<bool> {
     let review = json!({ "spec": { "user": user, "resourceAttributes": attributes } });
     let reviews: Api<SubjectAccessReview> = Api::all(tenant.client.clone());
     let answer = reviews

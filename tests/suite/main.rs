@@ -33,8 +33,11 @@ mod ownership;
 mod pods;
 mod probes;
 mod process;
+mod rbac;
+mod rbac_files;
 mod readme;
 mod reasons;
+mod removed_rights;
 mod rollouts;
 mod sandbox;
 mod sandbox_home;
@@ -77,6 +80,7 @@ fn main() -> Result<ExitCode> {
         .chain(of_the_ground(&shared))
         .chain(documents::trials())
         .chain(reasons::trials())
+        .chain(rbac_files::trials())
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     let mut code = conclusion.exit_code();
@@ -137,6 +141,8 @@ fn all() -> Vec<TrialOf> {
         neighbours::trials(),
         outages::trials(),
         own_key::trials(),
+        rbac::trials(),
+        removed_rights::trials(),
         readme::trials(),
         sandbox::trials(),
     ]

@@ -1,0 +1,60 @@
+//! The command for people, a plugin of kubectl: `kubectl vto`. Its code is apart
+//! from the operator's, whose binary stays small and can do none of this.
+//!
+//! Exit codes, as diff(1) has them: 0 done, or nothing differs; 1 something
+//! differs; 2 wrong usage, or it could not be told.
+
+mod granted;
+mod manifests;
+mod rbac;
+mod role;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Works with vault-tenant-operator: what it may do, and what it needs.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-vto", bin_name = "kubectl vto", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the least Role for an operator, or check one against it
+    Rbac(Box<rbac::Rbac>),
+}
+
+/// How a command ended.
+enum Outcome {
+    /// Nothing is left to do.
+    Done,
+    /// What was compared is not the same.
+    Differs,
+}
+
+fn main() -> ExitCode {
+    // One already installed is as good: there is only this one in the tree.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let Command::Rbac(command) = Cli::parse().command;
+    match rbac::run(&command) {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Differs) => ExitCode::from(1),
+        Err(sentence) => {
+            eprintln!("{sentence}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_commands_fit_together() {
+        super::Cli::command().debug_assert();
+    }
+}
