@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::decide::Me;
 use super::engine::Engine;
 use super::kept::Kept;
+use super::ownership::{made_by, state_of_tag};
 use super::parting::manager_of;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
@@ -73,6 +74,20 @@ fn holds(meta: Option<&SecretMeta>, uid: &str) -> bool {
     })
 }
 
+/// Whether the Secret is for certain one that this resource made or was let into:
+/// a creating apply that merged into somebody else's proves nothing for others.
+fn is_at_home(meta: Option<&SecretMeta>, key: &ResourceKey, uid: &str) -> bool {
+    let Some(meta) = meta else { return false };
+    let state = state_of_tag(&ResourceTag::of(key), uid, meta);
+    let ours = meta.managers.iter().find(|one| one.name == manager_of(uid));
+    match (state, ours) {
+        (Some(state), Some(ours)) => {
+            state.shares.is_some() && (!state.first_write || made_by(meta, ours))
+        }
+        _ => false,
+    }
+}
+
 fn uid(resource: &VaultStaticSecret) -> &str {
     resource.metadata.uid.as_deref().unwrap_or_default()
 }
@@ -112,6 +127,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             name: secret.name.clone(),
             why,
         };
+        let joins = resource.spec.destination.share == Some(true)
+            && claims
+                .iter()
+                .filter(|other| other.share && other.key != key)
+                .filter_map(|other| Some((other.key, view.statics.get(&other.key.object)?)))
+                .any(|(other, found)| is_at_home(meta, other, uid(found)));
         let beside = match place(claims, key) {
             Place::Admitted(beside) => beside,
             Place::After(first) => {
@@ -139,10 +160,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 )));
             }
         }
-        Ok(beside
-            .iter()
-            .filter_map(|first| view.statics.get(&first.object))
-            .any(|first| holds(meta, uid(first))))
+        Ok(joins)
     }
 
     /// Whether a destination stays when its resource goes, as the resource says

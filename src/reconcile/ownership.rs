@@ -46,11 +46,13 @@ pub fn state_of_tag(tag: &ResourceTag, uid: &str, meta: &SecretMeta) -> Option<S
     State::parse(text).filter(|state| state.uid == uid)
 }
 
-/// The state of a resource of the same name that is gone and whose Secret was kept.
+/// The state of a resource of the same name that is gone, whose Secret was kept
+/// or is shared with others.
 fn kept_state(me: &Me, meta: &SecretMeta) -> Option<State> {
     let text = meta.states.get(&state_annotation(&me.tag))?;
     let state = State::parse(text)?;
-    let kept = state.uid != me.uid && state.retain && meta.owners.is_empty();
+    let stays = state.retain && meta.owners.is_empty() || state.shares.is_some() && me.share;
+    let kept = state.uid != me.uid && stays;
     // Generations of another resource say nothing about this one's.
     kept.then_some(State {
         generation: 0,

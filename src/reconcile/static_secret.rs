@@ -129,6 +129,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 Step::TakeOut(fence) => {
                     let secret = &work.permitted.destination().secret;
                     self.take_out_of(secret, &work.me.manager, fence).await?;
+                    // Of several that share it, one may be certain of it now.
+                    work.me.joins = self.claim(&self.view.borrow(), key, resource)?;
                 }
                 Step::Rekey(state) => {
                     live = Some(self.rekey(&work, &state).await?);

@@ -9,9 +9,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 use vault_tenant_operator::key::{Kind, ObjectKey, ResourceKey};
 use vault_tenant_operator::problem::Problem;
-use vault_tenant_operator::reconcile::ports::{Fence, WorkloadPatch};
+use vault_tenant_operator::reconcile::ports::{Fence, ManagedFields, WorkloadPatch};
 use vault_tenant_operator::reconcile::view::{SecretMeta, Store, WorkloadKind};
 
+use crate::managed;
 use crate::objects::{Field, Fields, Object, Owned, Secret, Workload, object};
 
 /// One step of a store's history.
@@ -180,6 +181,25 @@ impl ApiServer {
         }
     }
 
+    /// Replaces who owns what in a Secret, as it was seen.
+    pub fn set_managed_fields(
+        &mut self,
+        name: &str,
+        fields: &ManagedFields,
+    ) -> Result<SecretMeta, Problem> {
+        let what = format!("set managed fields of Secret {name}");
+        let found = self.secrets.get(name).cloned();
+        let same = |found: &Secret| {
+            found.uid == fields.uid && found.version.to_string() == fields.resource_version
+        };
+        let Some(mut secret) = found.filter(same) else {
+            return Err(conflict(&what, "the object has been modified"));
+        };
+        managed::set_entries(&mut secret, &fields.entries);
+        self.put_secret(name, secret);
+        Ok(self.secrets[name].meta())
+    }
+
     /// An update by somebody: sets or removes one field and owns it.
     pub fn edit_secret(
         &mut self,
@@ -332,8 +352,32 @@ impl ApiServer {
         Ok(self.counter.to_string())
     }
 
+    /// Takes references to owners that are gone out of Secrets that have others.
+    fn drop_dead_owners(&mut self) {
+        let secrets = self.secrets.clone();
+        for (name, mut secret) in secrets {
+            let owner = |field: &Field| match field {
+                Field::Owner(uid) => Some(uid.clone()),
+                _ => None,
+            };
+            let owners: Vec<String> = secret.fields.keys().filter_map(owner).collect();
+            let (alive, dead): (Vec<_>, Vec<_>) = owners.into_iter().partition(|o| self.lives(o));
+            if alive.is_empty() || dead.is_empty() {
+                continue;
+            }
+            for field in dead.into_iter().map(Field::Owner) {
+                secret.fields.remove(&field);
+                for owned in secret.managers.values_mut() {
+                    owned.fields.remove(&field);
+                }
+            }
+            self.put_secret(&name, secret);
+        }
+    }
+
     /// Removes the Secrets whose only owners are gone, and answers with them.
     pub fn collect_garbage(&mut self) -> Vec<(String, Secret)> {
+        self.drop_dead_owners();
         let orphaned = |secret: &Secret| {
             let mut owners = secret
                 .fields

@@ -14,6 +14,7 @@ mod defects;
 mod exhaustive;
 mod isolation;
 mod judge;
+mod managed;
 mod moves;
 mod objects;
 mod operator;

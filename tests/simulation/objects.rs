@@ -14,6 +14,7 @@ use vault_tenant_operator::reconcile::{PREFIX, digest_of_managed};
 use vault_tenant_operator::render::ResourceTag;
 
 use crate::api_server::resource;
+use crate::managed;
 
 /// One field of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,20 +86,6 @@ impl Secret {
         format!("{}; {states:?}", data.join(" "))
     }
 
-    fn managed(&self, owned: &Owned) -> Value {
-        let (mut data, mut labels, mut annotations) = (json!({}), json!({}), json!({}));
-        for field in &owned.fields {
-            let (group, name) = match field {
-                Field::Data(name) => (&mut data, name),
-                Field::Label(name) => (&mut labels, name),
-                Field::Annotation(name) => (&mut annotations, name),
-                Field::Owner(_) | Field::Type => continue,
-            };
-            group[format!("f:{name}")] = json!({});
-        }
-        json!({"f:data": data, "f:metadata": {"f:labels": labels, "f:annotations": annotations}})
-    }
-
     pub fn meta(&self) -> SecretMeta {
         let mut states = BTreeMap::new();
         let mut owners = Vec::new();
@@ -126,7 +113,7 @@ impl Secret {
                 .map(|(name, owned)| Manager {
                     name: name.clone(),
                     time: Some(owned.time),
-                    fields: digest_of_managed(&self.managed(owned)),
+                    fields: digest_of_managed(&managed::fields_v1(owned)),
                     applied: name.starts_with("vto-"),
                     owns_type: owned.fields.contains(&Field::Type),
                     owns_data: owned.fields.iter().any(|f| matches!(f, Field::Data(_))),

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,7 @@ use vault_tenant_operator::key::{Kind, ObjectKey};
 use vault_tenant_operator::policy::{OwnIdentity, Policy};
 use vault_tenant_operator::reconcile::observe::{Base, Resources, Secrets, Workloads};
 use vault_tenant_operator::reconcile::view::{Store, WorkloadKind};
-use vault_tenant_operator::reconcile::{Engine, Parts};
+use vault_tenant_operator::reconcile::{Engine, Parts, Succession};
 use vault_tenant_operator::render::{HashKey, KEY_LENGTH};
 use vault_tenant_operator::telemetry::Metrics;
 use vault_tenant_operator::vault::Sessions;
@@ -36,12 +37,8 @@ pub fn config() -> Config {
     config
 }
 
-fn engine(world: &Rc<World>, alive: &Rc<Cell<bool>>) -> Rc<SimEngine> {
-    let line = Line {
-        world: Rc::clone(world),
-        alive: Rc::clone(alive),
-        wrote: Rc::default(),
-    };
+fn engine(line: Line) -> Rc<SimEngine> {
+    let world = Rc::clone(&line.world);
     let cluster = Rc::new(SimCluster(line.clone()));
     let config = config();
     Rc::new(Engine::new(Parts {
@@ -70,13 +67,19 @@ macro_rules! cut {
     };
 }
 
-fn start(world: &Rc<World>, alive: &Rc<Cell<bool>>) -> JoinSet<()> {
-    let engine = engine(world, alive);
+/// `absent_since`: until when another instance led, if this one follows it.
+fn start(line: Line, absent_since: Option<Timestamp>) -> JoinSet<()> {
+    let world = Rc::clone(&line.world);
+    let engine = engine(line);
+    if absent_since.is_some() {
+        engine.begin_term(Succession::After(absent_since));
+        engine.open(NAMESPACE);
+    }
     let mut tasks = JoinSet::new();
     let base = |store| Base::new(Rc::clone(&engine), store, NAMESPACE);
     macro_rules! watch {
         ($store:expr, $cut:expr, $observer:expr) => {
-            tasks.spawn_local(watches::run(Rc::clone(world), $store, $cut, $observer));
+            tasks.spawn_local(watches::run(Rc::clone(&world), $store, $cut, $observer));
         };
     }
     let store = Store::Resource(Kind::VaultConnection);
@@ -113,17 +116,42 @@ fn start(world: &Rc<World>, alive: &Rc<Cell<bool>>) -> JoinSet<()> {
     tasks
 }
 
-/// Runs the operator for ever, a new one after each crash.
+/// An instance that leads no longer is frozen for so long, and gone then.
+const FROZEN: Duration = Duration::from_secs(30);
+
+/// Runs the operator for ever, a new one after each crash, and another one after
+/// each handover: what the one before had sent arrives beside what it sends.
 pub async fn supervise(world: Rc<World>) {
+    let mut absent_since = None;
     loop {
-        let alive = Rc::new(Cell::new(true));
-        let mut tasks = start(&world, &alive);
-        world.crash.notified().await;
-        alive.set(false);
-        tasks.shutdown().await;
-        world.note("---- the operator ended");
-        world.judge.borrow_mut().operator_ended();
-        world.pause(Duration::from_secs(5)).await;
+        let line = Line {
+            world: Rc::clone(&world),
+            alive: Rc::new(Cell::new(true)),
+            leads: Rc::new(Cell::new(true)),
+            wrote: Rc::default(),
+        };
+        let mut tasks = start(line.clone(), absent_since.take());
+        tokio::select! {
+            biased;
+            () = world.crash.notified() => {
+                line.alive.set(false);
+                tasks.shutdown().await;
+                world.note("---- the operator ended");
+                world.judge.borrow_mut().operator_ended();
+                world.pause(Duration::from_secs(5)).await;
+            }
+            () = world.handover.notified() => {
+                world.note("---- another instance leads");
+                line.leads.set(false);
+                world.judge.borrow_mut().operator_ended();
+                absent_since = Some(world.now());
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(FROZEN).await;
+                    line.alive.set(false);
+                    tasks.shutdown().await;
+                });
+            }
+        }
         world.logged_in.set(None);
         world.note("---- the operator starts");
     }

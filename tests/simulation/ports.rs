@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use vault_tenant_operator::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use vault_tenant_operator::policy::{PermittedLogin, Read};
@@ -14,16 +15,19 @@ use vault_tenant_operator::reconcile::ports::{
 use vault_tenant_operator::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
 use vault_tenant_operator::vault::{Credentials, Endpoint, Reply, Token, Vault};
 
-use crate::defects;
 use crate::objects::{Field, Fields};
 use crate::vault::ADDRESS;
 use crate::world::{Fault, World};
+use crate::{defects, managed};
 
 /// One operator's line to the world; cut when that operator ends.
 #[derive(Clone)]
 pub struct Line {
     pub world: Rc<World>,
     pub alive: Rc<Cell<bool>>,
+    /// Whether that operator may begin a request; one that is under way arrives
+    /// all the same.
+    pub leads: Rc<Cell<bool>>,
     /// Whether that operator has changed the content of a Secret.
     pub wrote: Rc<Cell<bool>>,
 }
@@ -37,6 +41,9 @@ impl Line {
     ) -> Result<T, Problem> {
         let world = &self.world;
         self.still_there().await;
+        if !self.leads.get() {
+            std::future::pending::<()>().await;
+        }
         let fault = world.count(&what);
         world.pause(world.latency.get()).await;
         self.still_there().await;
@@ -44,8 +51,8 @@ impl Line {
             Some(Fault::CrashBefore) => self.end().await,
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::Panic) => panic!("a defect in a port: {what}"),
-            Some(refused @ (Fault::Unavailable | Fault::Conflict)) => return Err(broken(refused)),
             Some(Fault::CrashAfter | Fault::LostAnswer) | None => {}
+            Some(refused) => return Err(broken(refused)),
         }
         let answer = effect(world);
         if let Err(problem) = &answer {
@@ -68,7 +75,9 @@ impl Line {
 
     async fn end<T>(&self) -> T {
         self.alive.set(false);
-        self.world.crash.notify_one();
+        if self.leads.get() {
+            self.world.crash.notify_one();
+        }
         std::future::pending().await
     }
 
@@ -78,15 +87,14 @@ impl Line {
         effect: impl FnOnce(&World) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
         let named = what.clone();
-        let broken = move |fault| match fault {
-            Fault::Conflict => Problem::Conflict {
-                what: named.clone(),
-                why: "409 by chance".to_owned(),
-            },
-            _ => Problem::KubernetesUnavailable {
-                what: named.clone(),
-                why: format!("{fault:?}"),
-            },
+        let broken = move |fault| {
+            let (what, why) = (named.clone(), format!("{fault:?} by chance"));
+            match fault {
+                Fault::Conflict => Problem::Conflict { what, why },
+                Fault::Refused => Problem::KubernetesRefused { what, why },
+                Fault::Forbidden => Problem::KubernetesForbidden { what, why },
+                _ => Problem::KubernetesUnavailable { what, why },
+            }
         };
         self.request(what, broken, effect).await
     }
@@ -100,6 +108,10 @@ impl Line {
             let (address, why) = (ADDRESS.to_owned(), format!("{fault:?}"));
             match fault {
                 Fault::LostAnswer => Problem::VaultUnreachable { address, why },
+                Fault::Throttled => Problem::VaultRateLimited {
+                    address,
+                    retry_after: Some(Duration::from_secs(5)),
+                },
                 _ => Problem::VaultUnavailable { address, why },
             }
         };
@@ -276,22 +288,30 @@ impl Cluster for SimCluster {
     }
 
     async fn managed_fields(&self, secret: &ObjectKey) -> Result<Option<ManagedFields>, Problem> {
-        // Nobody in the model wrote anything that could be adopted.
         let what = format!("get managed fields of Secret {}", secret.name);
-        self.0.kubernetes(what, |_| Ok(None)).await
+        let answer = |world: &World| {
+            let api = world.api.borrow();
+            let found = api.secrets.get(&secret.name);
+            Ok(found.map(|found| ManagedFields {
+                uid: found.uid.clone(),
+                resource_version: found.version.to_string(),
+                entries: managed::entries(found),
+            }))
+        };
+        self.0.kubernetes(what, answer).await
     }
 
     async fn set_managed_fields(
         &self,
         secret: &ObjectKey,
-        _: &ManagedFields,
+        fields: &ManagedFields,
     ) -> Result<SecretMeta, Problem> {
         let what = format!("set managed fields of Secret {}", secret.name);
-        let conflict = || Problem::Conflict {
-            what: what.clone(),
-            why: "not found".to_owned(),
-        };
-        self.0.kubernetes(what.clone(), |_| Err(conflict())).await
+        self.0
+            .kubernetes(what, |world| {
+                world.at_api(|api| api.set_managed_fields(&secret.name, fields))
+            })
+            .await
     }
 
     async fn life(&self, key: &ResourceKey, uid: &str) -> Result<Life, Problem> {

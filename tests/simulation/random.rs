@@ -1,5 +1,6 @@
 //! Random runs: two resources of one Deployment, a destination that is
-//! another's, everything that people do, and every fault, by seed.
+//! another's, one that moves, two that share one, everything that people do, and
+//! every fault, by seed.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -36,6 +37,24 @@ fn manifest(name: &str) -> Value {
     }
 }
 
+/// One whose destination changes its name.
+fn moving(destination: &str) -> Value {
+    let mut manifest = static_secret("moving");
+    manifest["spec"]["destination"]["name"] = json!(destination);
+    manifest["spec"]["rolloutRestartTargets"] = json!([]);
+    manifest
+}
+
+/// One of two that share a destination.
+fn sharing(name: &str) -> Value {
+    let mut manifest = moving("shared");
+    manifest["metadata"]["name"] = json!(name);
+    manifest["spec"]["path"] = json!(name);
+    manifest["spec"]["destination"]["share"] = json!(true);
+    manifest["spec"]["destination"]["transformation"] = json!({ "excludeRaw": true });
+    manifest
+}
+
 async fn scenario(world: Rc<World>) {
     let tenant = Tenant(Rc::clone(&world));
     tenant.basics();
@@ -50,6 +69,12 @@ async fn scenario(world: Rc<World>) {
     for name in ["app", "db", "taken"] {
         tenant.write_vault(name, &source(&[("password", "a"), ("user", name)]));
         tenant.apply(&manifest(name));
+    }
+    tenant.write_vault("moving", &source(&[("password", "m")]));
+    tenant.apply(&moving("moving-a"));
+    for name in ["left", "right"] {
+        tenant.write_vault(name, &source(&[(name, "a")]));
+        tenant.apply(&sharing(name));
     }
     let calm_start = world.rng.borrow_mut().chance(1, 2);
     if calm_start {
@@ -78,7 +103,7 @@ fn edit(tenant: &Tenant) {
     let (what, name, value) = {
         let mut rng = tenant.0.rng.borrow_mut();
         (
-            rng.below(28),
+            rng.below(34),
             rng.pick(&["app", "db"]),
             rng.pick(&["a", "b", "c"]),
         )
@@ -123,6 +148,15 @@ fn edit(tenant: &Tenant) {
         }
         25 => tenant.set_sealed(value != "a"),
         26 => tenant.set_denied(name, value != "a"),
+        27 | 28 => tenant.hand_over(),
+        29 | 30 => tenant.apply(&moving(&format!("moving-{value}"))),
+        31 => tenant.write_vault("left", &source(&[("left", value)])),
+        32 => {
+            tenant.delete_resource("left");
+            if value != "a" {
+                tenant.apply(&sharing("left"));
+            }
+        }
         _ => tenant.tamper_state(name, |state| state["generation"] = json!(99)),
     }
 }

@@ -313,6 +313,12 @@ impl Tenant {
         self.edit_workload(name, |workload| workload.paused = paused);
     }
 
+    /// Another instance of the operator leads from now on.
+    pub fn hand_over(&self) {
+        self.note("hand the leadership over");
+        self.0.handover.notify_one();
+    }
+
     /// Restarts the operator, with a new HMAC key if `lose_key`.
     pub fn restart_operator(&self, lose_key: bool) {
         self.note(format!("restart the operator, key lost: {lose_key}"));

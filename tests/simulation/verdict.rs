@@ -68,11 +68,19 @@ pub fn at_rest(world: &World) -> Vec<Breach> {
             Field::Owner(uid) => Some(uid),
             _ => None,
         });
-        for dead in owners.filter(|uid| !api.lives(uid)) {
-            breaches.push((
-                NoneRecreated,
-                format!("the Secret {name} belongs to {dead}, which is gone"),
-            ));
+        for uid in owners {
+            let owner = api.resources.values().find(|object| object.uid() == *uid);
+            match owner {
+                None => breaches.push((
+                    NoneRecreated,
+                    format!("the Secret {name} belongs to {uid}, which is gone"),
+                )),
+                Some(Object::Static(one)) if one.spec.destination.name != *name => breaches.push((
+                    EventuallyRight,
+                    format!("the Secret {name} is left behind by {uid}, which moved on"),
+                )),
+                Some(_) => {}
+            }
         }
     }
     for (name, fields) in &world.judge.borrow().others {

@@ -30,6 +30,12 @@ pub enum Fault {
     Unavailable,
     /// A 409 without a cause; for Vault a 5xx.
     Conflict,
+    /// 422 by an admission rule; for Vault a 5xx.
+    Refused,
+    /// 403 for want of a right; for Vault a 5xx.
+    Forbidden,
+    /// 429, at Vault with a time to wait.
+    Throttled,
     /// No answer ever comes.
     Hang,
     /// The port panics.
@@ -60,6 +66,8 @@ pub struct World {
     pub logged_in: Cell<Option<bool>>,
     /// Told when the operator is to end.
     pub crash: Notify,
+    /// Told when another instance is to lead from now on.
+    pub handover: Notify,
     /// Which HMAC key the next operator starts with.
     pub hash_key: Cell<u8>,
     /// The longest that a watch lags, and whether it drops and repeats.
@@ -99,6 +107,7 @@ impl World {
             requests: RefCell::default(),
             logged_in: Cell::new(None),
             crash: Notify::new(),
+            handover: Notify::new(),
             hash_key: Cell::new(1),
             lag: Cell::new(Duration::from_millis(30)),
             flaky_watches: Cell::new(false),
@@ -181,6 +190,9 @@ impl World {
                     Fault::LostAnswer,
                     Fault::Unavailable,
                     Fault::Conflict,
+                    Fault::Refused,
+                    Fault::Forbidden,
+                    Fault::Throttled,
                     Fault::Hang,
                 ])
             })
