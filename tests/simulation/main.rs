@@ -10,6 +10,7 @@
 
 mod api_server;
 mod bites;
+mod calm;
 mod defects;
 mod exhaustive;
 mod isolation;

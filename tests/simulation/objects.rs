@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::{Value, json};
+use serde_json::Value;
 use vault_tenant_operator::api::{VaultAuth, VaultConnection, VaultStaticSecret};
 use vault_tenant_operator::key::{Kind, ObjectKey};
 use vault_tenant_operator::reconcile::view::{Manager, SecretMeta, WorkloadMeta};
