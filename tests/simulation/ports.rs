@@ -5,13 +5,14 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use vault_tenant_operator::key::{Kind, ObjectKey, Redacted, ResourceKey};
+use vault_tenant_operator::key::{ObjectKey, Redacted, ResourceKey};
 use vault_tenant_operator::policy::{PermittedLogin, Read};
 use vault_tenant_operator::problem::Problem;
 use vault_tenant_operator::reconcile::ports::{
     Cluster, Fence, Life, ManagedFields, Note, SecretContent, SecretWrite, WorkloadPatch,
 };
 use vault_tenant_operator::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
+use vault_tenant_operator::rights::Right;
 use vault_tenant_operator::vault::{Credentials, Endpoint, Reply, Token, Vault};
 
 use crate::defects;
@@ -369,9 +370,9 @@ impl Cluster for SimCluster {
             .await
     }
 
-    async fn may_patch(&self, kind: Kind, _: &str) -> Result<bool, Problem> {
+    async fn may(&self, _: &str, right: &Right) -> Result<bool, Problem> {
         self.0
-            .kubernetes(format!("may {kind} be patched"), |_| Ok(false))
+            .kubernetes(format!("may {right}"), |_| Ok(false))
             .await
     }
 

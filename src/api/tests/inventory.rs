@@ -11,6 +11,8 @@ fn is_ours(kind: &str, path: &str) -> bool {
     let ours = [
         "status.observedGeneration",
         "status.lastResync",
+        "status.destinations",
+        "status.destinations[]",
         "spec.destination.share",
         "spec.destination.retainOnDelete",
     ];
