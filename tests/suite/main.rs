@@ -17,12 +17,14 @@ mod endings;
 mod endpoints;
 mod examples;
 mod finalizers;
+mod grades;
 mod guardrails;
 mod install;
 mod judgement;
 mod leadership;
 mod manifests;
 mod moves;
+mod named;
 mod namespaces;
 mod outages;
 mod own_key;
@@ -126,6 +128,7 @@ fn all() -> Vec<TrialOf> {
         install::trials(),
         pods::trials(),
         leadership::trials(),
+        named::trials(),
         namespaces::trials(),
         budgets::trials(),
         process::trials(),
