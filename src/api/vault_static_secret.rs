@@ -129,6 +129,11 @@ pub struct VaultStaticSecretStatus {
     /// after that value was set, and the Secret holds it. At most 256 characters of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_resync: Option<String>,
+    /// Names of the Secrets that may hold what this resource wrote: the one that it names, and former
+    /// ones that it has not parted from. A hint where to look; what is done with such a Secret is
+    /// decided by what the Secret proves of itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<String>,
     /// Which Vault token served the last read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vault_client_meta: Option<VaultClientMeta>,

@@ -16,6 +16,10 @@ pub(super) struct Flags {
     #[arg(long, value_name = "NAMESPACE")]
     watch_namespaces: Vec<String>,
 
+    /// Rights that the Role gives: namespace (all Secrets) or named (single ones) [default: namespace]
+    #[arg(long, value_name = "GRADE")]
+    secret_access: Option<String>,
+
     /// Whether instances agree on a leader, the only one that works [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     leader_elect: Option<String>,
@@ -62,6 +66,11 @@ impl Flags {
                 "watchNamespaces",
                 "--watch-namespaces",
                 list(&self.watch_namespaces),
+            ),
+            (
+                "secretAccess",
+                "--secret-access",
+                self.secret_access.clone(),
             ),
             ("leaderElect", "--leader-elect", self.leader_elect.clone()),
             (

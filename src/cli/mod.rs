@@ -205,6 +205,7 @@ mod tests {
             }
             let value = match flag {
                 "watch-namespaces" => "team",
+                "secret-access" => "named",
                 "leader-elect" => "false",
                 "allowed-auth-methods" => "token",
                 "max-concurrent-reconciles" => "3",

@@ -91,6 +91,11 @@ pub(super) fn values(config: &Config) -> Vec<(&'static str, String)> {
         "is too short for any reconcile: write at least 1s".to_owned(),
     );
     must(
+        sync.poll_interval >= Duration::from_secs(1),
+        "sync.pollInterval",
+        "is too short, the API server would be stormed: write at least 1s".to_owned(),
+    );
+    must(
         sync.backoff.initial_interval >= Duration::from_millis(100),
         "sync.backoff.initialInterval",
         "is too short, Vault would be stormed: write at least 100ms".to_owned(),

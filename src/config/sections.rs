@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::address::{Address, AddressPattern};
 use super::duration;
 use super::values::{
-    AuthMethod, BindAddress, LogFormat, LogLevel, NamePattern, PathPrefix, WorkloadKind,
+    AuthMethod, BindAddress, Grade, LogFormat, LogLevel, NamePattern, PathPrefix, WorkloadKind,
 };
 
 /// The operator's own configuration, validated. In YAML its keys are
@@ -20,6 +20,8 @@ use super::values::{
 pub struct Config {
     /// Namespaces whose resources are served; none means the operator's own.
     pub watch_namespaces: Vec<String>,
+    /// The grade of rights that the operator works with: as its Role gives.
+    pub secret_access: Grade,
     /// Whether instances agree on a leader, the only one that works. Without,
     /// there must never be two at a time.
     pub leader_elect: bool,
@@ -39,6 +41,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             watch_namespaces: Vec::new(),
+            secret_access: Grade::Namespace,
             leader_elect: true,
             connection: ConnectionDefaults::default(),
             policy: PolicyRules::default(),
@@ -202,6 +205,10 @@ pub struct Sync {
     pub vault_requests_per_second: u32,
     /// Requests at once to a Vault that was left alone; at least 1.
     pub vault_requests_burst: u32,
+    /// How often a name is looked at that is not watched (only in the grade
+    /// `named`); at least 1 s.
+    #[serde(with = "duration")]
+    pub poll_interval: Duration,
     /// Whether Secrets stay when their resource is deleted, unless it says otherwise.
     pub retain_on_delete: bool,
     /// When a failed reconcile is tried again.
@@ -215,6 +222,7 @@ impl Default for Sync {
             reconcile_deadline: Duration::from_secs(60),
             vault_requests_per_second: 50,
             vault_requests_burst: 100,
+            poll_interval: Duration::from_secs(60),
             retain_on_delete: false,
             backoff: Backoff::default(),
         }

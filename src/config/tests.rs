@@ -92,6 +92,7 @@ fn each_layer_overrides_the_one_before() {
 fn every_key_can_be_set_in_a_file() {
     let text = r#"
 watchNamespaces: [team]
+secretAccess: named
 leaderElect: false
 connection:
   address: https://vault.example:8200/
@@ -122,6 +123,7 @@ sync:
   reconcileDeadline: 30s
   vaultRequestsPerSecond: 5
   vaultRequestsBurst: 6
+  pollInterval: 2s
   retainOnDelete: true
   backoff: {initialInterval: 1s, maxInterval: 2s}
 telemetry:

@@ -1,16 +1,11 @@
 //! The real Kubernetes port: one method, one request, counted and classified.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::fmt::Debug;
 use std::future::Future;
 use std::rc::Rc;
-use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
-};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{
@@ -21,6 +16,7 @@ use serde_json::{Value, json};
 use super::bodies;
 use super::kube_errors::{classify, names_the_missing};
 use super::meta;
+use super::reviews::Answers;
 use super::tenure::Tenure;
 use crate::api::{GROUP, STORED_VERSION};
 use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
@@ -31,13 +27,11 @@ use crate::reconcile::ports::{
     WorkloadPatch,
 };
 use crate::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
+use crate::rights::Right;
 use crate::telemetry::Metrics;
 
 /// Field manager of status writes, and the reporting controller of events.
 pub use crate::reconcile::CONTROLLER;
-
-/// How long an answer about a right is believed.
-const REVIEW_LIFE: Duration = Duration::from_secs(300);
 
 /// The wall clock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -55,7 +49,7 @@ pub struct KubeCluster {
     metrics: Rc<Metrics>,
     instance: String,
     pub(super) tenure: Rc<Tenure>,
-    reviews: RefCell<HashMap<(Kind, String), (tokio::time::Instant, bool)>>,
+    pub(super) reviews: RefCell<Answers>,
 }
 
 impl KubeCluster {
@@ -335,42 +329,8 @@ impl Cluster for KubeCluster {
         .map(drop)
     }
 
-    async fn may_patch(&self, kind: Kind, namespace: &str) -> Result<bool, Problem> {
-        let key = (kind, namespace.to_owned());
-        let known = self.reviews.borrow().get(&key).copied();
-        if let Some((asked, allowed)) = known
-            && asked.elapsed() < REVIEW_LIFE
-        {
-            return Ok(allowed);
-        }
-        let review = SelfSubjectAccessReview {
-            spec: SelfSubjectAccessReviewSpec {
-                resource_attributes: Some(ResourceAttributes {
-                    group: Some(GROUP.to_owned()),
-                    resource: Some(kind.plural().to_owned()),
-                    verb: Some("patch".to_owned()),
-                    namespace: Some(namespace.to_owned()),
-                    ..ResourceAttributes::default()
-                }),
-                non_resource_attributes: None,
-            },
-            ..SelfSubjectAccessReview::default()
-        };
-        let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
-        let params = PostParams::default();
-        let request = api.create(&params, &review);
-        let answer = self
-            .count(
-                "create",
-                || format!("ask whether {kind} may be patched"),
-                request,
-            )
-            .await?;
-        let allowed = answer.status.is_some_and(|status| status.allowed);
-        self.reviews
-            .borrow_mut()
-            .insert(key, (tokio::time::Instant::now(), allowed));
-        Ok(allowed)
+    async fn may(&self, namespace: &str, right: &Right) -> Result<bool, Problem> {
+        self.ask(namespace, right).await
     }
 
     async fn set_finalizers(

@@ -13,6 +13,8 @@ mod kube_errors;
 mod leadership;
 mod lease;
 mod meta;
+mod names;
+mod reviews;
 mod tenure;
 mod watches;
 mod wiring;
@@ -21,6 +23,7 @@ pub use cluster::CONTROLLER;
 pub use hash_key::SECRET_NAME as KEY_SECRET;
 pub use leadership::{CLAIM_LEASE, LEADER_LEASE};
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -160,7 +163,6 @@ async fn serve(
     let namespaces = config.watched(&own.namespace);
     let health = Health {
         readiness: found.readiness.clone(),
-        metrics: Rc::clone(&found.metrics),
     };
     let engine = wiring::engine(config, &found);
     engine.end_term();
@@ -169,6 +171,10 @@ async fn serve(
         wiring::watch_all(background, &engine, client, namespace, &health, &key_gone);
     }
     let home = own.namespace.clone();
+    for namespace in namespaces.iter().chain([&home]).collect::<BTreeSet<_>>() {
+        let (engine, cluster) = (Rc::clone(&engine), Rc::clone(&found.cluster));
+        background.spawn_local(reviews::run(engine, cluster, namespace.clone()));
+    }
     let keeper = keep_key(
         Rc::clone(&found.cluster),
         home,
@@ -181,7 +187,7 @@ async fn serve(
         engine: Rc::clone(&engine),
         tenure: Rc::clone(&found.tenure),
         readiness: health.readiness,
-        metrics: health.metrics,
+        metrics: Rc::clone(&found.metrics),
     };
     let elections = leadership::start(leadership, client, own, &namespaces, &found.process.unique);
     found.readiness.has("start");

@@ -1,5 +1,5 @@
-//! Watches: one for each kind and namespace, trimmed on entry, each change
-//! turned into keys of the queue. A watch that fails is tried again with
+//! Watches: one for each kind and namespace, or for one name, trimmed on entry,
+//! each change turned into keys of the queue. A watch that fails is tried again with
 //! backoff for ever, says what is missing, and keeps nobody else waiting.
 
 use std::fmt::Debug;
@@ -9,52 +9,120 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, PartialObjectMeta};
-use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
+use super::Operator;
 use super::http::Readiness;
 use super::kube_errors::classify;
 use super::meta;
 use crate::key::ObjectKey;
 use crate::problem::Problem;
-use crate::reconcile::observe::Observer;
+use crate::reconcile::observe::{Base, Observer};
+use crate::reconcile::stores::Place;
 use crate::reconcile::view::Store;
-use crate::telemetry::Metrics;
 
-/// Where a watch reports how it fares.
+/// Where a watch reports how it fares; `/readyz` shows it.
 #[derive(Clone)]
 pub struct Health {
-    /// Shown by `/readyz`.
+    /// What the operator waits for, and what is to be said beside.
     pub readiness: Readiness,
-    /// Counted.
-    pub metrics: Rc<Metrics>,
 }
 
-/// Before a new list where lists work and watches don't: each such list would
-/// end the backoff of the one before.
-const RELIST_PAUSE: Duration = Duration::from_secs(2);
+impl Health {
+    /// A watch begins. A single name keeps the operator from being ready neither
+    /// now nor later: tenants choose names.
+    fn begins(&self, place: &Place) {
+        if place.name.is_none() {
+            self.readiness
+                .waits(&topic(place), "the first list is not complete");
+        }
+    }
+
+    /// The place can be watched, or need not be any more.
+    pub fn well(&self, place: &Place) {
+        self.readiness.has(&topic(place));
+    }
+
+    /// A list or watch failed. Tells the observer, and people, where it is worth
+    /// telling.
+    pub fn failed<T>(&self, place: &Place, error: &kube::Error, observer: &impl Observer<T>) {
+        let problem = problem_of(place, error);
+        observer.failing(&problem);
+        let (topic, text) = (topic(place), problem.to_string());
+        let news = match place.name {
+            None => self.readiness.waits(&topic, &text),
+            Some(_) => self.readiness.remarks(&topic, &text),
+        };
+        if news {
+            tracing::warn!(%place, %problem, "cannot watch, trying again");
+        }
+    }
+}
+
+fn topic(place: &Place) -> String {
+    format!("watch {place}")
+}
+
+/// After a first failure.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause after a failure.
+const LAST_PAUSE: Duration = Duration::from_secs(30);
+
+/// After so long without a failure the next one is a first one.
+const QUIET: Duration = Duration::from_secs(120);
+
+/// Pauses that double. A list that works does not shorten them: watches may be
+/// refused where lists are not.
+struct Pauses {
+    next: Duration,
+    last: Option<Instant>,
+}
+
+impl Pauses {
+    async fn pause(&mut self, place: &Place) {
+        if self.last.is_none_or(|last| last.elapsed() > QUIET) {
+            self.next = FIRST_PAUSE;
+        }
+        tokio::time::sleep(apart(&place.to_string(), self.next)).await;
+        self.next = (self.next * 2).min(LAST_PAUSE);
+        self.last = Some(Instant::now());
+    }
+}
+
+/// A little less than `time`, and for each `name` another: what began together
+/// comes apart.
+pub fn apart(name: &str, time: Duration) -> Duration {
+    let seed = crate::render::fingerprint([name]);
+    let draw = u32::from_str_radix(&seed[..8], 16).unwrap_or(0);
+    time.mul_f64(0.75 + 0.25 * f64::from(draw) / f64::from(u32::MAX))
+}
 
 /// Runs one watch for ever; `cut` reduces an object to what is kept of it.
 pub async fn run<K, T>(
     api: Api<K>,
-    store: Store,
-    namespace: &str,
+    place: Place,
     health: Health,
     cut: impl Fn(K) -> Option<T>,
     observer: impl Observer<T>,
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let topic = format!("watch {store} in {namespace}");
-    health
-        .readiness
-        .waits(&topic, "the first list is not complete");
+    health.begins(&place);
+    let mut pauses = Pauses {
+        next: FIRST_PAUSE,
+        last: None,
+    };
     loop {
         // Lists come from the API server's cache and in pages: cheap for both sides.
-        let config = watcher::Config::default().any_semantic().page_size(100);
-        let mut events = std::pin::pin!(watcher(api.clone(), config).default_backoff());
+        let mut config = watcher::Config::default().any_semantic().page_size(100);
+        if let Some(name) = &place.name {
+            config = config.fields(&selector(name));
+        }
+        let mut events = std::pin::pin!(watcher(api.clone(), config));
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Init) => observer.listing(),
@@ -67,49 +135,84 @@ pub async fn run<K, T>(
                 }
                 Ok(Event::InitDone) => {
                     observer.listed();
-                    health.readiness.has(&topic);
-                    health.metrics.watch(&store.to_string(), namespace, false);
+                    health.well(&place);
                 }
+                // One that does not start because the API server is away for a moment
+                // is resumed without loss. An expired or closed watch is the ordinary
+                // course of things.
                 Err(error) => {
-                    let Some(problem) = lasting(&topic, &error) else {
-                        continue;
-                    };
-                    observer.failing(&problem);
-                    health.metrics.watch(&store.to_string(), namespace, true);
-                    if health.readiness.waits(&topic, &problem.to_string()) {
-                        tracing::warn!(%store, namespace, %problem, "cannot watch, trying again");
-                    }
-                    if matches!(error, watcher::Error::WatchStartFailed(_)) {
+                    let begins_anew = failed(&place, &error, &health, &observer);
+                    pauses.pause(&place).await;
+                    if begins_anew {
                         // A resumed watch would not say that it is well again; a new list does.
                         break;
                     }
                 }
             }
         }
-        tokio::time::sleep(RELIST_PAUSE).await;
     }
+}
+
+/// Tells of a watch's error, where it is worth telling; whether only a new list
+/// can end the trouble.
+fn failed<T>(
+    place: &Place,
+    error: &watcher::Error,
+    health: &Health,
+    observer: &impl Observer<T>,
+) -> bool {
+    let (error, listed) = match error {
+        watcher::Error::InitialListFailed(error) => (error, false),
+        watcher::Error::WatchStartFailed(error) => (error, true),
+        _ => return false,
+    };
+    let away = matches!(
+        problem_of(place, error),
+        Problem::KubernetesUnavailable { .. }
+    );
+    if listed && away {
+        return false;
+    }
+    health.failed(place, error, observer);
+    listed
+}
+
+/// A place that is watched as a whole, and what its observers share.
+pub fn whole(engine: &Rc<Operator>, store: Store, namespace: &str) -> (Base<Operator>, Place) {
+    let base = Base::new(Rc::clone(engine), store, namespace);
+    let place = base.place().clone();
+    (base, place)
+}
+
+/// What one list has shown.
+pub fn listed<K: Resource, T>(
+    objects: Vec<K>,
+    cut: impl Fn(K) -> Option<T>,
+    observer: &impl Observer<T>,
+) {
+    observer.listing();
+    for object in objects {
+        observer.seen(key_of(&object), cut(object));
+    }
+    observer.listed();
+}
+
+/// Selects the object of one name, which must be one ([`crate::key::is_object_name`]).
+pub fn selector(name: &str) -> String {
+    format!("metadata.name={name}")
 }
 
 fn key_of<K: Resource>(object: &K) -> ObjectKey {
     ObjectKey::new(object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// What is worth telling of a watch's error. An expired or closed watch is the
-/// ordinary course of things, and one that does not start because the API server
-/// is away for a moment is resumed without loss.
-fn lasting(topic: &str, error: &watcher::Error) -> Option<Problem> {
-    let (error, listed) = match error {
-        watcher::Error::InitialListFailed(error) => (error, false),
-        watcher::Error::WatchStartFailed(error) => (error, true),
-        _ => return None,
-    };
-    match classify(topic, error) {
-        Problem::KubernetesUnavailable { .. } if listed => None,
-        Problem::Conflict { what, .. } => Some(Problem::KubernetesRefused {
+fn problem_of(place: &Place, error: &kube::Error) -> Problem {
+    match classify(topic(place), error) {
+        Problem::Conflict { what, .. } => Problem::KubernetesRefused {
             what,
             why: "the API server does not know the kind; apply kustomize/crds".to_owned(),
-        }),
-        other => Some(other),
+        },
+        other => other,
     }
 }
 

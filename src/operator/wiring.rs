@@ -1,5 +1,5 @@
-//! How the engine is put together: its ports, its guardrails, and one watch for
-//! each kind and namespace. Decides nothing and runs nothing by itself.
+//! How the engine is put together: its ports, its guardrails, and its watches:
+//! one for each kind and namespace, or, as the grade of rights asks, by names. Decides nothing and runs nothing by itself.
 
 use std::num::NonZeroU32;
 use std::rc::Rc;
@@ -13,14 +13,15 @@ use tokio::task::JoinSet;
 
 use super::cluster::WallClock;
 use super::fenced::Fenced;
+use super::names::Names;
 use super::watches::{self, Health, SecretMetadata, WorkloadObject};
 use super::{Found, Operator, hash_key, meta};
 use crate::api;
-use crate::config::Config;
+use crate::config::{Config, Grade};
 use crate::key::ObjectKey;
 use crate::policy::{OwnIdentity, Policy, address_allowed, redirect_allowed};
 use crate::reconcile::kept::Kept;
-use crate::reconcile::observe::{Base, Resources, Secrets, Workloads};
+use crate::reconcile::observe::{Resources, Secrets, Workloads};
 use crate::reconcile::view::{Store, WorkloadKind};
 use crate::reconcile::{Engine, Parts};
 use crate::vault::{HttpVault, Limits, Sessions, TravelRules};
@@ -87,13 +88,41 @@ pub fn watch_all(
     health: &Health,
     key_gone: &Rc<Notify>,
 ) {
-    let own = |store| Base::new(Rc::clone(engine), store, namespace);
+    let config = engine.config();
+    let (access, interval) = (config.secret_access, config.sync.poll_interval);
+    macro_rules! watch {
+        ($api:expr, $store:expr, $cut:expr, $observe:expr) => {{
+            let (base, place) = watches::whole(engine, $store, namespace);
+            let (api, health, observer) = ($api, health.clone(), $observe(base));
+            tasks.spawn_local(async move {
+                watches::run(api, place, health, $cut, observer).await;
+            });
+        }};
+    }
+    macro_rules! follow {
+        ($api:expr, $store:expr, $cut:expr, $observe:expr) => {
+            match access {
+                Grade::Namespace => watch!($api, $store, $cut, $observe),
+                Grade::Named => {
+                    let names = Names {
+                        engine: Rc::clone(engine),
+                        api: $api,
+                        store: $store,
+                        namespace: namespace.to_owned(),
+                        health: health.clone(),
+                        cut: $cut,
+                        observe: $observe,
+                        interval,
+                    };
+                    tasks.spawn_local(names.run());
+                }
+            }
+        };
+    }
     macro_rules! resources {
         ($($type:ty),+) => {$({
-            let store = Store::Resource(<$type as Kept>::KIND);
             let api: Api<DeserializeGuard<$type>> = Api::namespaced(client.clone(), namespace);
-            let (namespace, health, observer) = (namespace.to_owned(), health.clone(), Resources(own(store)));
-            tasks.spawn_local(async move { watches::run(api, store, &namespace, health, meta::resource, observer).await });
+            watch!(api, Store::Resource(<$type as Kept>::KIND), meta::resource, Resources);
         })+};
     }
     resources!(
@@ -106,31 +135,30 @@ pub fn watch_all(
         api::VaultPKISecret
     );
     let secrets: Api<SecretMetadata> = Api::namespaced(client.clone(), namespace);
-    let observer = Secrets {
-        base: own(Store::Secrets),
-        own_key: ObjectKey::new(engine.own_namespace(), hash_key::SECRET_NAME),
-        own_key_gone: Rc::clone(key_gone),
+    let own_key = ObjectKey::new(engine.own_namespace(), hash_key::SECRET_NAME);
+    let key_gone = Rc::clone(key_gone);
+    let observe = move |base| Secrets {
+        base,
+        own_key: own_key.clone(),
+        own_key_gone: Rc::clone(&key_gone),
     };
-    let (place, fares) = (namespace.to_owned(), health.clone());
-    let cut = |object| Some(meta::secret(object));
-    tasks.spawn_local(async move {
-        watches::run(secrets, Store::Secrets, &place, fares, cut, observer).await
-    });
+    follow!(
+        secrets,
+        Store::Secrets,
+        |object| Some(meta::secret(object)),
+        observe
+    );
     for kind in WorkloadKind::ALL
         .into_iter()
         .filter(|kind| engine.restarts(*kind))
     {
-        let store = Store::Workloads(kind);
         let resource = meta::workload_resource(kind);
         let api: Api<WorkloadObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-        let (namespace, health, observer) = (
-            namespace.to_owned(),
-            health.clone(),
-            Workloads(own(store), kind),
+        follow!(
+            api,
+            Store::Workloads(kind),
+            |object| Some(meta::workload(object)),
+            move |base| Workloads(base, kind)
         );
-        let cut = |object| Some(meta::workload(object));
-        tasks.spawn_local(async move {
-            watches::run(api, store, &namespace, health, cut, observer).await
-        });
     }
 }

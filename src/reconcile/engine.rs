@@ -17,12 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::breaker::{Breaker, LONGEST_PROBE_WAIT};
 use super::drift::Repairs;
+use super::lacking::Lacking;
 use super::ports::{Clock, Cluster};
 use super::queue::{Lane, Queue, Urgency, WorkKey};
 use super::resolve::{self, Scope};
 use super::term::Term;
 use super::time::{fraction, later};
-use super::view::{Store, View, WorkloadKind};
+use super::view::{View, WorkloadKind};
 use crate::config::Config;
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::policy::{OwnIdentity, Policy};
@@ -86,6 +87,8 @@ pub struct Engine<C, V, K> {
     pub(super) memory: RefCell<HashMap<WorkKey, Memory>>,
     /// Resources whose left-over finalizer was reported by this process.
     pub(super) told_finalizer: RefCell<HashSet<ResourceKey>>,
+    /// What the Role is known to lack.
+    pub(super) lacking: Lacking,
     /// Connections to be asked again although they are known to be well.
     pub(super) suspects: RefCell<HashSet<ObjectKey>>,
     /// Status fields that the definitions in the cluster lack, by kind.
@@ -134,6 +137,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             term: RefCell::new(Term::without_end(started)),
             memory: RefCell::default(),
             told_finalizer: RefCell::default(),
+            lacking: Lacking::default(),
             suspects: RefCell::default(),
             pruned: RefCell::default(),
             breakers: RefCell::default(),
@@ -333,6 +337,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         full.mul_f64(0.5 + 0.5 * fraction(&format!("{key:?}/{attempts}")))
     }
 
+    /// The operator's configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The operator's own namespace.
     pub fn own_namespace(&self) -> &str {
         &self.own.namespace
@@ -377,29 +386,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.memory
             .borrow_mut()
             .remove(&WorkKey::Resource(resource.clone()));
-    }
-
-    /// Whether the stores that a reconcile needs are complete; if not, how it
-    /// ends: quietly while their first list is on its way, with a report where
-    /// one of them cannot be watched.
-    pub(super) async fn blind(&self, key: &ResourceKey, stores: &[Store]) -> Option<Next> {
-        let failing = {
-            let view = self.view.borrow();
-            let namespace = &key.object.namespace;
-            if view.stores.has(stores, namespace) {
-                return None;
-            }
-            stores
-                .iter()
-                .find_map(|store| view.stores.failure(*store, namespace).cloned())
-        };
-        if let Some(problem) = failing
-            && let Err(problem) = self.report_problem(key, &problem).await
-        {
-            return Some(Next::Failed(problem));
-        }
-        // Complete or failing for another reason: both wake everything.
-        Some(Next::Settled(None))
     }
 }
 

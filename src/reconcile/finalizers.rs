@@ -6,8 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::engine::Engine;
 use super::ports::{Clock, Cluster, Note};
+use crate::api::GROUP;
 use crate::key::ResourceKey;
 use crate::problem::Problem;
+use crate::rights::Right;
 use crate::vault::Vault;
 
 /// The five finalizers (compatibility.md, section 11).
@@ -39,7 +41,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return Ok(());
         }
         let namespace = &key.object.namespace;
-        let mend = if self.cluster.may_patch(key.kind, namespace).await? {
+        // Of the migration Role.
+        let patch = Right {
+            group: GROUP.into(),
+            resource: key.kind.plural().into(),
+            name: None,
+            verb: "patch".into(),
+        };
+        let mend = if self.cluster.may(namespace, &patch).await? {
             let version = metadata.resource_version.clone().unwrap_or_default();
             match self.cluster.set_finalizers(key, &version, &keep).await {
                 Err(

@@ -2,91 +2,21 @@
 //! and for whom. Echoes of our own writes make none. Objects arrive here cut to
 //! what the view keeps, so that real and simulated watches drive the same code.
 
-use std::cell::RefCell;
-use std::collections::HashSet;
 use std::rc::Rc;
 
 use tokio::sync::Notify;
 
 use super::engine::Engine;
 use super::kept::Kept;
+pub use super::observer::{Base, Observer};
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
 use super::view::{
-    SecretMeta, Store, WorkloadKey, WorkloadKind, WorkloadMeta, is_older, targets_of,
+    SecretMeta, Store, View, WorkloadKey, WorkloadKind, WorkloadMeta, is_older, targets_of,
 };
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::problem::Problem;
 use crate::vault::Vault;
-
-/// What becomes of what a watch of one store saw.
-pub trait Observer<T> {
-    /// An object is there, or changed; `None` when it cannot be read.
-    fn seen(&self, key: ObjectKey, object: Option<T>);
-    /// An object is gone; its uid, where known.
-    fn gone(&self, key: &ObjectKey, uid: Option<&str>);
-    /// A list begins: what is not seen until [`Observer::listed`] is gone.
-    fn listing(&self);
-    /// The list is complete.
-    fn listed(&self);
-    /// The store cannot be watched.
-    fn failing(&self, problem: &Problem);
-}
-
-/// What all observers share: the namespace, the store, and the list in progress.
-pub struct Base<E> {
-    engine: Rc<E>,
-    store: Store,
-    namespace: String,
-    listing: RefCell<Option<HashSet<ObjectKey>>>,
-}
-
-impl<C: Cluster, V: Vault, K: Clock> Base<Engine<C, V, K>> {
-    /// An observer's base for one store in one namespace.
-    pub fn new(engine: Rc<Engine<C, V, K>>, store: Store, namespace: &str) -> Self {
-        engine.view.borrow_mut().stores.expect(store, namespace);
-        Self {
-            engine,
-            store,
-            namespace: namespace.to_owned(),
-            listing: RefCell::default(),
-        }
-    }
-
-    fn note(&self, key: &ObjectKey) {
-        if let Some(seen) = self.listing.borrow_mut().as_mut() {
-            seen.insert(key.clone());
-        }
-    }
-
-    /// Whether the list in progress should have shown this object and has not.
-    fn misses(&self, key: &ObjectKey) -> bool {
-        let listing = self.listing.borrow();
-        key.namespace == self.namespace && listing.as_ref().is_some_and(|seen| !seen.contains(key))
-    }
-
-    fn begin(&self) {
-        *self.listing.borrow_mut() = Some(HashSet::new());
-    }
-
-    /// Ends a list: what was known and not seen is gone.
-    fn end(&self, known: Vec<ObjectKey>) -> Vec<ObjectKey> {
-        let seen = self.listing.borrow_mut().take().unwrap_or_default();
-        let mut view = self.engine.view.borrow_mut();
-        view.stores.completed(self.store, &self.namespace);
-        let missing = |key: &ObjectKey| key.namespace == self.namespace && !seen.contains(key);
-        known.into_iter().filter(missing).collect()
-    }
-
-    fn fail(&self, problem: &Problem) {
-        let mut view = self.engine.view.borrow_mut();
-        let news = view.stores.failed(self.store, &self.namespace, problem);
-        drop(view);
-        if news {
-            self.engine.wake_all();
-        }
-    }
-}
 
 /// Observes one of our kinds.
 pub struct Resources<E>(pub Base<E>);
@@ -165,15 +95,16 @@ where
     }
 
     fn listed(&self) {
-        let known = T::keys(&self.0.engine.view.borrow());
-        for key in self.0.end(known) {
+        let known = self
+            .0
+            .known(T::keys, |view, key| T::get(view, key).is_some());
+        self.0.end(known, |key| {
             let uid = T::get(&self.0.engine.view.borrow(), &key)
                 .and_then(|known| known.meta().uid.clone());
             self.0.engine.put_resource::<T>(&key, None);
             self.0.engine.view.borrow_mut().bury(uid);
             self.changed::<T>(&key, true);
-        }
-        self.0.engine.wake_all();
+        });
     }
 
     fn failing(&self, problem: &Problem) {
@@ -263,7 +194,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, 
         let Some(new) = object else { return };
         let mut view = self.base.engine.view.borrow_mut();
         let old = view.secrets.get(&key).cloned();
-        let first_list = !view.stores.has(&[Store::Secrets], &key.namespace);
+        let first_list = !view.stores.sees(Store::Secrets, &key);
         let same_version = old
             .as_ref()
             .is_some_and(|old| old.resource_version == new.resource_version);
@@ -303,20 +234,14 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, 
         if self.base.misses(&self.own_key) {
             self.own_key_gone.notify_one();
         }
-        let known = self
-            .base
-            .engine
-            .view
-            .borrow()
-            .secrets
-            .keys()
-            .cloned()
-            .collect();
-        for key in self.base.end(known) {
+        let known = self.base.known(
+            |view| view.secrets.keys().cloned().collect(),
+            |view, key| view.secrets.contains_key(key),
+        );
+        self.base.end(known, |key| {
             self.base.engine.view.borrow_mut().remove_secret(&key);
             self.changed(&key, true);
-        }
-        self.base.engine.wake_all();
+        });
     }
 
     fn failing(&self, problem: &Problem) {
@@ -385,22 +310,16 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
     }
 
     fn listed(&self) {
-        let known = self
-            .0
-            .engine
-            .view
-            .borrow()
-            .workloads
-            .keys()
-            .filter(|key| key.kind == self.1)
-            .map(|key| key.object.clone())
-            .collect();
-        for object in self.0.end(known) {
+        let all = |view: &View| {
+            let of_kind = view.workloads.keys().filter(|key| key.kind == self.1);
+            of_kind.map(|key| key.object.clone()).collect()
+        };
+        let has = |view: &View, key: &ObjectKey| view.workloads.contains_key(&self.key(key));
+        self.0.end(self.0.known(all, has), |object| {
             let key = self.key(&object);
             self.0.engine.view.borrow_mut().remove_workload(&key);
             self.changed(key);
-        }
-        self.0.engine.wake_all();
+        });
     }
 
     fn failing(&self, problem: &Problem) {

@@ -89,23 +89,37 @@ pub fn parting_of_gone(meta: &SecretMeta, tag: &ResourceTag, uid: &str) -> Parti
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Parts from the Secrets that the resource wrote under other names, once
-    /// the one that it names now holds what it should.
-    pub(super) async fn leave_former(&self, work: &Work) -> Result<(), Problem> {
+    /// the one that it names now holds what it should. Answers with those for
+    /// which a Role of names has no rule any more.
+    pub(super) async fn leave_former(
+        &self,
+        work: &Work,
+    ) -> Result<Vec<(String, Problem)>, Problem> {
         let me = &work.me;
         let namespace = &work.key.object.namespace;
         let former = self.view.borrow().strays_of(namespace, &me.tag);
+        let mut left = Vec::new();
+        for (name, problem) in self.unseen_former(&work.resource) {
+            left.push((name, self.explained(problem).await));
+        }
         if former.is_empty() || !self.destination_is_written(work) {
-            return Ok(());
+            return Ok(left);
         }
         for secret in former {
             let seen = self.view.borrow().secrets.get(&secret).cloned();
             let seen = seen.filter(|meta| !self.is_last_good(work, meta));
             let due = seen.map_or(Parting::Nothing, |meta| parting(&meta, &me.tag, &me.uid));
-            if due != Parting::Nothing {
-                self.leave(work, &secret).await?;
+            if due == Parting::Nothing {
+                continue;
+            }
+            match self.leave(work, &secret).await {
+                Err(problem @ Problem::KubernetesForbidden { .. }) if self.knows_names_only() => {
+                    left.push((secret.name, self.explained(problem).await));
+                }
+                outcome => outcome?,
             }
         }
-        Ok(())
+        Ok(left)
     }
 
     /// Whether a former Secret holds data and the one that is named now none: the
@@ -134,6 +148,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Parting::Delete => {
                 // The watch will tell when it is gone, to all who wait for it.
                 self.cluster.delete_secret(secret, &live).await?;
+                if let Some(seen) = self.view.borrow_mut().secrets.get_mut(secret) {
+                    seen.deleting = true;
+                }
                 "deleted"
             }
             Parting::TakeOut => {

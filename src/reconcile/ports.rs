@@ -11,6 +11,7 @@ use super::view::{SecretMeta, WorkloadKey, WorkloadMeta};
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::problem::Problem;
 use crate::render::SecretData;
+use crate::rights::Right;
 use crate::vault::Credentials;
 
 /// The time.
@@ -232,11 +233,11 @@ pub trait Cluster: Credentials {
     /// Rights and transport.
     async fn publish(&self, note: &Note) -> Result<(), Problem>;
 
-    /// Whether the Role allows to patch this kind (the migration Role does).
+    /// Whether the operator has a right in a namespace.
     ///
     /// # Errors
     /// Transport.
-    async fn may_patch(&self, kind: Kind, namespace: &str) -> Result<bool, Problem>;
+    async fn may(&self, namespace: &str, right: &Right) -> Result<bool, Problem>;
 
     /// Removes one finalizer, fenced by the resourceVersion; all others stay.
     ///

@@ -31,6 +31,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let Some(resource) = self.view.borrow().connections.get(&key.object).cloned() else {
             self.sessions.forget(&key.object);
             self.drop_breaker(&key.object);
+            self.view.borrow_mut().ask(key, false);
             self.forget(key);
             return Next::Settled(None);
         };
@@ -42,7 +43,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let status = resource.status.clone().unwrap_or_default();
         let known = is_ready(&status.conditions, resource.metadata.generation);
-        let asked = match self.resolve_connection(&resource) {
+        let resolved = self.resolve_connection(&resource);
+        if self.knows_names_only() {
+            let mut view = self.view.borrow_mut();
+            view.ask(key, resolved.is_ok());
+            // It may name another CA than before.
+            view.naming.moved();
+        }
+        let asked = match resolved {
             Ok(permitted) => {
                 let breaker = self.breaker(&permitted);
                 match breaker.problem() {
@@ -53,6 +61,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
             Err(problem) => Err(problem),
         };
+        let asked = self.told(asked).await;
         self.clear_suspicion(&key.object);
         let verdict = match &asked {
             Ok(()) => Verdict::good(
@@ -140,7 +149,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if resource.metadata.deletion_timestamp.is_some() {
             return Next::Settled(None);
         }
-        let verdict = self.judge_auth(key, &resource);
+        let verdict = self.told(self.judge_auth(key, &resource)).await;
         match self.report_auth(key, &resource, &verdict).await {
             Ok(()) => Next::Settled(None),
             Err(problem) => Next::Failed(problem),

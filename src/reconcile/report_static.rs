@@ -40,7 +40,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         };
         let previous = resource.status.clone().unwrap_or_default();
         let mut findings = verdict.findings(&VERDICT_TYPES);
-        findings.extend(self.rollout_finding(key, resource));
+        findings.extend(self.rollout_finding(key, resource).await);
         let generation = resource.metadata.generation;
         let conditions = report::conditions(
             &previous.conditions,
@@ -56,10 +56,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .ok()
             .and_then(|_| asked_resync(resource))
             .or(previous.last_resync.clone());
+        let destinations = self.destinations(key, resource, outcome.is_ok());
         let status = VaultStaticSecretStatus {
             last_generation: generation.unwrap_or_default(),
             secret_mac,
             last_resync,
+            destinations,
             vault_client_meta: None,
             observed_generation: generation,
             conditions,
@@ -75,6 +77,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         if let Some(asked) = &status.last_resync {
             further["lastResync"] = json!(asked);
+        }
+        if !status.destinations.is_empty() {
+            further["destinations"] = json!(status.destinations);
         }
         let value = report::status(&status.conditions, generation, further);
         let version = self.write_status(key, &value).await?;
@@ -102,7 +107,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.publish(note).await;
     }
 
-    fn rollout_finding(&self, key: &ResourceKey, resource: &VaultStaticSecret) -> Option<Finding> {
+    async fn rollout_finding(
+        &self,
+        key: &ResourceKey,
+        resource: &VaultStaticSecret,
+    ) -> Option<Finding> {
         let mut rows = Vec::new();
         let (mut truth, mut reason) = (Truth::True, "Current");
         for target in targets_of(resource) {
@@ -116,7 +125,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 TargetStanding::Missing => (Truth::False, "TargetMissing", "does not exist: create it, or correct spec.rolloutRestartTargets".to_owned()),
                 TargetStanding::Off => (Truth::False, "RolloutDisabled", "not restarted: the operator's configuration (rollout.enabled, rollout.kinds) says so".to_owned()),
                 TargetStanding::Refused(why) => (Truth::False, "RolloutRestartFailed", format!("pending, its patch was refused: {why}")),
-                TargetStanding::Unseen(why) => (Truth::Unknown, "TargetsNotVisible", format!("cannot be watched: {why}")),
+                TargetStanding::Unseen(why) => {
+                    let why = self.explained(why).await;
+                    (Truth::Unknown, "TargetsNotVisible", format!("cannot be watched: {why}"))
+                }
             };
             if truth == Truth::True && row_truth != Truth::True {
                 (truth, reason) = (row_truth, row_reason);
@@ -136,7 +148,13 @@ pub(super) fn asked_resync(resource: &VaultStaticSecret) -> Option<String> {
 fn good_message(resource: &VaultStaticSecret, synced: &Synced) -> String {
     let source = source_name(resource, &synced.version);
     let secret = &resource.spec.destination.name;
-    format!("the Secret {secret} holds {source}")
+    let mut message = format!("the Secret {secret} holds {source}");
+    for (former, problem) in &synced.left {
+        message += &format!(
+            "; the Secret {former}, which it replaced, is left as it is: {problem}; or delete it by hand"
+        );
+    }
+    message
 }
 
 /// Whether the verdict's reason is another than before: worth an event.

@@ -259,10 +259,11 @@ fn find<'a, T>(
     let Some(reference) = reference else {
         let places = [namespace, scope.operator_namespace];
         for place in places {
-            if let Some(object) = get(&ObjectKey::new(place, "default")) {
+            let default = ObjectKey::new(place, "default");
+            if let Some(object) = get(&default) {
                 return Ok(Found::Object(object));
             }
-            if let Some(unseen) = scope.view.stores.unseen(Store::Resource(kind), place) {
+            if let Some(unseen) = scope.view.stores.unseen(Store::Resource(kind), &default) {
                 return Err(unseen);
             }
         }
@@ -286,11 +287,7 @@ fn find<'a, T>(
     if let Some(object) = get(&key) {
         return Ok(Found::Object(object));
     }
-    match scope
-        .view
-        .stores
-        .unseen(Store::Resource(kind), &key.namespace)
-    {
+    match scope.view.stores.unseen(Store::Resource(kind), &key) {
         Some(unseen) => Err(unseen),
         None => Err(Problem::ReferenceMissing {
             what: format!("{kind} {key}"),

@@ -13,7 +13,8 @@ use super::report_static::asked_resync;
 use super::resolve::{self, Scope};
 use super::slots::Slots;
 use super::sources::static_kv;
-use super::view::{Store, WorkloadKind, targets_of};
+use super::time::later;
+use super::view::{Store, WorkloadKey, WorkloadKind, destination_of, targets_of};
 use crate::api::VaultStaticSecret;
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::policy::{Permitted, Resolved, permit};
@@ -47,6 +48,8 @@ pub(super) struct Synced {
     pub read: bool,
     pub version: String,
     pub hash: Option<ContentHash>,
+    /// Former Secrets that the Role lets the operator do nothing about.
+    pub left: Vec<(String, Problem)>,
 }
 
 /// Stores without which a static secret cannot be judged.
@@ -77,8 +80,16 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if resource.metadata.deletion_timestamp.is_some() {
             return Next::Settled(None);
         }
+        if self.knows_names_only()
+            && self.asks(key, &resource)
+            && let Some(next) = self
+                .blind_to(key, Store::Secrets, &destination_of(&resource))
+                .await
+        {
+            return next;
+        }
         let began = self.clock.now();
-        let outcome = self.sync(key, &resource).await;
+        let outcome = self.told(self.sync(key, &resource).await).await;
         let next = match &outcome {
             Ok(synced) => {
                 self.remember_read(&resource, key, began, synced);
@@ -108,8 +119,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             match self.next_step(&work, rendered.as_ref(), live.as_ref()) {
                 Step::Wait(again) => {
                     self.take_up(&work).await?;
-                    self.leave_former(&work).await?;
-                    return Ok(self.synced(&work, rendered.as_ref(), again));
+                    let left = self.leave_former(&work).await?;
+                    return Ok(self.synced(&work, rendered.as_ref(), again, left));
                 }
                 Step::Refuse(problem) => return Err(problem),
                 Step::Adopt(former) => self.adopt(&work, &former).await?,
@@ -312,6 +323,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         work: &Work,
         rendered: Option<&Rendered>,
         again: Option<jiff::Timestamp>,
+        left: Vec<(String, Problem)>,
     ) -> Synced {
         let view = self.view.borrow();
         let state = view
@@ -323,8 +335,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             |rendered| rendered.version.clone(),
         );
         let (version, hash) = state.map_or((String::new(), None), |s| (s.version, Some(s.hash)));
+        let look_again = later(self.clock.now(), self.config.sync.poll_interval);
         Synced {
-            again,
+            again: match again {
+                Some(again) if !left.is_empty() => Some(again.min(look_again)),
+                None if !left.is_empty() => Some(look_again),
+                again => again,
+            },
+            left,
             read: rendered.is_some(),
             version: if read.is_empty() { version } else { read },
             hash,
@@ -339,15 +357,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.queue.wake(WorkKey::Resource(key), Urgency::Now);
     }
 
-    /// The stores of the workloads that a resource restarts.
-    pub(super) fn target_stores(&self, resource: &VaultStaticSecret) -> Vec<Store> {
-        let mut kinds: Vec<WorkloadKind> = targets_of(resource).map(|target| target.kind).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        kinds
-            .into_iter()
-            .filter(|kind| self.restarts(*kind))
-            .map(Store::Workloads)
+    /// The workloads that a resource restarts, as far as the configuration lets it.
+    pub(super) fn targets(&self, resource: &VaultStaticSecret) -> Vec<WorkloadKey> {
+        targets_of(resource)
+            .filter(|target| self.restarts(target.kind))
             .collect()
     }
 }

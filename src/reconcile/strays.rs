@@ -19,10 +19,13 @@ impl View {
             let mut states = meta.states.keys().filter(|name| is_state(name));
             states.any(|name| !named.contains(name))
         });
-        if stray {
-            self.strays.insert(key.clone());
+        let moved = if stray {
+            self.strays.insert(key.clone())
         } else {
-            self.strays.remove(key);
+            self.strays.remove(key)
+        };
+        if moved {
+            self.naming.moved();
         }
     }
 

@@ -10,6 +10,7 @@ use kube::ResourceExt as _;
 
 use super::queue::Urgency;
 use super::stores::Stores;
+use super::wanted::Naming;
 use crate::api::{
     SecretTransformation, VaultAuth, VaultAuthGlobal, VaultConnection, VaultDynamicSecret,
     VaultPKISecret, VaultStaticSecret,
@@ -179,6 +180,12 @@ pub struct View {
     pub stores: Stores,
     /// Uids of what the watches saw go.
     gone: HashSet<String>,
+    /// Resources that need to see what they name.
+    pub(super) asking: BTreeSet<ResourceKey>,
+    /// Secrets that nobody names, to be looked at once.
+    pub(super) hints: BTreeSet<ObjectKey>,
+    /// Told when other names are to be followed than before.
+    pub(super) naming: Naming,
     /// Secrets that carry the state of a resource whose destination is another.
     pub(super) strays: BTreeSet<ObjectKey>,
     by_destination: BTreeMap<ObjectKey, BTreeSet<ResourceKey>>,
@@ -192,13 +199,18 @@ impl View {
             kind: Kind::VaultStaticSecret,
             object: key.clone(),
         };
-        if let Some(old) = self.statics.remove(key) {
+        let old = self.statics.remove(key);
+        self.naming.compare(old.as_deref(), new.as_deref());
+        if let Some(old) = old {
             let left = destination_of(&old);
             unlink(&mut self.by_destination, &left, &resource);
             self.judge_stray(&left);
             for workload in targets_of(&old) {
                 unlink(&mut self.by_workload, &workload, &resource);
             }
+        }
+        if new.is_none() {
+            self.ask(&resource, false);
         }
         if let Some(new) = new {
             let named = destination_of(&new);
@@ -250,7 +262,9 @@ impl View {
     /// Takes a Secret out that an answer says is not there; a watch may still
     /// show it again.
     pub fn forget_secret(&mut self, key: &ObjectKey) -> Option<SecretMeta> {
-        self.strays.remove(key);
+        if self.strays.remove(key) {
+            self.naming.moved();
+        }
         self.secrets.remove(key)
     }
 
@@ -314,12 +328,11 @@ impl View {
     /// there is somebody's who waits, refreshes do not hurry.
     #[must_use]
     pub fn urgency(&self, key: &ResourceKey) -> Urgency {
-        let missing = self.stores.has(&[Store::Secrets], &key.object.namespace)
-            && key.kind == Kind::VaultStaticSecret
-            && self
-                .statics
-                .get(&key.object)
-                .is_some_and(|found| !self.secrets.contains_key(&destination_of(found)));
+        let missing = key.kind == Kind::VaultStaticSecret
+            && self.statics.get(&key.object).is_some_and(|found| {
+                let secret = destination_of(found);
+                self.stores.sees(Store::Secrets, &secret) && !self.secrets.contains_key(&secret)
+            });
         if missing {
             Urgency::Now
         } else {

@@ -4,6 +4,7 @@
 use super::engine::Engine;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
+use super::view::{Store, WorkloadKey, targets_of};
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::vault::Vault;
 
@@ -26,6 +27,44 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         view.statics
             .keys()
             .for_each(|object| wake(Kind::VaultStaticSecret, object));
+    }
+
+    /// Those that asked to see one object, where its store is followed by names.
+    pub(super) fn wake_users(&self, store: Store, object: &ObjectKey) {
+        if store == Store::Secrets {
+            self.view.borrow_mut().hint_taken(object);
+        }
+        let view = self.view.borrow();
+        let (users, workloads) = match store {
+            Store::Resource(_) => (Vec::new(), Vec::new()),
+            Store::Secrets => {
+                let mut users: Vec<ResourceKey> =
+                    view.resources_of_secret(object).cloned().collect();
+                users.extend(view.formerly_of(object));
+                users.extend(view.writers_of_stray(object));
+                let found = users
+                    .iter()
+                    .filter_map(|user| view.statics.get(&user.object));
+                let targets = found.flat_map(|resource| targets_of(resource)).collect();
+                (users, targets)
+            }
+            Store::Workloads(kind) => {
+                let object = object.clone();
+                let target = WorkloadKey { kind, object };
+                (
+                    view.resources_of_workload(&target).cloned().collect(),
+                    vec![target],
+                )
+            }
+        };
+        for user in users {
+            let urgency = view.urgency(&user);
+            self.queue.wake(WorkKey::Resource(user), urgency);
+        }
+        for workload in workloads {
+            self.queue
+                .wake(WorkKey::Workload(workload), Urgency::Routine);
+        }
     }
 
     /// All resources: when a store became complete.

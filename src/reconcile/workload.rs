@@ -27,13 +27,7 @@ pub(super) enum TargetStanding {
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) async fn reconcile_workload(&self, target: &WorkloadKey) -> Next {
-        let needed = [
-            Store::Resource(Kind::VaultStaticSecret),
-            Store::Secrets,
-            Store::Workloads(target.kind),
-        ];
-        let namespace = &target.object.namespace;
-        if !self.view.borrow().stores.has(&needed, namespace) || !self.restarts(target.kind) {
+        if !self.sees_all_of(target) || !self.restarts(target.kind) {
             return Next::Settled(None);
         }
         let decided = match self.decide_workload(target).await {
@@ -54,6 +48,21 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         self.wake_reports(target);
         Next::Settled(decided.again)
+    }
+
+    /// Whether all is seen that a workload's turn needs; whatever is not seen yet
+    /// wakes it when it is. A Secret that cannot be seen keeps no other waiting.
+    fn sees_all_of(&self, target: &WorkloadKey) -> bool {
+        let view = self.view.borrow();
+        let (stores, resources) = (&view.stores, Store::Resource(Kind::VaultStaticSecret));
+        let whole = [resources, Store::Secrets, Store::Workloads(target.kind)];
+        let mut users = view
+            .resources_of_workload(target)
+            .filter_map(|key| view.statics.get(&key.object));
+        let namespace = &target.object.namespace;
+        stores.incomplete(&whole, namespace).is_none()
+            && stores.sees(Store::Workloads(target.kind), &target.object)
+            && users.all(|user| stores.settled(Store::Secrets, &destination_of(user)))
     }
 
     /// What is to be done for a workload. No restart is decided on an old view of
@@ -103,6 +112,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if matches!(problem, Problem::Conflict { .. }) || known == Some(problem.reason()) {
             return Next::Failed(problem);
         }
+        let problem = self.explained(problem).await;
         for resource in restarts {
             self.tell_restart(resource, target, Some(&problem)).await;
         }
@@ -177,7 +187,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if let Some(why) = self.refused(target) {
             return TargetStanding::Refused(why);
         }
-        if let Some(why) = view.stores.failure(store, &target.object.namespace) {
+        if let Some(why) = view.stores.failure(store, &target.object) {
             return TargetStanding::Unseen(why.clone());
         }
         let Some(workload) = view.workloads.get(target) else {

@@ -15,7 +15,7 @@ use super::report::is_ready;
 use super::restart;
 use super::state::{State, state_annotation};
 use super::static_secret::{Work, source_name};
-use super::view::{SecretMeta, targets_of};
+use super::view::{SecretMeta, Store, targets_of};
 use crate::policy::permit_type;
 use crate::problem::Problem;
 use crate::render::{ContentHash, Rendered};
@@ -218,12 +218,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .await;
         match patched {
             Ok(()) => {
-                let view = self.view.borrow();
-                let stores = self.target_stores(&work.resource);
-                let place = &work.key.object.namespace;
-                Ok(!stores
-                    .iter()
-                    .any(|store| view.stores.failure(*store, place).is_some()))
+                let stores = &self.view.borrow().stores;
+                let targets = self.targets(&work.resource);
+                Ok(!targets.iter().any(|target| {
+                    let store = Store::Workloads(target.kind);
+                    stores.failure(store, &target.object).is_some()
+                }))
             }
             Err(Problem::KubernetesForbidden { .. } | Problem::KubernetesRefused { .. }) => {
                 Ok(false)
@@ -263,15 +263,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         work: &Work,
         patch: impl Fn(&super::view::WorkloadMeta) -> Option<WorkloadPatch>,
     ) -> Result<(), Problem> {
-        let stores = self.target_stores(&work.resource);
-        let namespace = &work.key.object.namespace;
-        if !self.view.borrow().stores.settled(&stores, namespace) {
+        let targets = self.targets(&work.resource);
+        let settled = targets.iter().all(|target| {
+            let stores = &self.view.borrow().stores;
+            stores.settled(Store::Workloads(target.kind), &target.object)
+        });
+        if !settled {
             return Err(Problem::Conflict {
                 what: "see the rollout targets".to_owned(),
                 why: "their first list is not here yet".to_owned(),
             });
         }
-        for target in targets_of(&work.resource).filter(|target| self.restarts(target.kind)) {
+        for target in targets {
             let due = self.view.borrow().workloads.get(&target).and_then(&patch);
             if let Some(due) = due {
                 let meta = self.cluster.patch_workload(&target, &due).await?;

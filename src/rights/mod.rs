@@ -5,6 +5,7 @@
 
 mod granted;
 mod needed;
+mod refusal;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use std::fmt;
 pub use crate::config::Grade;
 pub use granted::{Difference, Granted, compare};
 pub use needed::{Needed, needed};
+pub use refusal::refused;
 
 use crate::key::ResourceKey;
 
@@ -60,3 +62,47 @@ pub struct Reason {
 
 /// Rights of one namespace with their reasons.
 pub type Rights = BTreeMap<Right, BTreeSet<Reason>>;
+
+/// The order in which people expect verbs.
+const VERBS: [&str; 8] = [
+    "get",
+    "list",
+    "watch",
+    "create",
+    "update",
+    "patch",
+    "delete",
+    "deletecollection",
+];
+
+/// Verbs in the order in which people expect them.
+#[must_use]
+pub fn in_order<'a>(verbs: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut verbs: Vec<&str> = verbs.collect();
+    let place = |verb: &str| VERBS.iter().position(|known| *known == verb);
+    verbs.sort_by_key(|verb| (place(verb).unwrap_or(VERBS.len()), *verb));
+    verbs
+}
+
+/// Rights as rules of a Role, each on one line of YAML, to be read by people:
+/// `{apiGroups: [""], resources: [secrets], resourceNames: ["app"], verbs: [get, list]}`.
+#[must_use]
+pub fn as_rules<'a>(rights: impl IntoIterator<Item = &'a Right>) -> String {
+    let mut objects = BTreeMap::<_, Vec<&str>>::new();
+    for right in rights {
+        let object = (&right.group, &right.resource, &right.name);
+        objects.entry(object).or_default().push(&right.verb);
+    }
+    let rules = objects.into_iter().map(|((group, resource, name), verbs)| {
+        let group = if group.is_empty() { "\"\"" } else { group };
+        let names = name
+            .as_ref()
+            .map(|name| format!(" resourceNames: [\"{name}\"],"));
+        format!(
+            "{{apiGroups: [{group}], resources: [{resource}],{} verbs: [{}]}}",
+            names.unwrap_or_default(),
+            in_order(verbs.into_iter()).join(", ")
+        )
+    });
+    rules.collect::<Vec<_>>().join(", ")
+}

@@ -404,3 +404,45 @@ fn what_every_account_may_is_not_too_much() {
     };
     assert_eq!(compare(&needed, &[Granted::from(&more)]).surplus.len(), 2);
 }
+
+#[test]
+fn a_refusal_names_the_right_and_a_rule_gives_it() {
+    let words = |object: &str, rest: &str| {
+        format!(
+            "{object} is forbidden: User \"system:serviceaccount:team:vto\" cannot {rest} in the namespace \"team\""
+        )
+    };
+    for (object, rest, expected, rule) in [
+        (
+            "secrets \"app\"",
+            "list resource \"secrets\" in API group \"\"",
+            right("", "secrets", "list", Some("app")),
+            "{apiGroups: [\"\"], resources: [secrets], resourceNames: [\"app\"], verbs: [list]}",
+        ),
+        (
+            "serviceaccounts \"app\"",
+            "create resource \"serviceaccounts/token\" in API group \"\"",
+            right("", "serviceaccounts/token", "create", Some("app")),
+            "{apiGroups: [\"\"], resources: [serviceaccounts/token], resourceNames: [\"app\"], verbs: [create]}",
+        ),
+        (
+            "deployments.apps",
+            "watch resource \"deployments\" in API group \"apps\"",
+            right("apps", "deployments", "watch", None),
+            "{apiGroups: [apps], resources: [deployments], verbs: [watch]}",
+        ),
+    ] {
+        let found = refused(&words(object, rest));
+        assert_eq!(found, Some(("team".to_owned(), expected.clone())));
+        assert_eq!(as_rules([&expected]), rule);
+    }
+    for other in [
+        "secrets \"b\" is forbidden: exceeded quota: few",
+        "Unauthorized",
+        "",
+    ] {
+        assert_eq!(refused(other), None, "{other}");
+    }
+    let verbs = ["patch", "get", "delete", "list"].map(|verb| right("", "secrets", verb, None));
+    assert!(as_rules(&verbs).ends_with("verbs: [get, list, patch, delete]}"));
+}

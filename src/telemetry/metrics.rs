@@ -37,6 +37,11 @@ struct Resource {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Namespace {
+    namespace: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Withheld {
     namespace: String,
     reason: &'static str,
@@ -65,12 +70,21 @@ pub struct Metrics {
     leader: Gauge,
     withheld: Family<Withheld, Gauge>,
     pruned: Family<OfKind, Gauge>,
+    rights_missing: Family<Namespace, Gauge>,
+    rights_surplus: Family<Namespace, Gauge>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+fn set(family: &Family<Namespace, Gauge>, namespace: &str, count: usize) {
+    let namespace = namespace.to_owned();
+    family
+        .get_or_create_owned(&Namespace { namespace })
+        .set(i64::try_from(count).unwrap_or(i64::MAX));
 }
 
 /// From 1 ms to about 16 s.
@@ -98,6 +112,8 @@ impl Metrics {
             leader: Gauge::default(),
             withheld: Family::default(),
             pruned: Family::default(),
+            rights_missing: Family::default(),
+            rights_surplus: Family::default(),
         };
         registry.register(
             "build",
@@ -150,7 +166,7 @@ impl Metrics {
         );
         registry.register(
             "watch_failing",
-            "1 while a resource cannot be watched, 0 otherwise",
+            "How many watches of a resource fail: 1 or 0, or so many names in the grade named",
             new.watch_failing.clone(),
         );
         registry.register(
@@ -167,6 +183,16 @@ impl Metrics {
             "pruned_status_fields",
             "Status fields that the definition of a kind in the cluster lacks: it is not ours",
             new.pruned.clone(),
+        );
+        registry.register(
+            "rights_missing",
+            "Rights that the operator needs in a namespace and has not; the log has the rules to add",
+            new.rights_missing.clone(),
+        );
+        registry.register(
+            "rights_surplus",
+            "Rights that the operator has in a namespace and does not need; the log names them",
+            new.rights_surplus.clone(),
         );
         Self {
             registry: Arc::new(registry),
@@ -229,13 +255,23 @@ impl Metrics {
         self.restarts.inc();
     }
 
-    /// A resource of a namespace can or cannot be watched.
-    pub fn watch(&self, resource: &str, namespace: &str, failing: bool) {
+    /// How many watches of a resource fail in a namespace.
+    pub fn watches_failing(&self, resource: &str, namespace: &str, failing: usize) {
         let gauge = self.watch_failing.get_or_create_owned(&Resource {
             resource: resource.to_owned(),
             namespace: namespace.to_owned(),
         });
-        gauge.set(i64::from(failing));
+        gauge.set(i64::try_from(failing).unwrap_or(i64::MAX));
+    }
+
+    /// So many rights are missing in a namespace.
+    pub fn rights_missing(&self, namespace: &str, count: usize) {
+        set(&self.rights_missing, namespace, count);
+    }
+
+    /// So many rights in a namespace are not needed.
+    pub fn rights_surplus(&self, namespace: &str, count: usize) {
+        set(&self.rights_surplus, namespace, count);
     }
 
     /// This instance leads, or stands by.

@@ -3,6 +3,8 @@
 
 use std::rc::Rc;
 
+use vault_tenant_operator::config::Grade;
+
 use crate::runs::{at, run, script};
 use crate::world::{Fault, Faults, World};
 
@@ -21,29 +23,35 @@ fn each_fault_at_each_request() {
     each_fault(1, script);
 }
 
-/// One run for each fault at each request of a scenario, each with so many restarts.
+/// One run for each fault at each request of a scenario, in each grade of rights,
+/// each with so many restarts.
 pub fn each_fault(restarts: usize, scenario: impl AsyncFn(Rc<World>, Faults)) {
-    let whole = run(0, None, async |world| {
-        scenario(world, Faults::default()).await
-    });
-    for (number, what) in (1..).zip(&whole.requests) {
-        for fault in [
-            Fault::CrashBefore,
-            Fault::CrashAfter,
-            Fault::LostAnswer,
-            Fault::Unavailable,
-            Fault::Conflict,
-            Fault::Hang,
-        ] {
-            let ended = run(0, None, async |world| {
-                scenario(world, at(number, fault)).await
-            });
-            let ended = ended.expect_right(&format!("{fault:?} at request {number}, {what}"));
-            assert_eq!(
-                ended.restarts, restarts,
-                "{fault:?} at request {number}, {what}:\n{}",
-                ended.trace
-            );
+    for grade in [Grade::Namespace, Grade::Named] {
+        let graded = async |world: Rc<World>, faults| {
+            world.grade.set(grade);
+            scenario(world, faults).await;
+        };
+        let whole = run(0, None, async |world| {
+            graded(world, Faults::default()).await
+        });
+        for (number, what) in (1..).zip(&whole.requests) {
+            for fault in FAULTS {
+                let place = format!("{fault:?} at request {number}, {what}, grade {grade}");
+                let ended = run(0, None, async |world| {
+                    graded(world, at(number, fault)).await;
+                });
+                let ended = ended.expect_right(&place);
+                assert_eq!(ended.restarts, restarts, "{place}:\n{}", ended.trace);
+            }
         }
     }
 }
+
+const FAULTS: [Fault; 6] = [
+    Fault::CrashBefore,
+    Fault::CrashAfter,
+    Fault::LostAnswer,
+    Fault::Unavailable,
+    Fault::Conflict,
+    Fault::Hang,
+];

@@ -2,22 +2,25 @@
 //! anew after each crash from nothing but what the cluster holds.
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use vault_tenant_operator::config::Config;
 use vault_tenant_operator::config::address::AddressPattern;
+use vault_tenant_operator::config::{Config, Grade};
 use vault_tenant_operator::key::{Kind, ObjectKey};
 use vault_tenant_operator::policy::{OwnIdentity, Policy};
-use vault_tenant_operator::reconcile::observe::{Base, Resources, Secrets, Workloads};
+use vault_tenant_operator::reconcile::observe::{Base, Observer, Resources, Secrets, Workloads};
+use vault_tenant_operator::reconcile::stores::Place;
 use vault_tenant_operator::reconcile::view::{Store, WorkloadKind};
 use vault_tenant_operator::reconcile::{Engine, Parts, Succession};
 use vault_tenant_operator::render::{HashKey, KEY_LENGTH};
+use vault_tenant_operator::rights::{Difference, Right};
 use vault_tenant_operator::telemetry::Metrics;
 use vault_tenant_operator::vault::Sessions;
 
@@ -30,9 +33,13 @@ use crate::world::{SimClock, World};
 
 type SimEngine = Engine<SimCluster, SimVault, SimClock>;
 
-/// The configuration of all runs.
-pub fn config() -> Config {
-    let mut config = Config::default();
+/// The configuration of all runs of a grade.
+fn config(grade: Grade) -> Config {
+    let mut config = Config {
+        watch_namespaces: vec![NAMESPACE.to_owned()],
+        secret_access: grade,
+        ..Config::default()
+    };
     config.policy.vault_addresses = vec![AddressPattern::parse(ADDRESS).unwrap()];
     config
 }
@@ -40,7 +47,7 @@ pub fn config() -> Config {
 fn engine(line: Line) -> Rc<SimEngine> {
     let world = Rc::clone(&line.world);
     let cluster = Rc::new(SimCluster(line.clone()));
-    let config = config();
+    let config = config(world.grade.get());
     Rc::new(Engine::new(Parts {
         sessions: Sessions::new(Rc::clone(&cluster), SimVault(line)),
         cluster,
@@ -76,44 +83,111 @@ fn start(line: Line, absent_since: Option<Timestamp>) -> JoinSet<()> {
         engine.open(NAMESPACE);
     }
     let mut tasks = JoinSet::new();
-    let base = |store| Base::new(Rc::clone(&engine), store, NAMESPACE);
     macro_rules! watch {
-        ($store:expr, $cut:expr, $observer:expr) => {
-            tasks.spawn_local(watches::run(Rc::clone(&world), $store, $cut, $observer));
+        ($store:expr, $cut:expr, $observe:expr) => {{
+            let base = Base::new(Rc::clone(&engine), $store, NAMESPACE);
+            let (world, place) = (Rc::clone(&world), base.place().clone());
+            tasks.spawn_local(watches::run(world, place, $cut, $observe(base)));
+        }};
+    }
+    macro_rules! follow {
+        ($store:expr, $cut:expr, $observe:expr) => {
+            match world.grade.get() {
+                Grade::Namespace => watch!($store, $cut, $observe),
+                Grade::Named => {
+                    let (world, engine) = (Rc::clone(&world), Rc::clone(&engine));
+                    tasks.spawn_local(follow_names(world, engine, $store, $cut, $observe));
+                }
+            }
         };
     }
-    let store = Store::Resource(Kind::VaultConnection);
     watch!(
-        store,
+        Store::Resource(Kind::VaultConnection),
         cut!(Connection, found => (**found).clone()),
-        Resources(base(store))
+        Resources
     );
-    let store = Store::Resource(Kind::VaultAuth);
     watch!(
-        store,
+        Store::Resource(Kind::VaultAuth),
         cut!(Auth, found => (**found).clone()),
-        Resources(base(store))
+        Resources
     );
-    let store = Store::Resource(Kind::VaultStaticSecret);
     watch!(
-        store,
+        Store::Resource(Kind::VaultStaticSecret),
         cut!(Static, found => (**found).clone()),
-        Resources(base(store))
+        Resources
     );
-    let secrets = Secrets {
-        base: base(Store::Secrets),
-        own_key: ObjectKey::new("operators", "key"),
-        own_key_gone: Rc::new(Notify::new()),
-    };
-    watch!(Store::Secrets, cut!(Secret, found => found.meta()), secrets);
-    let workloads = Workloads(base(DEPLOYMENTS), WorkloadKind::Deployment);
-    watch!(
-        DEPLOYMENTS,
-        cut!(Workload, found => found.meta()),
-        workloads
+    follow!(
+        Store::Secrets,
+        cut!(Secret, found => found.meta()),
+        |base| Secrets {
+            base,
+            own_key: ObjectKey::new("operators", "key"),
+            own_key_gone: Rc::new(Notify::new()),
+        }
     );
+    follow!(DEPLOYMENTS, cut!(Workload, found => found.meta()), |base| {
+        Workloads(base, WorkloadKind::Deployment)
+    });
+    if world.grade.get() == Grade::Named {
+        tasks.spawn_local(review(Rc::clone(&world), Rc::clone(&engine)));
+    }
     tasks.spawn_local(engine.run(CancellationToken::new()));
     tasks
+}
+
+/// Follows the names of a store that the engine wants, by a watch for each.
+async fn follow_names<T: 'static, O: Observer<T> + 'static>(
+    world: Rc<World>,
+    engine: Rc<SimEngine>,
+    store: Store,
+    cut: impl Fn(&Object) -> Option<T> + Copy + 'static,
+    observe: impl Fn(Base<SimEngine>) -> O,
+) {
+    let mut changes = engine.follow_names(store, NAMESPACE);
+    let mut tasks = JoinSet::new();
+    let mut followed: BTreeMap<String, AbortHandle> = BTreeMap::new();
+    loop {
+        let wanted = engine.wanted(store, NAMESPACE);
+        let place = |name: &String| Place {
+            store,
+            namespace: NAMESPACE.to_owned(),
+            name: Some(name.clone()),
+        };
+        followed.retain(|name, watch| {
+            let stays = wanted.contains(name);
+            if !stays {
+                watch.abort();
+                engine.forget_place(&place(name));
+            }
+            stays
+        });
+        for name in wanted {
+            let place = place(&name);
+            followed.entry(name).or_insert_with(|| {
+                let observer = observe(Base::at(Rc::clone(&engine), place.clone()));
+                tasks.spawn_local(watches::run(Rc::clone(&world), place, cut, observer))
+            });
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What the look at its own rights tells the operator: which names the Role has.
+async fn review(world: Rc<World>, engine: Rc<SimEngine>) {
+    while !engine.knows_what_is_asked() {
+        world.pause(Duration::from_millis(500)).await;
+    }
+    let named = |name: &String| Right {
+        group: "".into(),
+        resource: "secrets".into(),
+        name: Some(name.clone()),
+        verb: "list".into(),
+    };
+    let surplus = world.api.borrow().secrets.keys().map(named).collect();
+    let missing = BTreeSet::new();
+    engine.reviewed(NAMESPACE, &Difference { missing, surplus });
 }
 
 /// An instance that leads no longer is frozen for so long, and gone then.

@@ -6,13 +6,14 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use vault_tenant_operator::key::{Kind, ObjectKey, Redacted, ResourceKey};
+use vault_tenant_operator::key::{ObjectKey, Redacted, ResourceKey};
 use vault_tenant_operator::policy::{PermittedLogin, Read};
 use vault_tenant_operator::problem::Problem;
 use vault_tenant_operator::reconcile::ports::{
     Cluster, Fence, Life, ManagedFields, Note, SecretContent, SecretWrite, Stored, WorkloadPatch,
 };
 use vault_tenant_operator::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
+use vault_tenant_operator::rights::Right;
 use vault_tenant_operator::vault::{Credentials, Endpoint, Reply, Token, Vault};
 
 use crate::objects::{Field, Fields};
@@ -390,9 +391,9 @@ impl Cluster for SimCluster {
             .await
     }
 
-    async fn may_patch(&self, kind: Kind, _: &str) -> Result<bool, Problem> {
+    async fn may(&self, _: &str, right: &Right) -> Result<bool, Problem> {
         self.0
-            .kubernetes(format!("may {kind} be patched"), |_| Ok(false))
+            .kubernetes(format!("may {right}"), |_| Ok(false))
             .await
     }
 

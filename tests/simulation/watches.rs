@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use vault_tenant_operator::reconcile::observe::Observer;
+use vault_tenant_operator::reconcile::stores::Place;
 use vault_tenant_operator::reconcile::view::Store;
 
 use crate::objects::Object;
@@ -13,12 +14,13 @@ use crate::world::World;
 /// Runs one watch for ever.
 pub async fn run<T>(
     world: Rc<World>,
-    store: Store,
+    place: Place,
     cut: impl Fn(&Object) -> Option<T>,
     observer: impl Observer<T>,
 ) {
+    let store = place.store;
     loop {
-        let mut at = list(&world, store, &cut, &observer).await;
+        let mut at = list(&world, &place, &cut, &observer).await;
         loop {
             let grown = world.grown.notified();
             if world.api.borrow().log.len() <= at {
@@ -32,11 +34,11 @@ pub async fn run<T>(
             let repeats = world.flaky_watches.get() && world.rng.borrow_mut().chance(1, 10);
             let from = if repeats { at.saturating_sub(3) } else { at };
             for index in from..until {
-                deliver(&world, store, index, &cut, &observer);
+                deliver(&world, &place, index, &cut, &observer);
             }
             at = until;
             if world.flaky_watches.get() && world.rng.borrow_mut().chance(1, 15) {
-                world.note(format!("     watch of {store} drops"));
+                world.note(format!("     watch of {place} drops"));
                 world.pause(Duration::from_secs(2)).await;
                 break;
             }
@@ -47,7 +49,7 @@ pub async fn run<T>(
 /// Lists, in bad times from a server that is behind; answers with how far.
 async fn list<T>(
     world: &World,
-    store: Store,
+    place: &Place,
     cut: &impl Fn(&Object) -> Option<T>,
     observer: &impl Observer<T>,
 ) -> usize {
@@ -57,8 +59,8 @@ async fn list<T>(
         at = at.saturating_sub(usize::try_from(world.rng.borrow_mut().below(6)).unwrap());
     }
     observer.listing();
-    let found = world.api.borrow().listed(store, at);
-    for (key, object) in found {
+    let found = world.api.borrow().listed(place.store, at);
+    for (key, object) in found.into_iter().filter(|(key, _)| place.covers(key)) {
         shown(world, &object);
         observer.seen(key, cut(&object));
     }
@@ -69,13 +71,13 @@ async fn list<T>(
 
 fn deliver<T>(
     world: &World,
-    store: Store,
+    place: &Place,
     index: usize,
     cut: &impl Fn(&Object) -> Option<T>,
     observer: &impl Observer<T>,
 ) {
     let change = world.api.borrow().log[index].clone();
-    if change.store != store {
+    if change.store != place.store || !place.covers(&change.key) {
         return;
     }
     match &change.now {

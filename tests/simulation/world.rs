@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use vault_tenant_operator::config::Grade;
 use vault_tenant_operator::reconcile::ports::Clock;
 
 use crate::api_server::ApiServer;
@@ -60,6 +61,8 @@ pub struct World {
     pub rng: RefCell<Rng>,
     pub faults: RefCell<Faults>,
     pub defect: Option<Defect>,
+    /// The grade of rights that the next operator starts with.
+    pub grade: Cell<Grade>,
     /// Requests so far, as said in the trace.
     pub requests: RefCell<Vec<String>>,
     /// How the last login of the operator that runs now ended, if there was one.
@@ -104,6 +107,7 @@ impl World {
             rng: RefCell::new(Rng::new(seed)),
             faults: RefCell::default(),
             defect,
+            grade: Cell::new(Grade::Namespace),
             requests: RefCell::default(),
             logged_in: Cell::new(None),
             crash: Notify::new(),

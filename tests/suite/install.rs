@@ -16,13 +16,14 @@ use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::applied::{apply_without_warning, render, render_own};
+use crate::grades::{Grade, Names, grant, tenant_of};
 use crate::support::{LONG, Suite, Team, config, prepare};
 
 crate::trials![
     "install": overlays_run_where_pods_are_restricted, components_run_where_pods_are_restricted,
     the_operator_gets_no_right_of_the_cluster, a_tenant_is_under_thirty_lines,
-    the_operator_works_beside_its_tenant,
-    who_edits_the_tenants_namespace_reaches_nothing_beside, people_read_and_write_by_the_roles_that_they_have,
+    who_edits_the_tenants_namespace_reaches_nothing_beside, people_read_and_write_by_the_roles_that_they_have;
+    in each grade: the_operator_works_beside_its_tenant,
 ];
 
 /// Everything that an installation renders, with what is shipped beside it.
@@ -211,14 +212,21 @@ pub fn beside(tenant: &Tenant, home: &str) -> Result<Tenant> {
     Ok(beside)
 }
 
-async fn the_operator_works_beside_its_tenant(suite: &Suite) -> Result<()> {
-    let tenant = suite.ground.tenant("beside").await?;
+async fn the_operator_works_beside_its_tenant(suite: &Suite, grade: Grade) -> Result<()> {
+    let names = Names {
+        secrets: &["app"],
+        deployments: &[],
+    };
+    let (tenant, more) = tenant_of(suite, grade, "beside", names, "").await?;
     prepare(&tenant).await?;
     let home = format!("vto-{}", tenant.namespace);
     install_beside(suite, &tenant, &home).await?;
+    if grade == Grade::Named {
+        grant(&tenant, &home, &config(&tenant, &more), names).await?;
+    }
     let operator = beside(&tenant, &home)?
         .operator(&suite.binary)
-        .config(&config(&tenant, ""))
+        .config(&config(&tenant, &more))
         .watch_namespaces(&[&tenant.namespace])
         .start()
         .await?;

@@ -2,8 +2,11 @@
 //! and what an operator asked for and was refused. Each shows first that it
 //! can find what it looks for.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 use ground::control_plane::USER_AGENT;
+use ground::judges::role_use::{Right, rights};
 use ground::judges::{ApiAudit, ApiFilter, ApiRequest, RoleUse};
 use ground::tenant::OPERATOR_ACCOUNT;
 use ground::{Ground, wait_for};
@@ -14,13 +17,29 @@ use kube::api::ListParams;
 
 use crate::support::{LONG, Suite};
 
-crate::trials!["judgement": no_operator_was_refused, no_right_is_unused];
+crate::trials![
+    "judgement": no_operator_was_refused, no_right_is_unused,
+    no_request_goes_without_a_name_in_the_grade_named, no_right_of_the_grade_named_is_unused,
+];
 
 /// Tenants in which trials provoke refusals have names that begin so.
 const PROVOKING: &str = "t-forbidden-";
 
 /// The judge that also speaks when a trial has failed.
 pub const OF_REFUSALS: &str = "judgement::no_operator_was_refused";
+
+/// Tenants whose operators have rights to names alone have names that end so,
+/// before their number.
+const NAMED: &str = "-named-";
+
+/// Of what such an operator may ask only by name.
+const BY_NAME: [&str; 5] = [
+    "secrets",
+    "serviceaccounts/token",
+    "daemonsets",
+    "deployments",
+    "statefulsets",
+];
 
 /// All requests that carry an operator's account.
 fn of_operators_accounts(log: &ApiAudit) -> Result<Vec<ApiRequest>> {
@@ -129,5 +148,75 @@ async fn no_right_is_unused(suite: &Suite) -> Result<()> {
         "rights that no trial needed: {}",
         unused.join(", ")
     );
+    Ok(())
+}
+
+async fn no_request_goes_without_a_name_in_the_grade_named(suite: &Suite) -> Result<()> {
+    let log = ApiAudit::new(&suite.ground.plane.audit_log);
+    let nameless = |request: &&ApiRequest| {
+        BY_NAME.contains(&request.resource.as_str()) && request.name.is_empty()
+    };
+    let (named, others): (Vec<_>, Vec<_>) = of_operators(&log)?
+        .into_iter()
+        .partition(|request| request.user.contains(NAMED));
+    ensure!(
+        others.iter().any(|request| nameless(&request)),
+        "no operator of the other grade is found to list"
+    );
+    println!("{} requests by names judged", named.len());
+    ensure!(named.len() > 100, "{} requests", named.len());
+    let found = named.iter().find(nameless);
+    ensure!(found.is_none(), "{found:?}");
+    Ok(())
+}
+
+/// Each verb of the printed Roles was used somewhere, and each name where it is.
+async fn no_right_of_the_grade_named_is_unused(suite: &Suite) -> Result<()> {
+    let log = ApiAudit::new(&suite.ground.plane.audit_log);
+    let all = of_operators(&log)?;
+    let roles: Api<Role> = Api::all(suite.ground.client.clone());
+    let of_operator = ListParams::default().fields(&format!("metadata.name={OPERATOR_ACCOUNT}"));
+    let (mut verbs, mut used, mut names) = (BTreeSet::new(), BTreeSet::new(), 0);
+    for role in roles.list(&of_operator).await? {
+        let namespace = role.metadata.namespace.unwrap_or_default();
+        if !namespace.contains(NAMED) || namespace.starts_with(PROVOKING) {
+            continue;
+        }
+        let mut requests = all.clone();
+        requests.retain(|request| request.namespace == namespace);
+        let mut rights = rights(&role.rules.unwrap_or_default());
+        // The planted right: nothing is ever updated.
+        rights.extend(rights.clone().into_iter().map(|right| Right {
+            verb: "update".to_owned(),
+            ..right
+        }));
+        let named = rights.iter().filter(|right| right.name.is_some());
+        for right in named.filter(|right| BY_NAME.contains(&right.resource.as_str())) {
+            let place = (right.resource.clone(), right.verb.clone());
+            let touches = |request: &&ApiRequest| {
+                request.resource == right.resource && Some(&request.name) == right.name.as_ref()
+            };
+            let mut touching = requests.iter().filter(touches);
+            ensure!(
+                touching.clone().next().is_some(),
+                "{right} is in {namespace} and its name was never asked for"
+            );
+            if touching.any(|request| right.covers(request)) {
+                used.insert(place.clone());
+            }
+            verbs.insert(place);
+            names += 1;
+        }
+    }
+    println!("{names} rights by names judged");
+    ensure!(names > 100, "{names} rights");
+    let unused: BTreeSet<_> = verbs.difference(&used).collect();
+    let (planted, unused): (Vec<_>, Vec<_>) =
+        unused.into_iter().partition(|(_, verb)| verb == "update");
+    ensure!(
+        planted.len() >= 3,
+        "the planted rights are not found unused: {planted:?}"
+    );
+    ensure!(unused.is_empty(), "never used: {unused:?}");
     Ok(())
 }

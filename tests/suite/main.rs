@@ -18,6 +18,7 @@ mod endings;
 mod endpoints;
 mod examples;
 mod finalizers;
+mod grades;
 mod guardrails;
 mod install;
 mod judgement;
@@ -25,6 +26,7 @@ mod large_outages;
 mod leadership;
 mod manifests;
 mod moves;
+mod named;
 mod namespaces;
 mod neighbours;
 mod outages;
@@ -130,6 +132,7 @@ fn all() -> Vec<TrialOf> {
         install::trials(),
         pods::trials(),
         leadership::trials(),
+        named::trials(),
         namespaces::trials(),
         budgets::trials(),
         process::trials(),

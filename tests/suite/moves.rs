@@ -8,6 +8,7 @@ use ground::wait_for;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
+use crate::grades::{Grade, Names};
 use crate::probes::Eye;
 use crate::support::{LONG, Suite, Team, deployment, merge};
 
@@ -15,15 +16,25 @@ use crate::support::{LONG, Suite, Team, deployment, merge};
 const KEY: &str = "vault-tenant-operator-key";
 
 crate::trials![
-    "moves": after_a_rename_the_old_secret_goes_when_the_new_one_is_there,
-    after_a_rename_keys_of_others_stay_in_a_secret_that_is_not_ours_alone,
-    killed_between_writing_the_new_and_deleting_the_old_it_still_goes,
+    "moves": after_a_rename_keys_of_others_stay_in_a_secret_that_is_not_ours_alone,
     what_only_looks_like_ours_is_never_deleted, another_type_makes_the_secret_anew_and_restarts_nothing,
-    an_immutable_secret_is_made_anew_for_new_content, an_immutable_secret_of_others_is_told_with_the_mend,
+    an_immutable_secret_is_made_anew_for_new_content, an_immutable_secret_of_others_is_told_with_the_mend;
+    in each grade:
+    after_a_rename_the_old_secret_goes_when_the_new_one_is_there,
+    killed_between_writing_the_new_and_deleting_the_old_it_still_goes,
 ];
 
-async fn after_a_rename_the_old_secret_goes_when_the_new_one_is_there(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "renamed").await?;
+/// The names before and after.
+const RENAMED: Names<'_> = Names {
+    secrets: &["app", "new"],
+    deployments: &[],
+};
+
+async fn after_a_rename_the_old_secret_goes_when_the_new_one_is_there(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let team = Team::graded(suite, grade, "renamed", RENAMED).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     team.static_secret("app", json!({ "refreshAfter": "1h" }))
         .await?;
@@ -85,8 +96,10 @@ async fn after_a_rename_keys_of_others_stay_in_a_secret_that_is_not_ours_alone(
 
 async fn killed_between_writing_the_new_and_deleting_the_old_it_still_goes(
     suite: &Suite,
+    grade: Grade,
 ) -> Result<()> {
-    let (team, proxy) = Team::behind_api_proxy(suite, "renamed-killed", "").await?;
+    let name = "renamed-killed";
+    let (team, proxy) = Team::graded_behind_api_proxy(suite, grade, name, RENAMED).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     team.static_secret("app", json!({ "refreshAfter": "1h" }))
         .await?;

@@ -5,14 +5,15 @@ use ground::wait_for;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
+use crate::grades::{Grade, Names};
 use crate::probes::{Eye, QUIET};
 use crate::support::{LONG, Suite, Team};
 
 crate::trials![
-    "sharing": the_second_of_two_is_told_of_the_first_and_takes_over_from_it,
-    two_that_share_own_their_own_keys_and_one_that_goes_takes_its_own,
-    an_overlap_names_resource_and_key, a_secret_to_be_kept_outlives_its_resource,
-    the_configuration_can_keep_all_secrets,
+    "sharing": two_that_share_own_their_own_keys_and_one_that_goes_takes_its_own,
+    an_overlap_names_resource_and_key, the_configuration_can_keep_all_secrets; in each grade:
+    the_second_of_two_is_told_of_the_first_and_takes_over_from_it,
+    a_secret_to_be_kept_outlives_its_resource,
 ];
 
 /// The spec of a resource that writes into the Secret `one`.
@@ -24,8 +25,13 @@ fn into_one(more: Value) -> Value {
 
 async fn the_second_of_two_is_told_of_the_first_and_takes_over_from_it(
     suite: &Suite,
+    grade: Grade,
 ) -> Result<()> {
-    let team = Team::start(suite, "contested").await?;
+    let names = Names {
+        secrets: &["one", "elsewhere"],
+        deployments: &[],
+    };
+    let team = Team::graded(suite, grade, "contested", names).await?;
     for name in ["first", "second"] {
         team.put(name, json!({ "password": name })).await?;
     }
@@ -154,8 +160,12 @@ async fn an_overlap_names_resource_and_key(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn a_secret_to_be_kept_outlives_its_resource(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "retained").await?;
+async fn a_secret_to_be_kept_outlives_its_resource(suite: &Suite, grade: Grade) -> Result<()> {
+    let names = Names {
+        secrets: &["app", "down"],
+        deployments: &[],
+    };
+    let team = Team::graded(suite, grade, "retained", names).await?;
     let kept = || json!({ "refreshAfter": "1h", "destination": { "retainOnDelete": true } });
     for name in ["app", "down"] {
         team.put(name, json!({ "password": "vault", "user": "u" }))

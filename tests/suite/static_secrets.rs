@@ -6,15 +6,29 @@ use ground::wait_for;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
+use crate::grades::{Grade, Names};
 use crate::support::{LONG, Suite, Team, deployment};
 
 crate::trials![
-    "static_secrets": a_kv_v2_secret_arrives, a_new_version_arrives_and_restarts_once,
-    a_hand_edit_is_repaired, a_deleted_secret_comes_back
+    "static_secrets": ; in each grade:
+    a_kv_v2_secret_arrives, a_new_version_arrives_and_restarts_once, a_hand_edit_is_repaired,
+    a_deleted_secret_comes_back
 ];
 
-async fn a_kv_v2_secret_arrives(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "arrives").await?;
+/// What most trials here name.
+const APP: Names<'_> = Names {
+    secrets: &["app"],
+    deployments: &[],
+};
+
+/// And with a workload.
+const ROLLED: Names<'_> = Names {
+    secrets: &["app"],
+    deployments: &["web"],
+};
+
+async fn a_kv_v2_secret_arrives(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "arrives", APP).await?;
     team.put("app", json!({ "password": "first", "port": 5432 }))
         .await?;
     team.static_secret("app", json!({})).await?;
@@ -56,8 +70,8 @@ async fn a_kv_v2_secret_arrives(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn a_new_version_arrives_and_restarts_once(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "rolls").await?;
+async fn a_new_version_arrives_and_restarts_once(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "rolls", ROLLED).await?;
     team.put("app", json!({ "password": "first" })).await?;
     team.tenant
         .apply(&deployment("web", "app").to_string())
@@ -93,8 +107,8 @@ async fn a_new_version_arrives_and_restarts_once(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn a_hand_edit_is_repaired(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "edited").await?;
+async fn a_hand_edit_is_repaired(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "edited", APP).await?;
     team.put("app", json!({ "password": "right" })).await?;
     team.static_secret("app", json!({ "refreshAfter": "1h" }))
         .await?;
@@ -123,8 +137,8 @@ async fn a_hand_edit_is_repaired(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn a_deleted_secret_comes_back(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "deleted").await?;
+async fn a_deleted_secret_comes_back(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "deleted", APP).await?;
     team.put("app", json!({ "password": "right" })).await?;
     team.static_secret("app", json!({ "refreshAfter": "1h" }))
         .await?;

@@ -34,15 +34,29 @@ pub struct TrialOf {
     pub run: fn(Arc<Suite>) -> BoxFuture<'static, Result<()>>,
 }
 
-/// Lists the trials of a module: `trials![static_secrets: a, b]`.
+/// Lists the trials of a module: `trials!["static_secrets": a, b]`. Those after
+/// `; in each grade:` run once in each grade of rights, and take it as argument.
 #[macro_export]
 macro_rules! trials {
-    ($module:literal: $($name:ident),+ $(,)?) => {
+    ($module:literal: $($name:ident),* $(,)? $(; in each grade: $($graded:ident),+ $(,)?)?) => {
         pub fn trials() -> Vec<$crate::support::TrialOf> {
-            vec![$($crate::support::TrialOf {
-                name: concat!($module, "::", stringify!($name)),
-                run: |suite| Box::pin(async move { $name(&suite).await }),
-            }),+]
+            vec![
+                $($crate::support::TrialOf {
+                    name: concat!($module, "::", stringify!($name)),
+                    run: |suite| Box::pin(async move { $name(&suite).await }),
+                },)*
+                $($($crate::support::TrialOf {
+                    name: concat!($module, "::", stringify!($graded)),
+                    run: |suite| Box::pin(async move {
+                        $graded(&suite, $crate::grades::Grade::Namespace).await
+                    }),
+                }, $crate::support::TrialOf {
+                    name: concat!($module, "::", stringify!($graded), "::named"),
+                    run: |suite| Box::pin(async move {
+                        $graded(&suite, $crate::grades::Grade::Named).await
+                    }),
+                },)+)?
+            ]
         }
     };
 }

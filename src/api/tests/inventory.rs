@@ -12,6 +12,8 @@ fn is_ours(kind: &str, path: &str) -> bool {
         "status.observedGeneration",
         "status.lastResync",
         "spec.onSourceDelete",
+        "status.destinations",
+        "status.destinations[]",
         "spec.destination.share",
         "spec.destination.retainOnDelete",
     ];

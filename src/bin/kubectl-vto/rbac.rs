@@ -11,7 +11,9 @@ use vault_tenant_operator::key::is_object_name;
 use vault_tenant_operator::operator::{CONTROLLER, KEY_SECRET};
 use vault_tenant_operator::policy::OwnIdentity;
 use vault_tenant_operator::problem::Problem;
-use vault_tenant_operator::rights::{Difference, Granted, Needed, Right, Rights, compare, needed};
+use vault_tenant_operator::rights::{
+    Difference, Granted, Needed, Right, Rights, compare, in_order, needed,
+};
 
 use crate::Outcome;
 use crate::granted::{self, Source};
@@ -36,8 +38,9 @@ pub struct Rbac {
     namespace: String,
 
     /// namespace: all Secrets of the watched namespaces; named: those alone that resources name
-    #[arg(long, value_name = "GRADE", default_value = "namespace")]
-    grade: Grade,
+    /// [default: secretAccess of the configuration]
+    #[arg(long, value_name = "GRADE")]
+    grade: Option<Grade>,
 
     /// Manifests of custom resources: a file, a folder, or - for standard input; repeatable.
     /// Other objects in them are passed over
@@ -71,6 +74,7 @@ pub struct Rbac {
 pub fn run(command: &Rbac) -> Result<Outcome, String> {
     let config = configuration(command)?;
     let watched = config.watched(&command.namespace);
+    let grade = command.grade.unwrap_or(config.secret_access);
     let read = command
         .manifests
         .iter()
@@ -79,7 +83,7 @@ pub fn run(command: &Rbac) -> Result<Outcome, String> {
     if read.filter(|is_stdin| *is_stdin).count() > 1 {
         return Err("standard input can be read once only: give files for the others".to_owned());
     }
-    if command.grade == Grade::Named && command.manifests.is_empty() {
+    if grade == Grade::Named && command.manifests.is_empty() {
         return Err(
             "the grade named goes by what resources name: give their manifests with -f".to_owned(),
         );
@@ -92,14 +96,14 @@ pub fn run(command: &Rbac) -> Result<Outcome, String> {
         api_audiences: vec![API_AUDIENCE.to_owned()],
         secret_names: vec![KEY_SECRET.to_owned()],
     };
-    let needed = needed(command.grade, &config, &own, &manifests.view);
+    let needed = needed(grade, &config, &own, &manifests.view);
     for note in &manifests.left_out {
         eprintln!("note: {note}");
     }
     notes(&needed, &manifests)?;
     let account = (command.namespace.as_str(), command.service_account.as_str());
     if command.check.is_empty() {
-        print(&role::yaml(command.grade, account, &needed.namespaces))?;
+        print(&role::yaml(grade, account, &needed.namespaces))?;
         return Ok(Outcome::Done);
     }
     let namespaces: BTreeSet<String> = needed.namespaces.keys().cloned().collect();
@@ -220,7 +224,7 @@ fn by_object(rights: &BTreeSet<Right>) -> Vec<(String, Vec<&Right>)> {
     objects
         .into_values()
         .map(|rights| {
-            let verbs = role::verbs(rights.iter().map(|right| right.verb.as_ref()));
+            let verbs = in_order(rights.iter().map(|right| right.verb.as_ref()));
             let shown = rights.first().map(|right| Right {
                 verb: verbs.join(", ").into(),
                 ..(*right).clone()

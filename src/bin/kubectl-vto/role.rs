@@ -5,19 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use vault_tenant_operator::operator::CONTROLLER;
-use vault_tenant_operator::rights::{Grade, Reason, Right, Rights};
-
-/// The order in which people expect verbs.
-const VERBS: [&str; 8] = [
-    "get",
-    "list",
-    "watch",
-    "create",
-    "update",
-    "patch",
-    "delete",
-    "deletecollection",
-];
+use vault_tenant_operator::rights::{Grade, Reason, Right, Rights, in_order};
 
 /// The longest line before a list is broken into one item a line.
 const WIDTH: usize = 100;
@@ -71,14 +59,6 @@ pub fn reason(reason: &Reason) -> String {
     }
 }
 
-/// Verbs in the order in which people expect them.
-pub fn verbs<'a>(verbs: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut verbs: Vec<&str> = verbs.collect();
-    let place = |verb: &str| VERBS.iter().position(|known| *known == verb);
-    verbs.sort_by_key(|verb| (place(verb).unwrap_or(VERBS.len()), *verb));
-    verbs
-}
-
 /// A rule of a Role, and what it is for.
 struct Rule<'a> {
     group: &'a str,
@@ -121,7 +101,7 @@ fn rules(rights: &Rights) -> Vec<Rule<'_>> {
     }
     let mut rules = Vec::<Rule>::new();
     for ((group, resource, name, _), held) in objects {
-        let verbs = verbs(held.verbs.into_iter());
+        let verbs = in_order(held.verbs.into_iter());
         let fits = |rule: &&mut Rule| {
             rule.group == group
                 && rule.verbs == verbs

@@ -10,11 +10,21 @@ use crate::tenant::{APP_ACCOUNT, AUDIENCE, Tenant};
 /// # Errors
 /// The API server refuses one of them.
 pub async fn prepare(tenant: &Tenant) -> Result<()> {
-    let manifests = [
-        json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "vault-ca" },
-            "stringData": { "ca.crt": tenant.ca_pem },
-        }),
+    let authority = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "vault-ca" },
+        "stringData": { "ca.crt": tenant.ca_pem },
+    });
+    tenant.apply(&authority.to_string()).await?;
+    for manifest in references(tenant) {
+        tenant.apply(&manifest.to_string()).await?;
+    }
+    Ok(())
+}
+
+/// The VaultConnection and the VaultAuth of a tenant, both called `default`.
+#[must_use]
+pub fn references(tenant: &Tenant) -> [Value; 2] {
+    [
         json!({
             "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": "VaultConnection",
             "metadata": { "name": "default" },
@@ -31,11 +41,7 @@ pub async fn prepare(tenant: &Tenant) -> Result<()> {
                 },
             },
         }),
-    ];
-    for manifest in manifests {
-        tenant.apply(&manifest.to_string()).await?;
-    }
-    Ok(())
+    ]
 }
 
 /// The configuration of a trial's operator: its Vault listed, short waits.

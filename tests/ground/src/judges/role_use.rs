@@ -24,7 +24,8 @@ pub struct Right {
 }
 
 impl Right {
-    fn covers(&self, request: &ApiRequest) -> bool {
+    /// Whether a granted request needed it.
+    pub fn covers(&self, request: &ApiRequest) -> bool {
         let is = |right: &str, value: &str| right == "*" || right == value;
         let verb = is(&self.verb, &request.verb)
             || (self.verb == "create" && request.verb == "patch" && request.created());

@@ -1,0 +1,198 @@
+//! Where the Role knows only names: which names of a store are to be followed.
+//! They come and go with the resources that name them.
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use tokio::sync::watch;
+
+use super::engine::Engine;
+use super::former::{former_of, is_settled};
+use super::ports::{Clock, Cluster};
+use super::static_secret::asked;
+use super::stores::Place;
+use super::view::{Store, View, WorkloadKey, destination_of, targets_of};
+use crate::api::VaultStaticSecret;
+use crate::key::{Kind, ObjectKey, ResourceKey, is_object_name};
+use crate::policy::permit;
+use crate::vault::Vault;
+
+/// Told of each change of what is named.
+#[derive(Debug, Default)]
+pub(super) struct Naming(watch::Sender<()>);
+
+impl Naming {
+    /// Something is named that wasn't, or no longer.
+    pub(super) fn moved(&self) {
+        self.0.send_replace(());
+    }
+
+    /// The same, where a resource became another.
+    pub(super) fn compare(&self, old: Option<&VaultStaticSecret>, new: Option<&VaultStaticSecret>) {
+        let named = |resource: &VaultStaticSecret| {
+            let targets: Vec<WorkloadKey> = targets_of(resource).collect();
+            let former: Vec<ObjectKey> = former_of(resource).collect();
+            (destination_of(resource), targets, former)
+        };
+        if self.0.receiver_count() > 0 && old.map(named) != new.map(named) {
+            self.moved();
+        }
+    }
+}
+
+impl View {
+    /// The resources whose status says that they wrote into this Secret before
+    /// they named another.
+    pub(super) fn formerly_of(&self, secret: &ObjectKey) -> Vec<ResourceKey> {
+        // Of the many names that are followed, hardly any is nobody's destination.
+        if self.resources_of_secret(secret).next().is_some() {
+            return Vec::new();
+        }
+        let of = |resource: &VaultStaticSecret| former_of(resource).any(|one| one == *secret);
+        let found = self.statics.iter().filter(|(_, resource)| of(resource));
+        found
+            .map(|(key, _)| ResourceKey {
+                kind: Kind::VaultStaticSecret,
+                object: key.clone(),
+            })
+            .collect()
+    }
+
+    /// A resource got as far as to need what it names, or does so no longer.
+    pub(super) fn ask(&mut self, resource: &ResourceKey, asks: bool) {
+        let moved = if asks {
+            self.asking.insert(resource.clone())
+        } else {
+            self.asking.remove(resource)
+        };
+        if moved {
+            self.naming.moved();
+        }
+    }
+
+    /// Looks once at a Secret that nobody names.
+    pub(super) fn hint(&mut self, secret: ObjectKey) {
+        if self.hints.insert(secret) {
+            self.naming.moved();
+        }
+    }
+
+    /// It was looked at, or cannot be.
+    pub(super) fn hint_taken(&mut self, secret: &ObjectKey) {
+        if self.hints.remove(secret) {
+            self.naming.moved();
+        }
+    }
+
+    fn static_secrets_that_ask(&self) -> impl Iterator<Item = &Rc<VaultStaticSecret>> {
+        let asking = self.asking.iter();
+        asking
+            .filter(|key| key.kind == Kind::VaultStaticSecret)
+            .filter_map(|key| self.statics.get(&key.object))
+    }
+
+    /// The former Secrets of a namespace that cannot be seen.
+    pub(super) fn unseen_former(&self, namespace: &str) -> Vec<ObjectKey> {
+        self.static_secrets_that_ask()
+            .flat_map(|resource| former_of(resource))
+            .filter(|key| key.namespace == namespace)
+            .filter(|key| self.stores.failure(Store::Secrets, key).is_some())
+            .collect()
+    }
+
+    /// The Secrets to follow, of all namespaces.
+    fn named_secrets(&self) -> impl Iterator<Item = ObjectKey> {
+        let asking = self.asking.iter();
+        let authorities = asking.filter_map(|key| {
+            let connection = self.connections.get(&key.object);
+            let connection = connection.filter(|_| key.kind == Kind::VaultConnection)?;
+            let name = connection.spec.ca_cert_secret_ref.as_deref()?;
+            Some(ObjectKey::new(&key.object.namespace, name))
+        });
+        let of_resources = self
+            .static_secrets_that_ask()
+            .flat_map(|resource| former_of(resource).chain([destination_of(resource)]));
+        let strays = self.strays.iter().filter(|key| {
+            let meta = self.secrets.get(*key);
+            meta.is_some_and(|meta| !is_settled(meta))
+        });
+        let hints = self.hints.iter().cloned();
+        of_resources
+            .chain(authorities)
+            .chain(strays.cloned())
+            .chain(hints)
+    }
+
+    /// The workloads to follow, of all namespaces.
+    fn named_workloads(&self) -> impl Iterator<Item = WorkloadKey> {
+        self.static_secrets_that_ask()
+            .flat_map(|resource| targets_of(resource))
+    }
+}
+
+impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    /// A store of a namespace is going to be followed by names; the receiver is
+    /// told when others are wanted than before ([`Engine::wanted`]).
+    pub fn follow_names(&self, store: Store, namespace: &str) -> watch::Receiver<()> {
+        let mut view = self.view.borrow_mut();
+        view.stores.expect(store, namespace, true);
+        view.naming.0.subscribe()
+    }
+
+    /// The names to follow: those of resources that are complete and that the
+    /// guardrails allow, since others need no rights (`rights::needed`).
+    pub fn wanted(&self, store: Store, namespace: &str) -> BTreeSet<String> {
+        let view = self.view.borrow();
+        let fits = |key: &ObjectKey| key.namespace == namespace && is_object_name(&key.name);
+        match store {
+            // Followed as wholes in every grade.
+            Store::Resource(_) => BTreeSet::new(),
+            Store::Secrets => view
+                .named_secrets()
+                .filter(|key| fits(key) && !self.is_own(key))
+                .map(|key| key.name)
+                .collect(),
+            Store::Workloads(kind) => view
+                .named_workloads()
+                .filter(|target| target.kind == kind && fits(&target.object))
+                .map(|target| target.object.name)
+                .collect(),
+        }
+    }
+
+    /// Whether a resource gets as far as to need what it names, which is followed
+    /// from then on.
+    pub(super) fn asks(&self, key: &ResourceKey, resource: &VaultStaticSecret) -> bool {
+        let asked = asked(self.scope(&self.view.borrow()), resource);
+        let permitted = asked.and_then(|asked| permit(asked, &self.policy, &self.own));
+        self.view.borrow_mut().ask(key, permitted.is_ok());
+        permitted.is_ok()
+    }
+
+    /// A name is not followed any more: what is known of it would grow old.
+    pub fn forget_place(&self, place: &Place) {
+        let mut view = self.view.borrow_mut();
+        view.stores.forget(place);
+        if let Some(name) = &place.name {
+            let object = ObjectKey::new(&place.namespace, name);
+            match place.store {
+                Store::Resource(_) => {}
+                Store::Secrets => {
+                    view.forget_secret(&object);
+                }
+                Store::Workloads(kind) => {
+                    view.workloads.remove(&WorkloadKey { kind, object });
+                }
+            }
+        }
+        drop(view);
+        self.count_failures(place.store, &place.namespace);
+    }
+
+    /// Counts what cannot be watched.
+    pub(super) fn count_failures(&self, store: Store, namespace: &str) {
+        let failures = self.view.borrow().stores.failures(store, namespace);
+        self.metrics
+            .watches_failing(&store.to_string(), namespace, failures);
+    }
+}
