@@ -58,7 +58,9 @@ fn is_of_another(entry: &ManagedFieldsEntry) -> bool {
         let item = format!("v:\"{finalizer}\"");
         finalizers.is_some_and(|owned| owned.get(item).is_some())
     };
-    entry.subresource.as_deref() == Some("status") || FOREIGN.iter().any(|one| sets(one))
+    // Manifests that somebody applies anew may bring the finalizers along.
+    let updates = entry.operation.as_deref() == Some("Update");
+    entry.subresource.as_deref() == Some("status") || updates && FOREIGN.iter().any(|one| sets(one))
 }
 
 /// The manager that wrote last since `started`, while it is taken to be alive.

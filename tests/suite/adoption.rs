@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use ground::Tenant;
 use ground::judges::workloads::Kind;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
 use crate::probes::Eye;
-use crate::support::{LONG, Suite, Team, deployment};
+use crate::support::{LONG, Suite, Team, deployment, resources, static_secret};
 
 crate::trials![
     "adoption": a_secret_of_the_existing_operator_is_kept_on_without_a_restart,
@@ -24,7 +25,7 @@ async fn a_secret_of_the_existing_operator_is_kept_on_without_a_restart(
     let team = Team::start(suite, "adopted").await?;
     let held = json!({ "password": "vault", "user": "u" });
     team.put("app", held.clone()).await?;
-    team.made_by_that_operator("app", held).await?;
+    team.stop_and_leave("app", held).await?;
     let before = team.secret("app").await?;
     // Made just now: nobody wrote down yet what its pods run.
     team.workload_now().await?;
@@ -71,7 +72,7 @@ async fn a_secret_of_the_existing_operator_is_kept_on_without_a_restart(
 async fn content_that_came_while_nobody_looked_restarts_once(suite: &Suite) -> Result<()> {
     let team = Team::start(suite, "adopted-behind").await?;
     team.put("app", json!({ "password": "new" })).await?;
-    team.made_by_that_operator("app", json!({ "password": "old" }))
+    team.stop_and_leave("app", json!({ "password": "old" }))
         .await?;
     team.workload_now().await?;
     team.operator.restart().await?;
@@ -84,7 +85,7 @@ async fn content_that_came_while_nobody_looked_restarts_once(suite: &Suite) -> R
 async fn a_secret_that_it_made_for_another_resource_is_refused(suite: &Suite) -> Result<()> {
     let team = Team::start(suite, "adopted-not").await?;
     team.put("app", json!({ "password": "vault" })).await?;
-    team.made_by_that_operator("app", json!({ "password": "theirs" }))
+    team.stop_and_leave("app", json!({ "password": "theirs" }))
         .await?;
     let before = team.secret("app").await?;
     team.operator.restart().await?;
@@ -108,41 +109,45 @@ async fn a_secret_that_it_made_for_another_resource_is_refused(suite: &Suite) ->
     Ok(())
 }
 
+/// Leaves what the existing operator would: the resource and its Secret,
+/// labelled, owned and written as that operator does it.
+pub async fn made_by_that_operator(tenant: &Tenant, name: &str, held: Value) -> Result<()> {
+    let targets = json!([{ "kind": "Deployment", "name": "web" }]);
+    let manifest = static_secret(tenant, name, json!({ "rolloutRestartTargets": targets }));
+    tenant.apply(&manifest.to_string()).await?;
+    let resource = resources(tenant, "VaultStaticSecret").get(name).await?;
+    let uid = resource.metadata.uid.context("no uid")?;
+    let mut data = held.clone();
+    data["_raw"] = json!(json!({ "data": held }).to_string());
+    let secret: Secret = serde_json::from_value(json!({
+        "metadata": {
+            "name": name,
+            "labels": {
+                "app.kubernetes.io/managed-by": "hashicorp-vso",
+                "app.kubernetes.io/name": "vault-secrets-operator",
+                "app.kubernetes.io/component": "secret-sync",
+                "secrets.hashicorp.com/vso-ownerRefUID": uid,
+            },
+            "ownerReferences": [{
+                "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": "VaultStaticSecret",
+                "name": name, "uid": uid,
+            }],
+        },
+        "stringData": data,
+    }))?;
+    let params = PostParams {
+        field_manager: Some("vault-secrets-operator".to_owned()),
+        ..PostParams::default()
+    };
+    tenant.api::<Secret>().create(&params, &secret).await?;
+    Ok(())
+}
+
 impl Team {
-    /// Stops the operator and leaves what the existing one would: the resource
-    /// and its Secret, labelled, owned and written as that operator does it.
-    async fn made_by_that_operator(&self, name: &str, held: Value) -> Result<()> {
+    async fn stop_and_leave(&self, name: &str, held: Value) -> Result<()> {
         self.operator.process.kill();
         self.operator.process.wait().await;
-        let targets = json!([{ "kind": "Deployment", "name": "web" }]);
-        self.static_secret(name, json!({ "rolloutRestartTargets": targets }))
-            .await?;
-        let resource = self.resources("VaultStaticSecret").get(name).await?;
-        let uid = resource.metadata.uid.context("no uid")?;
-        let mut data = held.clone();
-        data["_raw"] = json!(json!({ "data": held }).to_string());
-        let secret: Secret = serde_json::from_value(json!({
-            "metadata": {
-                "name": name,
-                "labels": {
-                    "app.kubernetes.io/managed-by": "hashicorp-vso",
-                    "app.kubernetes.io/name": "vault-secrets-operator",
-                    "app.kubernetes.io/component": "secret-sync",
-                    "secrets.hashicorp.com/vso-ownerRefUID": uid,
-                },
-                "ownerReferences": [{
-                    "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": "VaultStaticSecret",
-                    "name": name, "uid": uid,
-                }],
-            },
-            "stringData": data,
-        }))?;
-        let params = PostParams {
-            field_manager: Some("vault-secrets-operator".to_owned()),
-            ..PostParams::default()
-        };
-        self.secrets().create(&params, &secret).await?;
-        Ok(())
+        made_by_that_operator(&self.tenant, name, held).await
     }
 
     async fn workload_now(&self) -> Result<()> {

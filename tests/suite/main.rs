@@ -25,6 +25,7 @@ mod judgement;
 mod large_outages;
 mod leadership;
 mod manifests;
+mod migration;
 mod moves;
 mod named;
 mod namespaces;
@@ -116,6 +117,7 @@ fn all() -> Vec<TrialOf> {
         sources::trials(),
         configured::trials(),
         destinations::trials(),
+        migration::trials(),
         moves::trials(),
         ownership::trials(),
         adoption::trials(),

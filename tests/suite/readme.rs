@@ -55,7 +55,7 @@ fn section(title: &str) -> Result<&'static str> {
 }
 
 /// The commands of the fenced shell blocks.
-fn blocks(text: &str) -> Vec<&str> {
+pub fn blocks(text: &str) -> Vec<&str> {
     text.split("```sh\n")
         .skip(1)
         .filter_map(|rest| Some(rest.split_once("```")?.0))

@@ -167,18 +167,7 @@ impl Team {
     }
 
     pub fn resources(&self, kind: &str) -> Api<DynamicObject> {
-        let resource = ApiResource {
-            group: "secrets.hashicorp.com".into(),
-            version: "v1beta1".into(),
-            api_version: "secrets.hashicorp.com/v1beta1".into(),
-            kind: kind.into(),
-            plural: format!("{}s", kind.to_lowercase()),
-        };
-        Api::namespaced_with(
-            self.tenant.client.clone(),
-            &self.tenant.namespace,
-            &resource,
-        )
+        resources(&self.tenant, kind)
     }
 
     pub fn secrets(&self) -> Api<Secret> {
@@ -236,4 +225,16 @@ pub fn deployment(name: &str, secret: &str) -> Value {
             },
         },
     })
+}
+
+/// A tenant's resources of one of our kinds.
+pub fn resources(tenant: &Tenant, kind: &str) -> Api<DynamicObject> {
+    let resource = ApiResource {
+        group: "secrets.hashicorp.com".into(),
+        version: "v1beta1".into(),
+        api_version: "secrets.hashicorp.com/v1beta1".into(),
+        kind: kind.into(),
+        plural: format!("{}s", kind.to_lowercase()),
+    };
+    Api::namespaced_with(tenant.client.clone(), &tenant.namespace, &resource)
 }
