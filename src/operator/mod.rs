@@ -57,6 +57,16 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(25);
 /// Name of this process in events.
 const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
 
+/// The operator's port to an API server, for tests that hold a model against the
+/// real one. It may act in the namespace for an hour, without election or claim.
+#[doc(hidden)]
+#[must_use]
+pub fn cluster_port(client: Client, namespace: &str) -> impl crate::reconcile::ports::Cluster {
+    let tenure = Rc::new(Tenure::new(true));
+    tenure.claim(namespace, tenure::Moment::now(), Duration::from_secs(3600));
+    KubeCluster::new(client, Rc::new(Metrics::new()), "test".to_owned(), tenure)
+}
+
 type Operator = Engine<KubeCluster, Fenced<HttpVault>, WallClock>;
 
 /// Runs the operator until SIGTERM or SIGINT.

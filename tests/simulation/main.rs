@@ -11,6 +11,7 @@
 mod api_server;
 mod bites;
 mod calm;
+mod conformance;
 mod defects;
 mod exhaustive;
 mod isolation;
@@ -23,6 +24,8 @@ mod ports;
 mod random;
 mod rng;
 mod runs;
+#[path = "../conformance/mod.rs"]
+mod script;
 mod scripted;
 mod tenant;
 mod vault;

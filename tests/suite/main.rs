@@ -11,6 +11,7 @@ mod attempts;
 mod bad_specs;
 mod budgets;
 mod configured;
+mod conformance;
 mod destinations;
 mod documents;
 mod drift;
@@ -44,6 +45,8 @@ mod removed_rights;
 mod rollouts;
 mod sandbox;
 mod sandbox_home;
+#[path = "../conformance/mod.rs"]
+mod script;
 mod secrecy;
 mod sharing;
 mod source_deletion;
@@ -116,6 +119,7 @@ fn all() -> Vec<TrialOf> {
         static_secrets::trials(),
         sources::trials(),
         configured::trials(),
+        conformance::trials(),
         destinations::trials(),
         migration::trials(),
         moves::trials(),
