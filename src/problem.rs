@@ -95,6 +95,8 @@ pub enum Problem {
         path: String,
         /// What is wrong with the answer.
         why: String,
+        /// Whether it is Vault's own no, and not something else in its place.
+        refusal: bool,
     },
     /// Vault refused the login.
     LoginFailed {
@@ -263,7 +265,7 @@ impl Problem {
             self,
             Problem::VaultUnreachable { .. }
                 | Problem::VaultUnavailable { .. }
-                | Problem::VaultAnswerUnusable { .. }
+                | Problem::VaultAnswerUnusable { refusal: false, .. }
                 | Problem::VaultRateLimited {
                     retry_after: None,
                     ..
@@ -276,7 +278,9 @@ impl Problem {
     pub const fn is_vaults_no(&self) -> bool {
         matches!(
             self,
-            Problem::LoginFailed { .. } | Problem::VaultDenied { .. }
+            Problem::LoginFailed { .. }
+                | Problem::VaultDenied { .. }
+                | Problem::VaultAnswerUnusable { refusal: true, .. }
         )
     }
 
@@ -396,7 +400,7 @@ impl fmt::Display for Problem {
                     None => Ok(()),
                 }
             }
-            Problem::VaultAnswerUnusable { path, why } => {
+            Problem::VaultAnswerUnusable { path, why, .. } => {
                 write!(f, "Vault's answer for {path} cannot be used: {why}")
             }
             Problem::LoginFailed { what, why } => write!(

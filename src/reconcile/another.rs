@@ -74,7 +74,7 @@ fn at_work(
     // Times of managed fields are whole seconds.
     let since = wrote.as_second() > started.as_second();
     let name = printable(entry.manager.as_deref().unwrap_or_default(), 80);
-    (since && now.duration_since(wrote) < ALIVE).then_some((name, wrote))
+    (since && now.duration_since(wrote).abs() < ALIVE).then_some((name, wrote))
 }
 
 fn time(entry: &ManagedFieldsEntry) -> Option<Timestamp> {
@@ -88,13 +88,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let entries = of_kind!(key.kind, entries(&self.view.borrow(), &key.object));
         let (manager, wrote) = at_work(&entries, started, now)?;
         let problem = Problem::AnotherController { manager };
-        let told = {
-            let mut memory = self.memory.borrow_mut();
-            let entry = memory.entry(WorkKey::Resource(key.clone())).or_default();
-            let told = entry.told_another;
-            entry.told_another = Some(wrote);
-            told.is_some_and(|told| wrote.duration_since(told) < ALIVE)
-        };
+        let told = self.remembered(key).told_another;
+        let told = told.is_some_and(|told| wrote.duration_since(told) < ALIVE);
         // The other one may overwrite what is told; it is not told again and again.
         if !told {
             tracing::warn!(resource = %key, %problem, "another controller is at work");
@@ -102,6 +97,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 return Some(Next::Failed(problem));
             }
         }
+        let mut memory = self.memory.borrow_mut();
+        let entry = memory.entry(WorkKey::Resource(key.clone())).or_default();
+        entry.told_another = Some(wrote);
         Some(Next::Failed(problem))
     }
 }

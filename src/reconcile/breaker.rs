@@ -20,6 +20,7 @@ use tokio::sync::Mutex;
 use super::engine::{Engine, Next};
 use super::ports::{Clock, Cluster};
 use super::queue::{Lane, Urgency, WorkKey};
+use super::resolve::lane_of;
 use super::time::{fraction, later};
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::policy::PermittedConnection;
@@ -55,6 +56,8 @@ pub(super) struct Breaker {
     well: Cell<Option<Timestamp>>,
     /// Who failed since the last success.
     failing: RefCell<BTreeSet<WorkKey>>,
+    /// Who failed while others did not: no sign of an outage until it succeeds.
+    excused: RefCell<BTreeSet<WorkKey>>,
     outage: RefCell<Option<Outage>>,
 }
 
@@ -79,6 +82,7 @@ impl Breaker {
             gate: Mutex::default(),
             well: Cell::default(),
             failing: RefCell::default(),
+            excused: RefCell::default(),
             outage: RefCell::default(),
         }
     }
@@ -91,9 +95,26 @@ impl Breaker {
 
     /// Notes one more resource that fails; tells whether they are too many.
     fn note_failing(&self, key: &WorkKey) -> bool {
+        if self.excused.borrow().contains(key) {
+            return false;
+        }
         let mut failing = self.failing.borrow_mut();
         failing.insert(key.clone());
         failing.len() >= FAILING_LIMIT
+    }
+
+    /// Somebody had an answer: who failed until now fails alone.
+    fn note_success(&self, key: &WorkKey) {
+        let mut excused = self.excused.borrow_mut();
+        excused.append(&mut self.failing.borrow_mut());
+        excused.remove(key);
+    }
+
+    fn is_hidden(&self) -> bool {
+        self.outage
+            .borrow()
+            .as_ref()
+            .is_some_and(|outage| outage.hidden)
     }
 
     /// Whether the key is the one that tries.
@@ -103,8 +124,9 @@ impl Breaker {
         trial == Some(key)
     }
 
-    fn origin(&self) -> &Lane {
-        &self.connection.get().origin
+    /// Who waits for this Vault.
+    fn lane(&self) -> Lane {
+        lane_of(&self.connection)
     }
 
     fn is_well(&self, now: Timestamp) -> bool {
@@ -136,8 +158,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Err(problem) if problem.may_be_an_outage() => problem,
             answered => {
                 if answered.as_ref().err().is_none_or(Problem::is_vaults_no) {
-                    breaker.failing.borrow_mut().clear();
-                    if breaker.lets_through(&key) {
+                    breaker.note_success(&key);
+                    if breaker.is_hidden() {
                         self.end_outage(&breaker);
                     }
                 }
@@ -175,15 +197,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// The connection's breaker: a new one if the connection is another than
     /// before.
     pub(super) fn breaker(&self, connection: &PermittedConnection) -> Rc<Breaker> {
-        let origin = &connection.get().origin;
+        let lane = lane_of(connection);
         let mut breakers = self.breakers.borrow_mut();
-        if let Some(found) = breakers.get(origin)
+        if let Some(found) = breakers.get(&lane)
             && found.connection == *connection
         {
             return Rc::clone(found);
         }
         let new = Rc::new(Breaker::new(connection.clone()));
-        let old = breakers.insert(origin.clone(), Rc::clone(&new));
+        let old = breakers.insert(lane, Rc::clone(&new));
         if let Some(outage) = old.and_then(|old| old.outage.take()) {
             self.wake_waiting(outage.waiting);
         }
@@ -192,7 +214,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// A VaultConnection is gone, and what was known of its Vault with it.
     pub(super) fn drop_breaker(&self, connection: &ObjectKey) {
-        self.breakers.borrow_mut().remove(&Some(connection.clone()));
+        let lane = Some(connection.clone());
+        self.breakers.borrow_mut().remove(&lane);
+        self.memory.borrow_mut().remove(&WorkKey::Vault(lane));
     }
 
     /// Something took so long that the Vault behind it may be away.
@@ -217,10 +241,17 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// The prober's turn.
-    pub(super) async fn reconcile_vault(&self, origin: &Lane) -> Next {
-        let Some(breaker) = self.breakers.borrow().get(origin).cloned() else {
+    pub(super) async fn reconcile_vault(&self, lane: &Lane) -> Next {
+        let Some(breaker) = self.breakers.borrow().get(lane).cloned() else {
             return Next::Settled(None);
         };
+        if let Some(origin) = &breaker.connection.get().origin
+            && !self.view.borrow().connections.contains_key(origin)
+        {
+            // Asked for by a reconcile that knew it before it went.
+            self.drop_breaker(origin);
+            return Next::Settled(None);
+        }
         if breaker.problem().is_none() {
             // Doubted. An outage that this finds has asked for the next turn.
             let _ = self.vet(&breaker).await;
@@ -247,10 +278,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut outage = breaker.outage.borrow_mut();
         let outage = outage.as_mut().filter(|outage| outage.hidden)?;
         outage.tried.extend(outage.trial.take());
-        if outage.waiting.is_subset(&outage.tried) {
+        let reads = |key: &&WorkKey| matches!(key, WorkKey::Resource(one) if one.kind == Kind::VaultStaticSecret);
+        let untried = outage.waiting.difference(&outage.tried).filter(reads);
+        // Those first that have not failed yet.
+        let failing = breaker.failing.borrow();
+        let next = untried.min_by_key(|key| failing.contains(*key)).cloned();
+        if next.is_none() {
             outage.tried.clear();
         }
-        let next = outage.waiting.difference(&outage.tried).next().cloned();
         if let Some(key) = &next {
             outage.waiting.remove(key);
             self.queue.wake(key.clone(), Urgency::Now);
@@ -285,8 +320,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             trial: None,
             tried: BTreeSet::new(),
         }));
-        tracing::warn!(connection = shown(breaker.origin()), %problem, "an outage: one probe at a time until it ends");
-        let prober = WorkKey::Vault(breaker.origin().clone());
+        tracing::warn!(connection = shown(breaker), %problem, "an outage: one probe at a time until it ends");
+        let prober = WorkKey::Vault(breaker.lane());
         let first = later(since, self.backoff(&prober, 1));
         self.queue.wake_at(prober, first, Urgency::Now);
         self.wake_connection(breaker);
@@ -312,9 +347,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let Some(outage) = breaker.outage.take() else {
             return;
         };
-        breaker.failing.borrow_mut().clear();
         let waiting = outage.waiting.len();
-        tracing::info!(connection = shown(breaker.origin()), since = %outage.since, waiting, "the outage is over");
+        tracing::info!(connection = shown(breaker), since = %outage.since, waiting, "the outage is over");
         self.wake_waiting(outage.waiting);
         self.wake_connection(breaker);
     }
@@ -339,15 +373,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Its own status tells of the outage, and of its end.
     fn wake_connection(&self, breaker: &Breaker) {
-        if let Some(origin) = breaker.origin() {
+        if let Some(origin) = &breaker.connection.get().origin {
             self.wake_resource(Kind::VaultConnection, origin);
         }
     }
 }
 
 /// A connection, for the log.
-fn shown(origin: &Lane) -> String {
-    origin
-        .as_ref()
-        .map_or_else(|| "of the configuration".to_owned(), ToString::to_string)
+fn shown(breaker: &Breaker) -> String {
+    let origin = breaker.connection.get().origin.as_ref();
+    origin.map_or_else(|| "of the configuration".to_owned(), ToString::to_string)
 }

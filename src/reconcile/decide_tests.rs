@@ -107,6 +107,7 @@ impl Case {
             fields: FIELDS.into(),
             keys: 1,
             version: "3".into(),
+            source: None,
             changed_at: at(500),
             initial: true,
             unrecorded: false,

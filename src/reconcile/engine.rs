@@ -362,8 +362,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Which Vault a key's work may wait for, as far as the view tells.
     pub(super) fn lane(&self, key: &WorkKey) -> Lane {
-        let WorkKey::Resource(key) = key else {
-            return None;
+        let key = match key {
+            WorkKey::Resource(key) => key,
+            WorkKey::Vault(lane) => return lane.clone(),
+            WorkKey::Workload(_) => return None,
         };
         let view = self.view.borrow();
         match key.kind {

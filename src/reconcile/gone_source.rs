@@ -17,18 +17,20 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Deletes the destination, or takes this resource's keys out of one that is
     /// not its alone, if the spec asks for that and `problem` is a deletion.
     ///
-    /// Only what this very generation wrote goes: another spec may name a source
-    /// that never was.
+    /// Only what this very generation wrote goes, from this very place: another
+    /// spec, or another Vault behind the same connection, may never have had it.
     pub(super) async fn follow_source(
         &self,
         work: &Work,
         problem: &Problem,
     ) -> Result<(), Problem> {
         let me = &work.me;
-        let asked = work.resource.spec.on_source_delete == Some(OnSourceDelete::Delete);
+        let Some(source) = source_followed(work) else {
+            return Ok(());
+        };
         let secret = &work.permitted.destination().secret;
         let seen = self.view.borrow().secrets.contains_key(secret);
-        if !(asked && seen && problem.is_deletion_at_vault()) || self.is_own(secret) {
+        if !(seen && problem.is_deletion_at_vault()) || self.is_own(secret) {
             return Ok(());
         }
         self.still_asked(work).await?;
@@ -36,7 +38,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return Ok(());
         };
         let wrote = live.managers.iter().any(|one| one.name == me.manager);
-        let state = state_of(me, &live).filter(|state| wrote && state.generation == me.generation);
+        let state = state_of(me, &live).filter(|state| {
+            wrote && state.generation == me.generation && state.source.as_ref() == Some(&source)
+        });
         if state.is_none() || live.deleting {
             return Ok(());
         }
@@ -55,4 +59,20 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.tell(work, "DestinationDeleted", message).await;
         Ok(())
     }
+}
+
+/// Where the source is, if its deletion is one of the Secret too: the Vault, the
+/// namespace in it, and what is read there.
+pub(super) fn source_followed(work: &Work) -> Option<String> {
+    let follows = work.resource.spec.on_source_delete == Some(OnSourceDelete::Delete);
+    let read = work.permitted.read();
+    let address = &work.permitted.login().connection().get().address;
+    let namespace = read.vault_namespace.as_deref().unwrap_or_default();
+    let mut parts = vec![address.as_str(), namespace, read.path.as_str()];
+    parts.extend(
+        read.query
+            .iter()
+            .flat_map(|(name, value)| [name.as_str(), value]),
+    );
+    follows.then(|| crate::render::fingerprint(parts))
 }

@@ -26,6 +26,7 @@ fn written(uid: &str) -> State {
         fields: "fields".into(),
         keys: 1,
         version: "1".into(),
+        source: None,
         changed_at: jiff::Timestamp::UNIX_EPOCH,
         initial: true,
         unrecorded: false,

@@ -3,8 +3,6 @@
 //! once, and no longer counts as a difference, so that nothing is written again
 //! and again. Nothing that decides is in a status (architecture: State).
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
 use serde_json::Value;
 
@@ -15,28 +13,46 @@ use crate::problem::Problem;
 use crate::vault::Vault;
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
-    /// Writes a status, and gives the resource's new resourceVersion.
+    /// Writes a status, and gives the resource's new resourceVersion. Fields that
+    /// the status before it had and this one lacks are taken away.
     ///
     /// # Errors
     /// Those of [`Cluster::apply_status`].
     pub(super) async fn write_status(
         &self,
         key: &ResourceKey,
-        status: &Value,
+        previous: &impl Serialize,
+        mut status: Value,
     ) -> Result<String, Problem> {
-        let stored = self.cluster.apply_status(key, status).await?;
-        let missing: BTreeSet<String> = names(status)
-            .filter(|name| stored.status.get(name).is_none())
-            .map(str::to_owned)
-            .collect();
-        let known = self.pruned.borrow().get(&key.kind).cloned();
-        if !missing.is_empty() && known.as_ref() != Some(&missing) {
-            let fields = missing.iter().map(String::as_str).collect::<Vec<_>>();
-            tracing::warn!(kind = %key.kind, fields = fields.join(", "), "the definition of this kind in the cluster is not ours and drops fields of its status, and maybe of its spec; apply kustomize/crds");
-            self.metrics.pruned(key.kind.as_str(), missing.len());
-            self.pruned.borrow_mut().insert(key.kind, missing);
+        let previous = serde_json::to_value(previous).unwrap_or_default();
+        for name in names(&previous) {
+            if status.get(name).is_none() {
+                status[name] = Value::Null;
+            }
         }
+        let stored = self.cluster.apply_status(key, &status).await?;
+        self.note_pruned(key.kind, &status, &stored.status);
         Ok(stored.version)
+    }
+
+    fn note_pruned(&self, kind: Kind, sent: &Value, stored: &Value) {
+        let mut pruned = self.pruned.borrow_mut();
+        let known = pruned.entry(kind).or_default();
+        let before = known.clone();
+        for name in names(sent).filter(|name| !sent[*name].is_null()) {
+            if stored.get(name).is_some() {
+                known.remove(name);
+            } else {
+                known.insert(name.to_owned());
+            }
+        }
+        if *known != before {
+            self.metrics.pruned(kind.as_str(), known.len());
+        }
+        if !known.is_subset(&before) {
+            let fields = known.iter().map(String::as_str).collect::<Vec<_>>();
+            tracing::warn!(%kind, fields = fields.join(", "), "the definition of this kind in the cluster is not ours and drops fields of its status, and maybe of its spec; apply kustomize/crds");
+        }
     }
 
     /// Whether two statuses are the same, as far as the cluster can hold them.

@@ -31,9 +31,9 @@ pub enum Urgency {
     Routine,
 }
 
-/// What a key's work may wait for: the VaultConnection that it goes through, or
-/// `None` for the one that the configuration gives. So that a Vault that hangs
-/// takes up its own places alone.
+/// What a key's work may wait for: the VaultConnection that it goes through
+/// (without a name for the configuration's own), or `None` for no Vault. So that a
+/// Vault that hangs takes up its own places alone.
 pub type Lane = Option<ObjectKey>;
 
 #[derive(Debug, Default)]

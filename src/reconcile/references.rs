@@ -117,7 +117,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             resource.metadata.generation,
             json!({ "valid": valid }),
         );
-        let version = self.write_status(key, &value).await?;
+        let version = self.write_status(key, &previous, value).await?;
         let mut new = VaultConnection::clone(resource);
         new.status = Some(status);
         new.metadata.resource_version = Some(version);
@@ -217,7 +217,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let turned = reason_of(&previous.conditions) != reason_of(&status.conditions);
         let further = json!({ "valid": status.valid, "error": status.error });
         let value = report::status(&status.conditions, resource.metadata.generation, further);
-        let version = self.write_status(key, &value).await?;
+        let version = self.write_status(key, &previous, value).await?;
         let mut new = VaultAuth::clone(resource);
         new.status = Some(status);
         new.metadata.resource_version = Some(version);

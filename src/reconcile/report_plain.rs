@@ -90,7 +90,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             metadata.generation,
             further(key.kind, status, problem),
         );
-        let version = self.write_status(key, &value).await?;
+        let version = self.write_status(key, status, value.clone()).await?;
         // The view holds it at once: its echo is no news.
         of_kind!(
             key.kind,

@@ -82,7 +82,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             further["destinations"] = json!(status.destinations);
         }
         let value = report::status(&status.conditions, generation, further);
-        let version = self.write_status(key, &value).await?;
+        let version = self.write_status(key, &previous, value).await?;
         let mut new = VaultStaticSecret::clone(resource);
         new.status = Some(status);
         new.metadata.resource_version = Some(version);

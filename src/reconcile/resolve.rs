@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use kube::ResourceExt as _;
 
+use super::queue::Lane;
 use super::sources::static_kv;
 use super::view::{Store, View, destination_of};
 use crate::api::{AuthMethod, KubernetesAuth, VaultAuth, VaultConnection, VaultStaticSecret};
 use crate::config::{ConnectionDefaults, duration};
 use crate::key::{Kind, ObjectKey, ResourceKey};
-use crate::policy::{CaSource, Connection, DestinationRequest, Login, LoginMethod, Resolved};
+use crate::policy::{
+    CaSource, Connection, DestinationRequest, Login, LoginMethod, PermittedConnection, Resolved,
+};
 use crate::problem::Problem;
 
 /// What resolving needs beside the resource.
@@ -67,8 +70,20 @@ pub fn connection_key(scope: Scope<'_>, resource: &VaultStaticSecret) -> Option<
             found.namespace().unwrap_or_default(),
             found.name_any(),
         )),
-        Found::NoDefault => Some(ObjectKey::new("", "")),
+        Found::NoDefault => Some(CONFIGURED),
     }
+}
+
+/// Stands for the configuration's own connection, which has no name.
+const CONFIGURED: ObjectKey = ObjectKey {
+    namespace: String::new(),
+    name: String::new(),
+};
+
+/// The lane of a connection: that of all keys which [`connection_key`] leads to it.
+#[must_use]
+pub fn lane_of(connection: &PermittedConnection) -> Lane {
+    Some(connection.get().origin.clone().unwrap_or(CONFIGURED))
 }
 
 /// What a VaultAuth alone asks for, for its own status: the ServiceAccount is

@@ -46,6 +46,7 @@ fn wanted(name: &str, text: &str, changed_at: i64) -> Wanted {
         fields: String::new(),
         keys: 1,
         version: String::new(),
+        source: None,
         changed_at: at(changed_at),
         initial: false,
         unrecorded: false,

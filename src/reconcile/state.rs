@@ -68,6 +68,9 @@ pub struct State {
     /// Version of the source, such as a KV version.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub version: String,
+    /// Fingerprint of where the source is, where a deletion there is one here too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// When the content (the hash) last changed.
     pub changed_at: Timestamp,
     /// Whether the content is still that of the resource's first write: what was

@@ -130,6 +130,7 @@ pub(super) fn unusable(asked: Asked<'_>, why: impl Into<String>) -> Problem {
     Problem::VaultAnswerUnusable {
         path: asked.what.to_owned(),
         why: why.into(),
+        refusal: false,
     }
 }
 
@@ -201,6 +202,11 @@ fn refused(asked: Asked<'_>, refusal: &Refusal) -> Problem {
         },
         (403, _) => denied(asked, why),
         (400 | 401, _) if is_about_the_token(&words) => denied(asked, why),
+        (400..=499, _) if !words.is_empty() => Problem::VaultAnswerUnusable {
+            path: asked.what.to_owned(),
+            why,
+            refusal: true,
+        },
         _ => unusable(asked, why),
     }
 }

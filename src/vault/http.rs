@@ -110,7 +110,12 @@ impl HttpVault {
         let mut redirected_to: Option<Url> = None;
         for _ in 0..=REDIRECTS {
             let channel = self.channel(&connection, endpoint.ca_pem.as_deref())?;
-            self.budget(&channel.origin()).take().await;
+            // A probe must not wait behind what it is to tell about.
+            let bucket = match asked.operation {
+                Operation::Health => format!("health of {}", channel.origin()),
+                _ => channel.origin(),
+            };
+            self.budget(&bucket).take().await;
             let begun = Instant::now();
             let transport = Transport {
                 channel: &channel,

@@ -127,6 +127,7 @@ impl Dressed {
             return Err(Problem::VaultAnswerUnusable {
                 path: "the login".to_owned(),
                 why: "the token holds characters that no header can carry".to_owned(),
+                refusal: false,
             });
         }
         let mut headers = Vec::new();

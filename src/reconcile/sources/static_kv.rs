@@ -103,6 +103,7 @@ fn versioned(
         return Err(Problem::VaultAnswerUnusable {
             path,
             why: "it has no version metadata; is the mount of type kv-v2? otherwise set spec.type to kv-v1".to_owned(),
+            refusal: false,
         });
     };
     match answer.data {
@@ -149,6 +150,7 @@ fn missing(path: String, status: u16, errors: &[String], warnings: &[String]) ->
         return Problem::VaultAnswerUnusable {
             path,
             why: format!("HTTP {status} without data"),
+            refusal: false,
         };
     }
     let said = errors
@@ -177,6 +179,7 @@ fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue, path: &str) -> Result<T, Pro
             "its data is not an object of the expected form (column {})",
             error.column()
         ),
+        refusal: false,
     })
 }
 
