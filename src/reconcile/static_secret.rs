@@ -149,12 +149,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let spec = &resource.spec;
         let view = self.view.borrow();
         not_served(resource)?;
-        if spec.destination.name.is_empty() {
-            return Err(Problem::InvalidSpec {
-                field: "spec.destination.name".to_owned(),
-                why: "is empty: name the Secret to write".to_owned(),
-            });
-        }
         let resolved = resolve::static_secret(self.scope(&view), resource)?;
         let permitted = permit(resolved, &self.policy, &self.own)?;
         let transformation = spec.destination.transformation.clone().unwrap_or_default();

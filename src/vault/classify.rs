@@ -89,9 +89,9 @@ impl Envelope {
         }
         // The parser's own words could quote what it read.
         serde_json::from_slice(body).map_err(|e| {
-            unusable(
+            strange(
                 asked,
-                format!(
+                &format!(
                     "it is not Vault's JSON (column {} of line {})",
                     e.column(),
                     e.line()
@@ -131,6 +131,15 @@ pub(super) fn unusable(asked: Asked<'_>, why: impl Into<String>) -> Problem {
         path: asked.what.to_owned(),
         why: why.into(),
     }
+}
+
+/// An answer that Vault hardly gave.
+fn strange(asked: Asked<'_>, what: &str) -> Problem {
+    let address = asked.address;
+    unusable(
+        asked,
+        format!("{what}; is it Vault that answers at {address}?"),
+    )
 }
 
 /// The transport's [`Failure`] inside rustify's error; rustify's own errors are
@@ -201,6 +210,7 @@ fn refused(asked: Asked<'_>, refusal: &Refusal) -> Problem {
         },
         (403, _) => denied(asked, why),
         (400 | 401, _) if is_about_the_token(&words) => denied(asked, why),
+        _ if words.is_empty() => strange(asked, &why),
         _ => unusable(asked, why),
     }
 }
