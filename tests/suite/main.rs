@@ -24,6 +24,7 @@ mod leadership;
 mod manifests;
 mod moves;
 mod namespaces;
+mod narrowing;
 mod outages;
 mod own_key;
 mod ownership;
@@ -113,6 +114,7 @@ fn all() -> Vec<TrialOf> {
         bad_specs::trials(),
         rollouts::trials(),
         guardrails::trials(),
+        narrowing::trials(),
         thefts::trials(),
         unfinished::trials(),
         secrecy::trials(),
