@@ -6,6 +6,7 @@ mod connection;
 mod destination;
 mod login;
 mod network;
+mod paths;
 mod read;
 
 use std::collections::BTreeMap;
