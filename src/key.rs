@@ -94,18 +94,30 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-/// Whether an object may have this name: the API server takes DNS subdomains of
-/// at most 253 characters (RFC 1123).
+/// Whether the API server takes this as the name of a Secret, a ServiceAccount
+/// or a resource of ours (RFC 1123 subdomain, Kubernetes `IsDNS1123Subdomain`).
+///
+/// The client puts names into URLs as they are: what is no name could there be
+/// another object's, as `x/token?` is.
 #[must_use]
-pub fn is_object_name(text: &str) -> bool {
-    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let label = |label: &str| {
-        let bytes = label.as_bytes();
-        bytes.iter().all(|&c| inner(c) || c == b'-')
-            && bytes.first().is_some_and(|&c| inner(c))
-            && bytes.last().is_some_and(|&c| inner(c))
-    };
-    text.len() <= 253 && text.split('.').all(label)
+pub fn is_object_name(name: &str) -> bool {
+    name.len() <= 253 && name.split('.').all(is_plain_label)
+}
+
+/// Whether it is the name of a namespace (RFC 1123 label).
+#[must_use]
+pub fn is_namespace_name(name: &str) -> bool {
+    name.len() <= 63 && is_plain_label(name)
+}
+
+/// Lower-case letters, digits and inner hyphens, at least one of them.
+fn is_plain_label(label: &str) -> bool {
+    !label.is_empty()
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// A custom resource of ours: kind, namespace and name.
@@ -151,5 +163,36 @@ impl<T> Redacted<T> {
 impl<T> fmt::Debug for Redacted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_the_api_server_takes() {
+        for name in ["app", "a-1.b", "0", &"x".repeat(253)] {
+            assert!(is_object_name(name), "{name}");
+        }
+        for name in [
+            "",
+            "App",
+            "a_b",
+            "-a",
+            "a-",
+            "a..b",
+            ".a",
+            "a.",
+            "a/token?",
+            "a%2Db",
+            "a b",
+            "\u{430}pp",
+            &"x".repeat(254),
+        ] {
+            assert!(!is_object_name(name), "{name}");
+        }
+        assert!(is_namespace_name("team-1") && is_namespace_name(&"x".repeat(63)));
+        assert!(!is_namespace_name("a.b") && !is_namespace_name(&"x".repeat(64)));
     }
 }

@@ -13,3 +13,7 @@ pub mod render;
 pub mod rights;
 pub mod telemetry;
 pub mod vault;
+
+// The fuzz target and a unit test share a file, which names this crate from outside.
+#[cfg(test)]
+extern crate self as vault_tenant_operator;

@@ -405,11 +405,11 @@ impl fmt::Display for Problem {
             }
             Problem::LoginFailed { what, why } => write!(
                 f,
-                "Vault refused the login at {what}: {why}; check the role's bound service accounts, namespaces and audience in Vault"
+                "Vault refused the login at {what}: {why}; check spec.mount and the role's name, and the role's bound service accounts, namespaces and audience in Vault"
             ),
             Problem::VaultDenied { path, why } => write!(
                 f,
-                "Vault denied {path}: {why}; the policy of the login's role must allow it"
+                "Vault denied {path}: {why}; the policy of the login's role must allow it (a wrong mount, path or type is answered so too)"
             ),
             Problem::SourceMissing { path, why, .. } | Problem::SourceDeleted { path, why, .. } => {
                 write!(f, "{path}: {why}")

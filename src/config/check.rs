@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Config, canonical_path};
+use super::{Config, vault_namespace};
+use crate::key::is_namespace_name;
 use crate::policy;
 use crate::problem::Problem;
 
@@ -16,7 +17,7 @@ pub(super) fn values(config: &Config) -> Vec<(&'static str, String)> {
     };
     for namespace in &config.watch_namespaces {
         must(
-            is_label(namespace),
+            is_namespace_name(namespace),
             "watchNamespaces",
             format!(
                 "{namespace:?} is no name of a namespace: use lower-case letters, digits and hyphens, at most 63"
@@ -50,7 +51,7 @@ pub(super) fn values(config: &Config) -> Vec<(&'static str, String)> {
         );
     }
     if let Some(namespace) = &connection.vault_namespace
-        && let Err(why) = canonical_path(namespace.trim_matches('/'))
+        && let Err(why) = vault_namespace(namespace)
     {
         must(
             false,
@@ -145,14 +146,4 @@ pub(super) fn together(config: &Config) -> Vec<(&'static str, String)> {
 
 fn absolute(path: &str) -> String {
     format!("{path:?} is no absolute path: begin it with / and leave out ..")
-}
-
-/// A DNS label, as names of namespaces are.
-fn is_label(name: &str) -> bool {
-    (1..=63).contains(&name.len())
-        && !name.starts_with('-')
-        && !name.ends_with('-')
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }

@@ -23,7 +23,7 @@ pub use load::{Loaded, load};
 pub use sections::{Backoff, Config, ConnectionDefaults, PolicyRules, Rollout, Sync, Telemetry};
 pub use values::{
     AuthMethod, BindAddress, Grade, LogFormat, LogLevel, NamePattern, PathPrefix, WorkloadKind,
-    canonical_path,
+    canonical_path, vault_namespace,
 };
 
 /// One thing that is wrong with the configuration. `Display` is one line: where

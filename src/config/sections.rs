@@ -135,6 +135,9 @@ pub struct PolicyRules {
     pub allow_skip_tls_verify: bool,
     /// Narrows the names of the Secrets that may be written.
     pub destination_names: Vec<NamePattern>,
+    /// Narrows the namespaces whose VaultAuths and VaultConnections may be used
+    /// from other namespaces.
+    pub referenced_namespaces: Vec<NamePattern>,
 }
 
 impl Default for PolicyRules {
@@ -155,6 +158,7 @@ impl Default for PolicyRules {
             file_paths: Vec::new(),
             allow_skip_tls_verify: false,
             destination_names: Vec::new(),
+            referenced_namespaces: Vec::new(),
         }
     }
 }

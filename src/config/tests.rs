@@ -114,6 +114,7 @@ policy:
   filePaths: [/etc/vault]
   allowSkipTLSVerify: true
   destinationNames: [app-*]
+  referencedNamespaces: [shared]
 rollout:
   enabled: false
   kinds: [Deployment]
@@ -311,6 +312,7 @@ fn keys_that_need_each_other_are_told() {
             "user info",
         ),
         ("connection: {vaultNamespace: a//b}", "empty segment"),
+        ("connection: {vaultNamespace: ' a'}", "white space"),
         ("policy: {filePaths: [/]}", "no absolute path"),
         (
             "policy: {vaultAddresses: ['https://*.com']}",

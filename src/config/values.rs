@@ -342,3 +342,25 @@ pub fn canonical_path(path: &str) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// A Vault namespace without slashes around it, and empty for the root, also
+/// where that is named.
+///
+/// # Errors
+/// What is wrong, to follow the quoted namespace: as [`canonical_path`], white
+/// space (which Vault allows in no namespace, and HTTP takes off a header's
+/// ends), and what no header can carry.
+pub fn vault_namespace(text: &str) -> Result<&str, String> {
+    let namespace = text.trim_matches('/');
+    if matches!(namespace, "" | "root") {
+        return Ok("");
+    }
+    canonical_path(namespace)?;
+    if namespace.contains(char::is_whitespace) {
+        return Err("has white space, which no Vault namespace has: remove it".to_owned());
+    }
+    if http::HeaderValue::from_str(namespace).is_err() {
+        return Err("cannot be sent in an HTTP header: correct it".to_owned());
+    }
+    Ok(namespace)
+}

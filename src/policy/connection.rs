@@ -6,13 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::network::unlisted_allowed;
-use super::{CaSource, Connection, OwnIdentity, Policy, denied, invalid, rule};
+use super::{CaSource, Connection, OwnIdentity, Policy, denied, invalid, object_name, rule};
 use crate::config::address::Address;
 use crate::problem::Problem;
 
 /// Headers that nothing but the operator sets, in lower case: those that
-/// decide who asks and where, and those that frame a request.
-const RESERVED_HEADERS: [&str; 17] = [
+/// decide who asks, from where and to where, and those that frame a request.
+const RESERVED_HEADERS: [&str; 21] = [
     "x-vault-token",
     "x-vault-namespace",
     "x-vault-wrap-ttl",
@@ -21,6 +21,10 @@ const RESERVED_HEADERS: [&str; 17] = [
     "proxy-authorization",
     "host",
     "cookie",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-client-cert",
+    "x-real-ip",
     "content-length",
     "transfer-encoding",
     "connection",
@@ -72,6 +76,9 @@ pub(super) fn check(
             format!("{name:?} is no host name: write it like vault.example"),
         ));
     }
+    if let CaSource::Secret { secret, .. } = &connection.ca {
+        object_name("spec.caCertSecretRef", "Secret", &secret.name)?;
+    }
     if let CaSource::File(path) = &connection.ca
         && policy.own_ca_file.as_ref() != Some(path)
     {
@@ -91,7 +98,8 @@ pub(super) fn headers(field: &str, headers: &BTreeMap<String, String>) -> Result
                 format!("{name:?} is no name of an HTTP header: use letters, digits and hyphens"),
             ));
         };
-        if RESERVED_HEADERS.contains(&header.as_str()) {
+        // Front ends that speak CGI take `_` and `-` for the same.
+        if RESERVED_HEADERS.contains(&header.as_str().replace('_', "-").as_str()) {
             return Err(denied(
                 rule::HEADERS,
                 format!("{field} sets {name}, which only the operator itself may set"),
@@ -111,13 +119,16 @@ pub(super) fn headers(field: &str, headers: &BTreeMap<String, String>) -> Result
 /// the file exists is told only where the path itself is allowed.
 fn file(path: &str, policy: &Policy, canonicalize: Canonicalize) -> Result<String, Problem> {
     let named = Path::new(path);
-    let plain = named.is_absolute()
-        && !path.contains('\0')
-        && !path.split('/').any(|part| part == ".." || part == ".");
-    if !plain {
+    if !named.is_absolute() || path.contains('\0') {
         return Err(invalid(
             "spec.caCertPath",
-            format!("{path:?} is no absolute path without . and .. segments"),
+            format!("{path:?} is no absolute path: begin it with /"),
+        ));
+    }
+    if path.split('/').any(|part| part == ".." || part == ".") {
+        return Err(denied(
+            rule::PLAIN_PATHS,
+            format!("spec.caCertPath: the path {path:?} has a segment . or .."),
         ));
     }
     if is_protected(named) {
@@ -131,11 +142,11 @@ fn file(path: &str, policy: &Policy, canonicalize: Canonicalize) -> Result<Strin
     let Some(allowed) = allowed else {
         return Err(denied(
             rule::FILE_PATHS,
-            format!("the file {path} is not below a directory that resources may name"),
+            format!("the file {path:?} is not below a directory that resources may name"),
         ));
     };
     let unusable = |error: io::Error| Problem::CredentialUnusable {
-        why: format!("the file {path} in the operator's container cannot be used: {error}"),
+        why: format!("the file {path:?} in the operator's container cannot be used: {error}"),
     };
     let root = canonicalize(Path::new(allowed)).map_err(unusable)?;
     let real = canonicalize(named).map_err(unusable)?;
@@ -149,13 +160,13 @@ fn file(path: &str, policy: &Policy, canonicalize: Canonicalize) -> Result<Strin
     if !real.starts_with(&root) {
         return Err(denied(
             rule::FILE_PATHS,
-            format!("the file {path} is a link that leads out of {allowed}"),
+            format!("the file {path:?} is a link that leads out of {allowed}"),
         ));
     }
     real.into_os_string().into_string().map_err(|_| {
         invalid(
             "spec.caCertPath",
-            format!("{path} leads to a name that is not UTF-8"),
+            format!("{path:?} leads to a name that is not UTF-8"),
         )
     })
 }
@@ -170,7 +181,7 @@ fn protected(path: &str) -> Problem {
     denied(
         rule::PROTECTED_FILES,
         format!(
-            "the file {path} is or leads to one that holds credentials of the operator or its machine"
+            "the file {path:?} is or leads to one that holds credentials of the operator or its machine"
         ),
     )
 }

@@ -1,7 +1,6 @@
 //! What may be written: names, types, labels and annotations of Secrets.
 
-use super::login::narrowed;
-use super::{DestinationRequest, OwnIdentity, Policy, denied, rule};
+use super::{DestinationRequest, OwnIdentity, Policy, denied, narrowed, object_name, rule};
 use crate::key::ResourceKey;
 use crate::problem::Problem;
 
@@ -35,6 +34,7 @@ pub(super) fn check(
             format!("the Secret {secret} is not in the namespace of {resource}"),
         ));
     }
+    object_name("spec.destination.name", "Secret", &secret.name)?;
     // In whatever namespace: it may be another operator's.
     if own.secret_names.contains(&secret.name) {
         return Err(denied(
@@ -82,7 +82,7 @@ pub(super) fn secret_type(type_: &str) -> Result<(), Problem> {
     Err(denied(
         rule::DESTINATION_TYPES,
         format!(
-            "a Secret of the type {type_} would give rights or state that are not the tenant's: Opaque, {} and types of other domains are written",
+            "a Secret of the type {type_:?} would give rights or state that are not the tenant's: Opaque, {} and types of other domains are written",
             PLAIN_TYPES.join(", ")
         ),
     ))
@@ -97,7 +97,7 @@ fn metadata<'a>(what: &str, keys: impl Iterator<Item = &'a String>) -> Result<()
         {
             return Err(denied(
                 rule::DESTINATION_METADATA,
-                format!("the {what} {key} may not come from a resource"),
+                format!("the {what} {key:?} may not come from a resource"),
             ));
         }
     }

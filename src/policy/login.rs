@@ -3,8 +3,11 @@
 
 use super::connection::headers;
 use super::read::vault_namespace;
-use super::{Connection, Login, LoginMethod, OwnIdentity, Policy, denied, invalid, rule};
-use crate::config::{AuthMethod, NamePattern, canonical_path};
+use super::{
+    Connection, Login, LoginMethod, OwnIdentity, Policy, denied, invalid, narrowed, object_name,
+    plain_path, rule,
+};
+use crate::config::AuthMethod;
 use crate::problem::Problem;
 
 /// Audiences that API servers accept by default, for clusters whose operator
@@ -42,7 +45,7 @@ pub(super) fn check(
 ) -> Result<(), Problem> {
     method(&login.method, policy)?;
     let mount = login.mount.trim_matches('/');
-    canonical_path(mount).map_err(|why| invalid("spec.mount", format!("{mount:?} {why}")))?;
+    plain_path("spec.mount", mount)?;
     narrowed(
         rule::AUTH_MOUNTS,
         "the auth mount",
@@ -66,6 +69,11 @@ pub(super) fn check(
                 "the Vault role",
                 role,
                 &policy.rules.vault_roles,
+            )?;
+            object_name(
+                "spec.kubernetes.serviceAccount",
+                "ServiceAccount",
+                &service_account.name,
             )?;
             if service_account.namespace == own.namespace
                 && service_account.name == own.service_account
@@ -148,20 +156,4 @@ fn token_outside(
             "{address} is not listed, and the audience {audience} would make the token good for the Kubernetes API server"
         )),
     }
-}
-
-/// Whether a name is in a list that narrows; an empty one does not.
-pub(super) fn narrowed(
-    rule: &'static str,
-    what: &str,
-    name: &str,
-    list: &[NamePattern],
-) -> Result<(), Problem> {
-    if list.is_empty() || list.iter().any(|pattern| pattern.matches(name)) {
-        return Ok(());
-    }
-    Err(denied(
-        rule,
-        format!("{what} {name} is not one of those allowed"),
-    ))
 }

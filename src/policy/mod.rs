@@ -25,7 +25,8 @@ pub use permitted::{
 use std::collections::BTreeMap;
 
 use crate::config::address::{Address, AddressPattern};
-use crate::config::{Config, PolicyRules};
+use crate::config::{Config, NamePattern, PolicyRules, canonical_path};
+use crate::key::{ObjectKey, is_object_name};
 use crate::problem::Problem;
 
 /// The guardrails as the configuration sets them.
@@ -102,6 +103,8 @@ pub fn permit(
         destination,
     } = resolved;
     login::account_is_of(&login, &resource.object.namespace)?;
+    let namespace = &resource.object.namespace;
+    reference("VaultAuth", login.origin.as_ref(), namespace, policy)?;
     let connection = permit_connection(connection, policy, own)?;
     let login = permit_login(login, connection, policy, own)?;
     read::check(&read, login.get(), policy)?;
@@ -147,6 +150,10 @@ pub fn permit_login(
     policy: &Policy,
     own: &OwnIdentity,
 ) -> Result<PermittedLogin, Problem> {
+    if let Some(auth) = &login.origin {
+        let used = connection.get().origin.as_ref();
+        reference("VaultConnection", used, &auth.namespace, policy)?;
+    }
     login::check(&login, connection.get(), policy, own)?;
     Ok(PermittedLogin { connection, login })
 }
@@ -157,6 +164,65 @@ pub fn permit_login(
 /// As [`permit`], naming the field.
 pub(crate) fn headers(field: &str, headers: &BTreeMap<String, String>) -> Result<(), Problem> {
     connection::headers(field, headers)
+}
+
+/// Whether an object may be used from this namespace, as far as the platform
+/// narrows what its own `allowedNamespaces` says.
+fn reference(
+    kind: &str,
+    used: Option<&ObjectKey>,
+    from: &str,
+    policy: &Policy,
+) -> Result<(), Problem> {
+    match used {
+        Some(used) if used.namespace != from => narrowed(
+            rule::REFERENCED_NAMESPACES,
+            &format!("the {kind} {used} is of another namespace, and"),
+            &used.namespace,
+            &policy.rules.referenced_namespaces,
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a name is in a list that narrows; an empty one does not.
+fn narrowed(
+    rule: &'static str,
+    what: &str,
+    name: &str,
+    list: &[NamePattern],
+) -> Result<(), Problem> {
+    if list.is_empty() || list.iter().any(|pattern| pattern.matches(name)) {
+        return Ok(());
+    }
+    Err(denied(
+        rule,
+        format!("{what} {name:?} is not one of those allowed"),
+    ))
+}
+
+/// Whether a path of Vault is spelled in the one way that every hop reads
+/// alike.
+fn plain_path(field: &str, path: &str) -> Result<(), Problem> {
+    canonical_path(path).map_err(|why| {
+        denied(
+            rule::PLAIN_PATHS,
+            format!("{field}: the path {path:?} {why}"),
+        )
+    })
+}
+
+/// Whether a field holds the name of an object.
+fn object_name(field: &str, kind: &str, name: &str) -> Result<(), Problem> {
+    if is_object_name(name) {
+        return Ok(());
+    }
+    Err(invalid(
+        field,
+        format!(
+            "{name:?} is no name of a {kind}: use lower-case letters, digits, '-' and '.', with a letter or digit at both ends"
+        ),
+    ))
 }
 
 /// A refusal by a guardrail.

@@ -1,7 +1,7 @@
 //! Which hosts, IP addresses and redirects an address that the configuration
 //! does not list may lead to. Pure: nothing is resolved here.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use reqwest::Url;
 
@@ -16,7 +16,9 @@ const METADATA_V4: [Ipv4Addr; 3] = [
     Ipv4Addr::new(100, 100, 100, 200),
     Ipv4Addr::new(192, 0, 0, 192),
 ];
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);
+/// Beginnings of unique local addresses that clouds keep for such services:
+/// Amazon's (also of pod identities) and Google's.
+const METADATA_V6: [[u16; 2]; 2] = [[0xfd00, 0x0ec2], [0xfd20, 0x00ce]];
 
 /// Host names that lead to the machine itself, to a metadata service or to the
 /// API server, whatever the cluster's domain. One that ends in a dot is also
@@ -189,6 +191,8 @@ fn is_link_local(ip: IpAddr) -> bool {
 fn is_metadata(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => METADATA_V4.contains(&v4),
-        IpAddr::V6(v6) => v6 == METADATA_V6,
+        IpAddr::V6(v6) => METADATA_V6
+            .iter()
+            .any(|begin| v6.segments().starts_with(begin)),
     }
 }

@@ -14,8 +14,8 @@
 //!
 //! What is left behind other namespaces needs a Vault policy that names it.
 
-use super::{Login, Policy, Read, denied, invalid, rule};
-use crate::config::canonical_path;
+use super::{Login, Policy, Read, denied, invalid, plain_path, rule};
+use crate::config::vault_namespace as canonical_namespace;
 use crate::problem::Problem;
 
 /// Vault's own APIs beside its secret engines.
@@ -36,7 +36,7 @@ const IDENTITY: [&str; 8] = [
 /// Whether the read may be made with the login's token.
 pub(super) fn check(read: &Read, login: &Login, policy: &Policy) -> Result<(), Problem> {
     let path = read.path.as_str();
-    canonical_path(path).map_err(|why| invalid("spec.path", format!("{path:?} {why}")))?;
+    plain_path("spec.path", path)?;
     let mount = read.mount.trim_matches('/');
     if !path
         .strip_prefix(mount)
@@ -48,7 +48,7 @@ pub(super) fn check(read: &Read, login: &Login, policy: &Policy) -> Result<(), P
         ));
     }
     let namespace = vault_namespace(read.vault_namespace.as_deref(), policy)?;
-    let of_token = canonical_namespace(login.vault_namespace.as_deref());
+    let of_token = vault_namespace(login.vault_namespace.as_deref(), policy)?;
     if let Some(system) = system_part(path, mount, &namespace, &of_token)
         && !policy
             .rules
@@ -58,14 +58,14 @@ pub(super) fn check(read: &Read, login: &Login, policy: &Policy) -> Result<(), P
     {
         return Err(denied(
             rule::SYSTEM_PATHS,
-            format!("the path {path} reads Vault's own API ({system}) and no secret"),
+            format!("the path {path:?} reads Vault's own API ({system:?}) and no secret"),
         ));
     }
     let paths = &policy.rules.secret_paths;
     if !paths.is_empty() && !paths.iter().any(|allowed| allowed.covers(path)) {
         return Err(denied(
             rule::SECRET_PATHS,
-            format!("the path {path} is not below one of those allowed"),
+            format!("the path {path:?} is not below one of those allowed"),
         ));
     }
     Ok(())
@@ -99,46 +99,30 @@ fn system_part<'a>(path: &'a str, mount: &str, namespace: &str, of_token: &str) 
 
 /// A Vault namespace in canonical form (the root is empty), if it is allowed.
 pub(super) fn vault_namespace(namespace: Option<&str>, policy: &Policy) -> Result<String, Problem> {
-    let canonical = canonical_namespace(namespace);
-    if !canonical.is_empty() {
-        canonical_path(&canonical)
-            .and_then(|()| match http::HeaderValue::from_str(&canonical) {
-                Ok(_) => Ok(()),
-                Err(_) => Err("cannot be sent in an HTTP header".to_owned()),
-            })
-            .map_err(|why| {
-                invalid(
-                    "spec.namespace",
-                    format!("the Vault namespace {canonical:?} {why}"),
-                )
-            })?;
-    }
+    let named = namespace.unwrap_or_default();
+    let canonical = canonical_namespace(named).map_err(|why| {
+        denied(
+            rule::PLAIN_PATHS,
+            format!("spec.namespace: the Vault namespace {named:?} {why}"),
+        )
+    })?;
     let allowed = &policy.rules.vault_namespaces;
     let fits = allowed.iter().any(|entry| match entry.as_str() {
         "root" => canonical.is_empty(),
-        _ => entry.covers(&canonical),
+        _ => entry.covers(canonical),
     });
     if allowed.is_empty() || fits {
-        return Ok(canonical);
+        return Ok(canonical.to_owned());
     }
     let shown = if canonical.is_empty() {
         "root"
     } else {
-        &canonical
+        canonical
     };
     Err(denied(
         rule::VAULT_NAMESPACES,
-        format!("the Vault namespace {shown} is not one of those allowed"),
+        format!("the Vault namespace {shown:?} is not one of those allowed"),
     ))
-}
-
-/// Without slashes around it; the root namespace, also by its name, is empty.
-fn canonical_namespace(namespace: Option<&str>) -> String {
-    let trimmed = namespace.unwrap_or_default().trim_matches('/');
-    match trimmed {
-        "root" => String::new(),
-        _ => trimmed.to_owned(),
-    }
 }
 
 fn join(namespace: &str, below: &str) -> String {

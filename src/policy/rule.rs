@@ -23,7 +23,11 @@ pub const FILE_PATHS: &str = "policy.filePaths";
 pub const ALLOW_SKIP_TLS_VERIFY: &str = "policy.allowSkipTLSVerify";
 /// Names of destinations.
 pub const DESTINATION_NAMES: &str = "policy.destinationNames";
+/// Namespaces whose objects others may use.
+pub const REFERENCED_NAMESPACES: &str = "policy.referencedNamespaces";
 
+/// Paths that somebody on the way could read as another path.
+pub const PLAIN_PATHS: &str = "plain paths";
 /// Headers that decide who asks, or how a request is framed.
 pub const HEADERS: &str = "reserved headers";
 /// The operator's own ServiceAccount, and those of other namespaces.

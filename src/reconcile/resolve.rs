@@ -339,14 +339,19 @@ fn login(scope: Scope<'_>, auth: &VaultAuth, accounts_in: &str) -> Result<Login,
         Some(other) => LoginMethod::NotServed(other.as_str().to_owned()),
         None => return Err(needed("spec.method", "how to log in, such as kubernetes")),
     };
-    let mount = non_empty(spec.mount.as_ref())
-        .ok_or_else(|| needed("spec.mount", "the auth mount in Vault, without auth/"))?;
+    let mount = spec.mount.as_deref().unwrap_or_default().trim_matches('/');
+    if mount.is_empty() {
+        return Err(needed(
+            "spec.mount",
+            "the auth mount in Vault, without auth/",
+        ));
+    }
     Ok(Login {
         origin: Some(ObjectKey::new(
             auth.namespace().unwrap_or_default(),
             auth.name_any(),
         )),
-        mount: mount.trim_matches('/').to_owned(),
+        mount: mount.to_owned(),
         vault_namespace: non_empty(spec.namespace.as_ref())
             .or_else(|| scope.defaults.vault_namespace.clone()),
         params: spec.params.clone().unwrap_or_default(),

@@ -36,6 +36,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         rendered: &Rendered,
     ) -> Result<(), Problem> {
         fits::check_size(&work.me.secret, &rendered.data)?;
+        if plan.fence == Fence::Create {
+            // Later, others may own what the type needs.
+            let type_ = &work.permitted.destination().type_;
+            fits::check_type(&work.me.secret, type_, &rendered.data)?;
+        }
         let secret = &work.permitted.destination().secret;
         self.check_overlap(secret, &work.me, &rendered.data)?;
         if plan.first && plan.fence != Fence::Create {

@@ -23,7 +23,9 @@ pub fn compact(value: &RawValue) -> Result<String, String> {
 
 fn write(value: &RawValue, out: &mut String, depth: usize) -> Result<(), String> {
     if depth > DEPTH_LIMIT {
-        return Err(format!("JSON nested deeper than {DEPTH_LIMIT} levels"));
+        return Err(format!(
+            "JSON nested deeper than {DEPTH_LIMIT} levels: flatten it in Vault, or exclude its key and set spec.destination.transformation.excludeRaw"
+        ));
     }
     let text = value.get();
     match text.as_bytes().first() {

@@ -81,9 +81,7 @@ impl Channel {
     /// The URL of a path that begins with `/`, as the manifest's address has
     /// it: under the address's own path, if it has one.
     pub(super) fn url(&self, path_and_query: &str) -> Result<Url, String> {
-        let prefix = self.address.path().trim_end_matches('/');
-        let origin = self.address.origin().ascii_serialization();
-        Url::parse(&format!("{origin}{prefix}{path_and_query}")).map_err(|e| e.to_string())
+        below(&self.address, path_and_query)
     }
 
     /// The URL to hand to the client for one made by [`Channel::url`], and the
@@ -119,6 +117,13 @@ impl Channel {
     pub(super) fn origin(&self) -> String {
         self.address.origin().ascii_serialization()
     }
+}
+
+/// The URL of a path below an address.
+pub(super) fn below(address: &Url, path_and_query: &str) -> Result<Url, String> {
+    let prefix = address.path().trim_end_matches('/');
+    let origin = address.origin().ascii_serialization();
+    Url::parse(&format!("{origin}{prefix}{path_and_query}")).map_err(|e| e.to_string())
 }
 
 /// Whether two URLs lead to the same scheme, host and port.

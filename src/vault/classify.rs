@@ -89,9 +89,9 @@ impl Envelope {
         }
         // The parser's own words could quote what it read.
         serde_json::from_slice(body).map_err(|e| {
-            unusable(
+            strange(
                 asked,
-                format!(
+                &format!(
                     "it is not Vault's JSON (column {} of line {})",
                     e.column(),
                     e.line()
@@ -132,6 +132,15 @@ pub(super) fn unusable(asked: Asked<'_>, why: impl Into<String>) -> Problem {
         why: why.into(),
         refusal: false,
     }
+}
+
+/// An answer that Vault hardly gave.
+fn strange(asked: Asked<'_>, what: &str) -> Problem {
+    let address = asked.address;
+    unusable(
+        asked,
+        format!("{what}; is it Vault that answers at {address}?"),
+    )
 }
 
 /// The transport's [`Failure`] inside rustify's error; rustify's own errors are
@@ -207,6 +216,7 @@ fn refused(asked: Asked<'_>, refusal: &Refusal) -> Problem {
             why,
             refusal: true,
         },
+        _ if words.is_empty() => strange(asked, &why),
         _ => unusable(asked, why),
     }
 }

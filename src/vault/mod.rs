@@ -26,5 +26,7 @@ mod tests;
 pub use budget::Limits;
 pub use http::{HttpVault, RedirectRule, RequestObserver, TravelRules};
 pub use ports::{Credentials, Endpoint, Reply, Token, Vault};
+#[doc(hidden)] // For fuzz/paths.rs: what goes out.
+pub use requests::target;
 pub use resolver::AddressRule;
 pub use session::{LoginOutcome, Sessions};

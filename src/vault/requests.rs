@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use http::header::{HeaderName, HeaderValue};
+use reqwest::Url;
 use rustify::endpoint::{Endpoint, MiddleWare};
 use rustify::enums::{RequestMethod, RequestType, ResponseType};
 use rustify::errors::ClientError;
@@ -11,7 +12,10 @@ use serde_json::{Map, Value};
 use vaultrs::api::EndpointMiddleware;
 use vaultrs::api::auth::kubernetes::requests::LoginWithKubernetesRequest;
 
+use crate::policy::Read;
 use crate::problem::{Problem, printable};
+
+use super::channel::below;
 
 /// The longest path or query, in bytes before encoding.
 const PATH_LIMIT: usize = 4096;
@@ -88,6 +92,26 @@ impl Endpoint for KubernetesLogin {
         }
         serde_json::to_vec(&body).map(Some).map_err(unusable)
     }
+}
+
+/// Path and query of a read as the request line has them, for tests of what
+/// goes out: through the same encoders, without a connection.
+///
+/// # Errors
+/// [`Problem::InvalidSpec`] for a path that is not sent.
+pub fn target(read: &Read) -> Result<String, Problem> {
+    const ADDRESS: &str = "https://vault.invalid";
+    check_path("spec.path", &read.path)?;
+    let internal = |why: String| Problem::Internal { why };
+    let dressed = Dressed::new(None, None, &[])?;
+    let request = Get::new(&read.path, &read.query)
+        .with_middleware(&dressed)
+        .request(ADDRESS)
+        .map_err(|e| internal(e.to_string()))?;
+    let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+    let address = Url::parse(ADDRESS).map_err(|e| internal(e.to_string()))?;
+    let url = below(&address, path).map_err(internal)?;
+    Ok(url.as_str().trim_start_matches(ADDRESS).to_owned())
 }
 
 /// vaultrs' middleware, and after it the headers of connection and login: they

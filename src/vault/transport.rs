@@ -219,6 +219,14 @@ fn tls_in_words(error: &rustls::Error, ca: &str) -> String {
         InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => format!(
             "its TLS certificate, checked against {ca}, is for another name ({error}); set tlsServerName to a name in it"
         ),
+        InvalidCertificate(
+            Bad::Expired
+            | Bad::ExpiredContext { .. }
+            | Bad::NotValidYet
+            | Bad::NotValidYetContext { .. },
+        ) => format!(
+            "its TLS certificate is not valid at this time ({error}); renew the certificate, or correct the clock"
+        ),
         InvalidCertificate(_) => {
             format!("its TLS certificate, checked against {ca}, is not valid: {error}")
         }

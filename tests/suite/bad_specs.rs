@@ -38,12 +38,12 @@ async fn each_mistake_of_a_secret_names_field_and_mend(suite: &Suite) -> Result<
         Mistake(
             json!({ "destination": { "name": "" } }),
             "InvalidConfiguration",
-            &["spec.destination.name", "name the Secret"],
+            &["spec.destination.name", "no name of a Secret"],
         ),
         Mistake(
             json!({ "destination": { "name": "Not_a_name" } }),
-            "KubernetesRefused",
-            &["Not_a_name"],
+            "InvalidConfiguration",
+            &["spec.destination.name", "Not_a_name", "lower-case"],
         ),
         Mistake(
             json!({ "destination": pair }),
@@ -52,8 +52,8 @@ async fn each_mistake_of_a_secret_names_field_and_mend(suite: &Suite) -> Result<
         ),
         Mistake(
             json!({ "destination": { "type": "kubernetes.io/tls" } }),
-            "KubernetesRefused",
-            &["tls.crt"],
+            "DestinationInvalid",
+            &["tls.crt", "correct the source"],
         ),
         Mistake(
             json!({ "destination": { "type": "kubernetes.io/service-account-token" } }),

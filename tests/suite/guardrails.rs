@@ -11,7 +11,7 @@ use ground::wait_for;
 use serde_json::{Value, json};
 
 use crate::attempts::{
-    Attempt, QUIET, VICTIM, make_and_judge, nothing_arrived, own_connection, server, team, tenant,
+    Attempt, QUIET, make_and_judge, nothing_arrived, own_connection, server, team, tenant,
     token_at, tokens_asked_for,
 };
 use crate::support::{LONG, Suite, Team, config, merge, prepare};
@@ -19,7 +19,7 @@ use crate::support::{LONG, Suite, Team, config, merge, prepare};
 crate::trials![
     "guardrails": refused_resources_reach_nobody, an_address_that_is_not_listed_sees_nothing,
     without_a_list_only_https_names_are_spoken_to,
-    a_method_that_is_not_allowed_never_reaches_vault, lists_narrow_what_a_tenant_may_name
+    a_method_that_is_not_allowed_never_reaches_vault,
 ];
 
 /// What a connection to an allowed address may still not ask for.
@@ -47,6 +47,11 @@ fn connections(address: &str) -> Vec<Attempt> {
             with(header("X-VAULT-NAMESPACE")),
             [headers, "X-VAULT-NAMESPACE"],
         ),
+        Attempt::connection(
+            "token-header-underscored",
+            with(header("X_Vault_Token")),
+            [headers, "X_Vault_Token"],
+        ),
         Attempt::connection("host-header", with(header("hOST")), [headers, "hOST"]),
         Attempt::connection(
             "some-file",
@@ -66,7 +71,12 @@ fn connections(address: &str) -> Vec<Attempt> {
         Attempt::connection(
             "climbing-file",
             with(json!({ "caCertPath": "/etc/ssl/../passwd" })),
-            ["spec.caCertPath", ".."],
+            ["plain paths", ".."],
+        ),
+        Attempt::connection(
+            "own-key-encoded",
+            with(json!({ "caCertSecretRef": "vault-tenant-operator%2Dkey" })),
+            ["spec.caCertSecretRef", "no name of a Secret"],
         )
         .reason("InvalidConfiguration"),
         Attempt::connection(
@@ -78,10 +88,11 @@ fn connections(address: &str) -> Vec<Attempt> {
 }
 
 /// What a login there may not ask for.
-fn logins() -> Vec<Attempt> {
+fn logins(address: &str) -> Vec<Attempt> {
     let header = |name: &str| json!({ "headers": { name: "mine" } });
     let account = |name: &str| json!({ "kubernetes": { "serviceAccount": name } });
     let headers = "reserved headers";
+    let no_account = ["spec.kubernetes.serviceAccount", "no name of a"];
     vec![
         Attempt::auth(
             "auth-token-header",
@@ -104,6 +115,25 @@ fn logins() -> Vec<Attempt> {
             account(OPERATOR_ACCOUNT),
             ["the operator's own ServiceAccount", OPERATOR_ACCOUNT],
         ),
+        // The API client puts a name into the URL as it is.
+        Attempt::auth(
+            "own-account-by-query",
+            account(&format!("{OPERATOR_ACCOUNT}/token?")),
+            no_account,
+        )
+        .reason("InvalidConfiguration"),
+        Attempt::auth(
+            "own-account-encoded",
+            account(&OPERATOR_ACCOUNT.replace('-', "%2D")),
+            no_account,
+        )
+        .reason("InvalidConfiguration"),
+        Attempt::auth(
+            "cloud-endpoint",
+            json!({ "method": "aws", "aws": { "role": "x", "region": "x", "stsEndpoint": address } }),
+            ["the auth method aws", ""],
+        )
+        .reason("NotServedYet"),
     ]
 }
 
@@ -144,6 +174,12 @@ fn secrets() -> Vec<Attempt> {
             ["own Secrets", "vault-tenant-operator-key"],
         ),
         Attempt::secret(
+            "own-key-by-query",
+            destination(json!({ "name": "vault-tenant-operator-key?", "overwrite": true })),
+            ["spec.destination.name", "no name of a Secret"],
+        )
+        .reason("InvalidConfiguration"),
+        Attempt::secret(
             "system",
             path("sys", "internal/ui/mounts"),
             ["policy.systemPaths", "sys/internal"],
@@ -168,7 +204,7 @@ fn secrets() -> Vec<Attempt> {
 
 async fn refused_resources_reach_nobody(suite: &Suite) -> Result<()> {
     let vault = server(suite, "refused", "refused.example").await?;
-    let attempts = [connections(&vault.url()), logins(), secrets()].concat();
+    let attempts = [connections(&vault.url()), logins(&vault.url()), secrets()].concat();
     let team = team(
         tenant(suite, "refused").await?,
         &suite.binary,
@@ -201,6 +237,12 @@ async fn an_address_that_is_not_listed_sees_nothing(suite: &Suite) -> Result<()>
             "by-address",
             at(&theirs.url()),
             [list, "not one of those listed"],
+        ),
+        Attempt::connection(
+            "by-likeness",
+            // A Cyrillic letter.
+            at("https://v\u{430}ult.example"),
+            [list, "xn--"],
         ),
         Attempt::connection("by-name", at(&by_name), [list, "not one of those listed"]),
         Attempt::connection("plain", at(&plain.url()), [list, "not one of those listed"]),
@@ -352,60 +394,5 @@ async fn a_method_that_is_not_allowed_never_reaches_vault(suite: &Suite) -> Resu
         !health.is_empty() && others.is_empty(),
         "Vault saw {others:?}"
     );
-    Ok(())
-}
-
-async fn lists_narrow_what_a_tenant_may_name(suite: &Suite) -> Result<()> {
-    let vault = server(suite, "narrow", "narrow.example").await?;
-    let kubernetes = |more: Value| json!({ "kubernetes": more });
-    let path = |path: &str| json!({ "mount": "team", "type": "kv-v1", "path": path });
-    let attempts = [
-        Attempt::auth(
-            "account",
-            kubernetes(json!({ "serviceAccount": "other" })),
-            ["policy.serviceAccounts", "other"],
-        ),
-        Attempt::auth(
-            "role",
-            kubernetes(json!({ "role": "admin" })),
-            ["policy.vaultRoles", "admin"],
-        ),
-        Attempt::auth(
-            "mount",
-            json!({ "mount": "kubernetes-other" }),
-            ["policy.authMounts", "kubernetes-other"],
-        ),
-        Attempt::secret(
-            "path",
-            path("other/app"),
-            ["policy.secretPaths", "team/other/app"],
-        ),
-        Attempt::secret(
-            "path-not-at-a-segment",
-            path("applications"),
-            ["policy.secretPaths", "team/applications"],
-        ),
-        Attempt::secret(
-            "app-name",
-            json!({ "mount": "team", "type": "kv-v1", "path": "app", "destination": { "name": "other" } }),
-            ["policy.destinationNames", "other"],
-        ),
-    ];
-    let tenant = tenant(suite, "narrow").await?;
-    let config = format!(
-        "{}policy:\n  serviceAccounts: [{VICTIM}]\n  vaultRoles: [\"{}\"]\n  authMounts: [kubernetes]\n  secretPaths: [team/app]\n  destinationNames: [\"app-*\"]\n",
-        own_connection(suite, &vault),
-        tenant.vault_role()
-    );
-    let team = team(tenant, &suite.binary, &config).await?;
-    make_and_judge(&team, &attempts).await?;
-    nothing_arrived(suite, &team, &[&vault]).await?;
-    Attempt::secret("app-allowed", path("app"), ["", ""])
-        .make(&team.tenant)
-        .await?;
-    wait_for("the login that is allowed", LONG, || async {
-        token_at(&vault)
-    })
-    .await?;
     Ok(())
 }

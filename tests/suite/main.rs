@@ -30,6 +30,7 @@ mod migration;
 mod moves;
 mod named;
 mod namespaces;
+mod narrowing;
 mod neighbours;
 mod outages;
 mod own_key;
@@ -129,6 +130,7 @@ fn all() -> Vec<TrialOf> {
         bad_specs::trials(),
         rollouts::trials(),
         guardrails::trials(),
+        narrowing::trials(),
         thefts::trials(),
         unfinished::trials(),
         secrecy::trials(),

@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ground::faults::{Answer, HttpProxy, Match};
 use ground::judges::ApiFilter;
+use ground::operator::OperatorBuilder;
 use ground::pki::Pki;
 use ground::tenant::{APP_ACCOUNT, AUDIENCE, OPERATOR_ACCOUNT};
-use ground::{Operator, Tenant, manifests, wait_for};
+use ground::{Tenant, manifests, wait_for};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
@@ -45,19 +46,16 @@ async fn serve(tenant: &Tenant, home: &Tenant) -> Result<()> {
     tenant.apply(&binding.to_string()).await.map(drop)
 }
 
-/// Starts the operator of `home` for its own namespace and the others'.
-async fn start(suite: &Suite, home: &Tenant, others: &[&Tenant]) -> Result<Operator> {
+/// The operator of `home` for its own namespace and the others'.
+fn builder<'a>(suite: &'a Suite, home: &'a Tenant, others: &[&Tenant]) -> OperatorBuilder<'a> {
     let namespaces: Vec<&str> = [home]
         .iter()
         .chain(others)
         .map(|tenant| tenant.namespace.as_str())
         .collect();
-    let config = config(home, "");
     home.operator(&suite.binary)
-        .config(&config)
+        .config(&config(home, ""))
         .watch_namespaces(&namespaces)
-        .start()
-        .await
 }
 
 /// The tenants with their connections and logins, and each as a team of one operator.
@@ -69,7 +67,7 @@ async fn teams(suite: &Suite, names: [&str; 2], bound: bool) -> Result<[Team; 2]
     if bound {
         serve(&other, &home).await?;
     }
-    let operator = start(suite, &home, &[&other]).await?;
+    let operator = builder(suite, &home, &[&other]).start().await?;
     let team = |tenant: Tenant| Team {
         tenant,
         operator: operator.clone(),
@@ -177,6 +175,17 @@ async fn references_cross_only_where_they_are_allowed(suite: &Suite) -> Result<(
     let said = home.wait_problem("far", "InvalidResourceRef").await?;
     ensure!(
         said.contains("only namespaces that this operator watches"),
+        "{said}"
+    );
+    // The platform can narrow what a VaultAuth allows.
+    ensure!(home.operator.terminate(LONG).await.success());
+    let _narrowed = builder(suite, &home.tenant, &[&other.tenant])
+        .env("VTO_POLICY__REFERENCED_NAMESPACES", "elsewhere")
+        .start()
+        .await?;
+    let said = home.wait_problem("app", "PolicyDenied").await?;
+    ensure!(
+        said.contains("policy.referencedNamespaces") && said.contains(&reference),
         "{said}"
     );
     Ok(())

@@ -176,7 +176,7 @@ async fn errors(team: &Team, proxy: &HttpProxy, broken: &Canary, hidden: &Canary
         ("missing", "SecretNotFound"),
         ("denied", "VaultPermissionDenied"),
         ("unfit", "DestinationInvalid"),
-        ("typed", "KubernetesRefused"),
+        ("typed", "DestinationInvalid"),
     ] {
         team.wait_for_condition("VaultStaticSecret", name, "Ready", |c| c.reason == reason)
             .await?;

@@ -79,6 +79,9 @@ fn with_a_list_only_what_it_names_passes() {
         ("https://VAULT.example.:8200/", "ok"),
         ("https://a.team.example", "ok"),
         ("https://a.team.example:443", "ok"),
+        ("https://v\u{430}ult.example:8200", rule::VAULT_ADDRESSES),
+        ("https://vault.example:8200//", INVALID),
+        ("https://vault%2eexample:8200", "ok"),
         ("http://10.0.0.7:8200", "ok"),
         ("http://0xa000007:8200", "ok"),
         ("https://gate.example/vault", "ok"),
@@ -137,6 +140,9 @@ fn reserved_headers_are_refused_in_any_case_on_connection_and_login() {
         ("AUTHORIZATION", "a", rule::HEADERS),
         ("hOST", "a", rule::HEADERS),
         ("Cookie", "a", rule::HEADERS),
+        ("X_Vault_Token", "a", rule::HEADERS),
+        ("x-vault_namespace", "a", rule::HEADERS),
+        ("X-Forwarded-For", "10.0.0.1", rule::HEADERS),
         ("Content-Length", "0", rule::HEADERS),
         ("Transfer-Encoding", "chunked", rule::HEADERS),
         ("Connection", "x-vault-request", rule::HEADERS),
@@ -171,6 +177,24 @@ fn certificates_are_checked_unless_the_platform_says_otherwise() {
             asked.connection.tls_server_name = Some(name.to_owned())
         });
         assert_eq!(got, wanted, "{name:?}");
+    }
+}
+
+#[test]
+fn a_ca_is_named_by_a_name() {
+    for (name, wanted) in [
+        ("vault-ca", "ok"),
+        ("vto%2Dkey", INVALID),
+        ("vault-ca/../vto-key", INVALID),
+        ("a?b", INVALID),
+    ] {
+        let got = verdict("", |asked| {
+            asked.connection.ca = CaSource::Secret {
+                secret: ObjectKey::new("team", name),
+                revision: String::new(),
+            };
+        });
+        assert_eq!(got, wanted, "{name}");
     }
 }
 
@@ -217,8 +241,8 @@ fn files_are_read_only_where_the_platform_allows_and_never_credentials() {
             rule::PROTECTED_FILES,
         ),
         ("/etc/vault/missing", "VaultClientConfigError"),
-        ("/etc/vault/../shadow", INVALID),
-        ("/etc/vault/./ca.crt", INVALID),
+        ("/etc/vault/../shadow", rule::PLAIN_PATHS),
+        ("/etc/vault/./ca.crt", rule::PLAIN_PATHS),
         ("ca.crt", INVALID),
         ("", INVALID),
         ("/etc/vault/a\0b", INVALID),

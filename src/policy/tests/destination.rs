@@ -99,6 +99,10 @@ fn secrets_are_the_tenants_and_never_the_operators() {
             "vto-key",
             rule::OWN_SECRETS,
         ),
+        ("", "team", "vto%2Dkey", INVALID),
+        ("", "team", "db/../vto-key", INVALID),
+        ("", "team", "vto-key?", INVALID),
+        ("", "team", "", INVALID),
         ("", "other", "db", rule::FOREIGN_DESTINATION),
         (
             "policy: {destinationNames: [app-*-tls]}",

@@ -63,6 +63,18 @@ fn accounts_are_the_tenants_and_never_the_operators() {
             "vault-tenant-operator",
             rule::OWN_ACCOUNT,
         ),
+        // No names: what the API server would take for another account.
+        ("", "team", "vault-tenant-operator/token?", INVALID),
+        ("", "team", "vault%2Dtenant%2Doperator", INVALID),
+        ("", "team", "x/../vault-tenant-operator", INVALID),
+        ("", "team", "vault-tenant-operator#", INVALID),
+        (
+            "policy: {serviceAccounts: ['*-app']}",
+            "team",
+            "victim/token?-app",
+            INVALID,
+        ),
+        ("", "team", "Vault-Tenant-Operator", INVALID),
         ("", "other", "app", rule::FOREIGN_ACCOUNT),
         ("", "kube-system", "default", rule::FOREIGN_ACCOUNT),
         ("policy: {serviceAccounts: [app]}", "team", "app", "ok"),
@@ -150,11 +162,11 @@ fn mounts_and_roles_are_plain_and_can_be_narrowed() {
     for (yaml, mount, role, wanted) in [
         ("", "kubernetes", "app", "ok"),
         ("", "team/kubernetes/", "app", "ok"),
-        ("", "../sys/raw", "app", INVALID),
-        ("", "a//b", "app", INVALID),
-        ("", "a?x=", "app", INVALID),
-        ("", "a%2f..", "app", INVALID),
-        ("", "", "app", INVALID),
+        ("", "../sys/raw", "app", rule::PLAIN_PATHS),
+        ("", "a//b", "app", rule::PLAIN_PATHS),
+        ("", "a?x=", "app", rule::PLAIN_PATHS),
+        ("", "a%2f..", "app", rule::PLAIN_PATHS),
+        ("", "", "app", rule::PLAIN_PATHS),
         ("policy: {authMounts: [team-*]}", "team-k8s", "app", "ok"),
         (
             "policy: {authMounts: [team-*]}",
@@ -162,7 +174,37 @@ fn mounts_and_roles_are_plain_and_can_be_narrowed() {
             "app",
             rule::AUTH_MOUNTS,
         ),
+        (
+            "policy: {authMounts: [team-a]}",
+            "team-ab",
+            "app",
+            rule::AUTH_MOUNTS,
+        ),
+        (
+            "policy: {authMounts: [team-*]}",
+            "TEAM-a",
+            "app",
+            rule::AUTH_MOUNTS,
+        ),
+        (
+            "policy: {authMounts: [team-*]}",
+            "ns/team-a",
+            "app",
+            rule::AUTH_MOUNTS,
+        ),
+        (
+            "policy: {authMounts: [team-*]}",
+            "team-a/../other",
+            "app",
+            rule::PLAIN_PATHS,
+        ),
         ("policy: {vaultRoles: [app]}", "kubernetes", "app", "ok"),
+        (
+            "policy: {vaultRoles: [app]}",
+            "kubernetes",
+            "\u{430}pp",
+            rule::VAULT_ROLES,
+        ),
         (
             "policy: {vaultRoles: [app]}",
             "kubernetes",
@@ -191,8 +233,18 @@ fn vault_namespaces_can_be_narrowed_for_login_and_read() {
         (narrow, Some("team"), None, rule::VAULT_NAMESPACES),
         (narrow, None, Some("team"), rule::VAULT_NAMESPACES),
         (narrow, Some("team"), Some("root"), rule::VAULT_NAMESPACES),
-        (narrow, Some("team"), Some("team/../other"), INVALID),
-        (narrow, Some("team\r\nX-A: b"), Some("team"), INVALID),
+        (
+            narrow,
+            Some("team"),
+            Some("team/../other"),
+            rule::PLAIN_PATHS,
+        ),
+        (
+            narrow,
+            Some("team\r\nX-A: b"),
+            Some("team"),
+            rule::PLAIN_PATHS,
+        ),
         ("", Some("ä"), None, "ok"),
         (root, None, None, "ok"),
         (root, None, Some("root"), "ok"),
@@ -204,4 +256,28 @@ fn vault_namespaces_can_be_narrowed_for_login_and_read() {
         });
         assert_eq!(got, wanted, "{yaml} {login:?} {read:?}");
     }
+}
+
+#[test]
+fn what_other_namespaces_may_be_used_from_can_be_narrowed() {
+    let narrow = "policy: {referencedNamespaces: [shared]}";
+    for (yaml, auth, connection, wanted) in [
+        ("", "shared", "other", "ok"),
+        (narrow, "team", "team", "ok"),
+        (narrow, "shared", "shared", "ok"),
+        (narrow, "team", "shared", "ok"),
+        (narrow, "other", "other", rule::REFERENCED_NAMESPACES),
+        (narrow, "team", "other", rule::REFERENCED_NAMESPACES),
+        (narrow, "shared", "team", rule::REFERENCED_NAMESPACES),
+        (narrow, "shared2", "shared", rule::REFERENCED_NAMESPACES),
+    ] {
+        let got = verdict(yaml, |asked| {
+            asked.login.origin = Some(ObjectKey::new(auth, "app"));
+            asked.connection.origin = Some(ObjectKey::new(connection, "vault"));
+        });
+        assert_eq!(got, wanted, "{yaml} {auth} {connection}");
+    }
+    // The configuration's own is nobody's.
+    let got = verdict(narrow, |asked| asked.connection.origin = None);
+    assert_eq!(got, "ok");
 }

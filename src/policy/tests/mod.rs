@@ -6,6 +6,7 @@ mod connection;
 mod destination;
 mod login;
 mod network;
+mod paths;
 mod read;
 
 use std::collections::BTreeMap;
@@ -115,6 +116,7 @@ fn each_rule_names_a_key_that_exists() {
         rule::FILE_PATHS,
         rule::ALLOW_SKIP_TLS_VERIFY,
         rule::DESTINATION_NAMES,
+        rule::REFERENCED_NAMESPACES,
     ] {
         assert!(crate::config::is_key(rule), "{rule}");
     }

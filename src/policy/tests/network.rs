@@ -26,6 +26,8 @@ fn names_may_not_resolve_to_the_machine_the_cloud_or_the_api_server() {
         ("2002:a9fe:a9fe::1", false, true),
         ("fe80::1", false, true),
         ("fd00:ec2::254", false, true),
+        ("fd00:ec2::23", false, true),
+        ("fd20:ce::254", false, true),
         ("168.63.129.16", false, true),
         ("100.100.100.200", false, true),
         ("10.96.0.1", false, true),

@@ -17,21 +17,24 @@ fn paths_are_spelled_in_the_one_way_that_all_read_alike() {
         ("/team/kv/", "team/kv/data/app", "ok"),
         ("kv", "kv/data/a b/\u{fc}/x.y/*.example", "ok"),
         ("kv", "kv/data/..hidden/...", "ok"),
-        ("kv", "kv/data/../../sys/raw", INVALID),
-        ("kv", "kv/data/./x", INVALID),
-        ("kv", "kv//data/x", INVALID),
-        ("kv", "/kv/data/x", INVALID),
-        ("kv", "kv/data/x/", INVALID),
-        ("kv", "kv/data/x?version=1", INVALID),
-        ("kv", "kv/data/x#y", INVALID),
-        ("kv", "kv/data/%2e%2e/x", INVALID),
-        ("kv", "kv/data/..\\x", INVALID),
-        ("kv", "kv/data/x\n", INVALID),
-        ("kv", "kv/data/x\0", INVALID),
+        ("kv", "kv/data/../../sys/raw", rule::PLAIN_PATHS),
+        ("kv", "kv/data/./x", rule::PLAIN_PATHS),
+        ("kv", "kv//data/x", rule::PLAIN_PATHS),
+        ("kv", "/kv/data/x", rule::PLAIN_PATHS),
+        ("kv", "kv/data/x/", rule::PLAIN_PATHS),
+        ("kv", "kv/data/x?version=1", rule::PLAIN_PATHS),
+        ("kv", "kv/data/x#y", rule::PLAIN_PATHS),
+        ("kv", "kv/data/%2e%2e/x", rule::PLAIN_PATHS),
+        ("kv", "kv/data/..\\x", rule::PLAIN_PATHS),
+        ("kv", "kv/data/x\n", rule::PLAIN_PATHS),
+        ("kv", "kv/data/x\0", rule::PLAIN_PATHS),
+        ("kv", "kv/data/%252e%252e/x", rule::PLAIN_PATHS),
+        ("kv", "kv/data/x%2fy", rule::PLAIN_PATHS),
+        ("../sys", "../sys/raw", rule::PLAIN_PATHS),
         ("kv", "kv2/data/x", INVALID),
         ("kv", "kv", INVALID),
         ("", "kv/data/x", INVALID),
-        ("kv", "", INVALID),
+        ("kv", "", rule::PLAIN_PATHS),
     ] {
         assert_eq!(at("", None, mount, path), wanted, "{mount:?} {path:?}");
     }
@@ -115,4 +118,62 @@ fn the_platform_can_allow_system_paths_and_narrow_the_rest() {
         at(narrow, None, "ns/kv", "ns/kv/data/team/x"),
         rule::SECRET_PATHS
     );
+}
+
+/// Whatever a tenant writes into mount and path, a list holds at segments, in
+/// its own case and letters.
+#[test]
+fn no_spelling_gets_round_a_list() {
+    let narrow = "policy: {secretPaths: [kv/data/team-a, team-one]}";
+    for (mount, path, wanted) in [
+        ("kv", "kv/data/team-a/db", "ok"),
+        ("kv/data", "kv/data/team-a/db", "ok"),
+        ("team-one", "team-one/data/x", "ok"),
+        // Version 1 asked for a path of version 2: the same request.
+        ("kv", "kv/data/team-a", "ok"),
+        ("kv", "kv/data/team-ab/db", rule::SECRET_PATHS),
+        ("kv", "kv/data/team/db", rule::SECRET_PATHS),
+        ("kv", "kv/metadata/team-a/db", rule::SECRET_PATHS),
+        ("kv", "kv/team-a/db", rule::SECRET_PATHS),
+        ("team-one2", "team-one2/x", rule::SECRET_PATHS),
+        ("kv", "kv/data/team-a/../team-b/db", rule::PLAIN_PATHS),
+        ("kv", "kv/data/team-a/%2e%2e/team-b", rule::PLAIN_PATHS),
+        ("kv", "kv/data/team-a//../team-b", rule::PLAIN_PATHS),
+        ("kv", "kv/data//team-a/db", rule::PLAIN_PATHS),
+        ("kv", "kv/data/TEAM-A/db", rule::SECRET_PATHS),
+        ("KV", "KV/data/team-a/db", rule::SECRET_PATHS),
+        // A Cyrillic letter, a full-width hyphen, a joiner, a slash that is none.
+        ("kv", "kv/data/t\u{435}am-a/db", rule::SECRET_PATHS),
+        ("kv", "kv/data/team\u{ff0d}a/db", rule::SECRET_PATHS),
+        ("kv", "kv/data/team-a\u{200d}/db", rule::SECRET_PATHS),
+        ("kv", "kv/data/team-a\u{2215}db", rule::SECRET_PATHS),
+        ("kv", "kv/data/\u{ff0e}\u{ff0e}/x", rule::SECRET_PATHS),
+        // A Vault namespace in front, or in the mount.
+        ("ns/kv", "ns/kv/data/team-a/db", rule::SECRET_PATHS),
+        ("root/kv", "root/kv/data/team-a/db", rule::SECRET_PATHS),
+    ] {
+        assert_eq!(at(narrow, None, mount, path), wanted, "{mount} {path}");
+    }
+    let namespaces = "policy: {vaultNamespaces: [ns1]}";
+    for (namespace, path, wanted) in [
+        // What is in the path is below what the header says.
+        (Some("ns1"), "ns2/kv/data/x", "ok"),
+        (Some("ns1/ns2"), "kv/data/x", "ok"),
+        (None, "ns1/kv/data/x", rule::VAULT_NAMESPACES),
+        (Some(" ns1"), "kv/data/x", rule::PLAIN_PATHS),
+        (Some("ns1\u{a0}"), "kv/data/x", rule::PLAIN_PATHS),
+        (Some("NS1"), "kv/data/x", rule::VAULT_NAMESPACES),
+        (Some("ns1/../ns2"), "kv/data/x", rule::PLAIN_PATHS),
+        (Some("ns1%2f..%2fns2"), "kv/data/x", rule::PLAIN_PATHS),
+        (Some("ns12"), "kv/data/x", rule::VAULT_NAMESPACES),
+    ] {
+        let got = verdict(namespaces, |asked| {
+            asked.login.vault_namespace = Some("ns1".to_owned());
+            asked.read.vault_namespace = namespace.map(str::to_owned);
+            let mount = path.split('/').next().unwrap_or_default();
+            asked.read.mount = mount.to_owned();
+            asked.read.path = path.to_owned();
+        });
+        assert_eq!(got, wanted, "{namespace:?} {path}");
+    }
 }

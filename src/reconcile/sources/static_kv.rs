@@ -16,13 +16,29 @@ use crate::vault::Reply;
 /// The read that a spec asks for.
 ///
 /// # Errors
-/// [`Problem::InvalidSpec`] for an unknown engine version.
+/// [`Problem::InvalidSpec`] for an unknown engine version, and where mount or
+/// path is empty.
 pub fn request(
     spec: &VaultStaticSecretSpec,
     vault_namespace: Option<String>,
 ) -> Result<Read, Problem> {
     let mount = spec.mount.trim_matches('/');
     let path = spec.path.trim_matches('/');
+    for (field, text, what) in [
+        (
+            "spec.mount",
+            mount,
+            "the mount of the secret engine in Vault",
+        ),
+        ("spec.path", path, "the path of the secret below the mount"),
+    ] {
+        if text.is_empty() {
+            return Err(Problem::InvalidSpec {
+                field: field.to_owned(),
+                why: format!("is empty: give {what}"),
+            });
+        }
+    }
     let (path, query) = match &spec.type_ {
         KvType::V1 => (format!("{mount}/{path}"), Vec::new()),
         KvType::V2 => {
@@ -149,7 +165,9 @@ fn missing(path: String, status: u16, errors: &[String], warnings: &[String]) ->
     if status != 404 {
         return Problem::VaultAnswerUnusable {
             path,
-            why: format!("HTTP {status} without data"),
+            why: format!(
+                "HTTP {status} without data; does the path hold a secret, and is it Vault that answers at the connection's address?"
+            ),
             refusal: false,
         };
     }
@@ -161,7 +179,7 @@ fn missing(path: String, status: u16, errors: &[String], warnings: &[String]) ->
         .join("; ");
     let by_mount = said.is_empty();
     let why = if by_mount {
-        "there is no such secret in Vault (or no such version): write it, or correct spec.mount, spec.path and spec.type".to_owned()
+        "there is no such secret in Vault (or no such version): write it, or correct spec.mount, spec.path, spec.type or spec.version".to_owned()
     } else {
         format!("Vault has nothing there ({said}): correct spec.mount, spec.path and spec.type")
     };
@@ -176,7 +194,7 @@ fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue, path: &str) -> Result<T, Pro
     serde_json::from_str(raw.get()).map_err(|error| Problem::VaultAnswerUnusable {
         path: path.to_owned(),
         why: format!(
-            "its data is not an object of the expected form (column {})",
+            "its data is not an object of the expected form (column {}); correct spec.type, or look at what answers at the connection's address",
             error.column()
         ),
         refusal: false,
