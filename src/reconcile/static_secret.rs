@@ -379,12 +379,6 @@ fn refresh_after(text: &str) -> Result<Option<std::time::Duration>, Problem> {
 /// [`Problem::NotServed`], [`Problem::InvalidSpec`], and those of its references.
 pub fn asked(scope: Scope<'_>, resource: &VaultStaticSecret) -> Result<Resolved, Problem> {
     not_served(resource)?;
-    if resource.spec.destination.name.is_empty() {
-        return Err(Problem::InvalidSpec {
-            field: "spec.destination.name".to_owned(),
-            why: "is empty: name the Secret to write".to_owned(),
-        });
-    }
     resolve::static_secret(scope, resource)
 }
 
