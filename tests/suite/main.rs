@@ -22,6 +22,7 @@ mod grades;
 mod guardrails;
 mod install;
 mod judgement;
+mod killed;
 mod large_outages;
 mod leadership;
 mod manifests;
@@ -30,6 +31,7 @@ mod named;
 mod namespaces;
 mod neighbours;
 mod outages;
+mod overlays;
 mod own_key;
 mod ownership;
 mod pods;
@@ -40,6 +42,7 @@ mod rbac_files;
 mod readme;
 mod reasons;
 mod removed_rights;
+mod restarts;
 mod rollouts;
 mod sandbox;
 mod sandbox_home;
@@ -122,6 +125,9 @@ fn all() -> Vec<TrialOf> {
         sharing::trials(),
         bad_specs::trials(),
         rollouts::trials(),
+        restarts::trials(),
+        killed::trials(),
+        overlays::trials(),
         guardrails::trials(),
         thefts::trials(),
         unfinished::trials(),
