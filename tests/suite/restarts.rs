@@ -196,7 +196,7 @@ async fn each_target_has_its_own_outcome(suite: &Suite) -> Result<()> {
     let held = "Deployment/held pending, the Deployment is paused";
     let now = told(["Deployment/web current", held, gone]).await?;
     ensure!(now.reason == "Pending" && now.status == "False", "{now:?}");
-    ensure!(team.restarts(Kind::Deployment, "web").await? == 1);
+    team.wait_restarts(Kind::Deployment, "web", 1).await?;
     ensure!(team.restarts(Kind::Deployment, "held").await? == 0);
     team.wait_ready("app").await.map(drop)
 }
