@@ -58,7 +58,7 @@ fn is_of_another(entry: &ManagedFieldsEntry) -> bool {
         let item = format!("v:\"{finalizer}\"");
         finalizers.is_some_and(|owned| owned.get(item).is_some())
     };
-    entry.subresource.as_deref() == Some("status") || FOREIGN.iter().any(|one| sets(one))
+    entry.subresource.as_deref() == Some("status") || FOREIGN.iter().any(sets)
 }
 
 /// The manager that wrote last since `started`, while it is taken to be alive.
