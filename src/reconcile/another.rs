@@ -60,7 +60,7 @@ fn is_of_another(entry: &ManagedFieldsEntry) -> bool {
     };
     // Manifests that somebody applies anew may bring the finalizers along.
     let updates = entry.operation.as_deref() == Some("Update");
-    entry.subresource.as_deref() == Some("status") || updates && FOREIGN.iter().any(|one| sets(one))
+    entry.subresource.as_deref() == Some("status") || updates && FOREIGN.iter().any(sets)
 }
 
 /// The manager that wrote last since `started`, while it is taken to be alive.

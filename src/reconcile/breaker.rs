@@ -234,10 +234,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return false;
         };
         let mut outage = breaker.outage.borrow_mut();
-        match outage.as_mut().filter(|outage| outage.problem == *problem) {
-            Some(outage) => outage.waiting.insert(key.clone()) || true,
-            None => false,
-        }
+        let outage = outage.as_mut().filter(|outage| outage.problem == *problem);
+        outage
+            .map(|outage| outage.waiting.insert(key.clone()))
+            .is_some()
     }
 
     /// The prober's turn.

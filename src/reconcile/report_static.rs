@@ -118,6 +118,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             let standing = self.target_standing(key, resource, &target);
             let (row_truth, row_reason, row) = match standing {
                 TargetStanding::Known(Standing::Current) => (Truth::True, "Current", "current".to_owned()),
+                TargetStanding::Known(Standing::Stripped) => (Truth::True, "AnnotationStripped", "current, but something took the operator's annotations off its pod template after the last restart: the next one will be undone like it".to_owned()),
                 TargetStanding::Known(Standing::Due(at)) => {
                     (Truth::False, "Pending", format!("pending, restart due at {at:.0}"))
                 }
@@ -130,7 +131,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     (Truth::Unknown, "TargetsNotVisible", format!("cannot be watched: {why}"))
                 }
             };
-            if truth == Truth::True && row_truth != Truth::True {
+            if truth == Truth::True && row_reason != "Current" {
                 (truth, reason) = (row_truth, row_reason);
             }
             rows.push(format!("{target} {row}"));

@@ -37,6 +37,9 @@ pub struct Wanted {
 pub enum Standing {
     /// Its pods run the current content, or are about to start with it.
     Current,
+    /// The same, but its pod template lost our annotations after a restart. Who
+    /// took them off rolled the pods, and will do so after the next restart too.
+    Stripped,
     /// A restart is due at this time.
     Due(Timestamp),
     /// A restart is due, but the Deployment is paused.
@@ -120,6 +123,12 @@ fn missed(workload: &WorkloadMeta, state: &State) -> bool {
             .is_some_and(|created| created <= state.changed_at)
 }
 
+/// Whether something took our annotations off the pod template: a restart wrote
+/// at least one there, with its time on the workload itself.
+fn is_stripped(workload: &WorkloadMeta) -> bool {
+    workload.annotations.contains_key(RESTARTED_AT) && workload.template.is_empty()
+}
+
 /// How one resource's target stands.
 #[must_use]
 pub fn standing(
@@ -129,6 +138,7 @@ pub fn standing(
     debounce: Duration,
 ) -> Standing {
     match row(workload, wanted, key) {
+        Row::New | Row::Current if is_stripped(workload) => Standing::Stripped,
         Row::New | Row::Current => Standing::Current,
         Row::Behind if workload.paused => Standing::Paused,
         Row::Behind => Standing::Due(later(wanted.state.changed_at, debounce)),
@@ -217,7 +227,7 @@ pub fn lacks_a_baseline(workload: &WorkloadMeta, tag: &ResourceTag, new: &Conten
 
 /// The patch that replaces a hash of a lost key: only where the workload ran
 /// just what the Secret held (`old`) is `new` its baseline; otherwise a restart
-/// is pending and stays so.
+/// is pending and stays so. What a key before that one left is out of date.
 #[must_use]
 pub fn rekeyed_baseline(
     workload: &WorkloadMeta,
@@ -225,10 +235,10 @@ pub fn rekeyed_baseline(
     old: &ContentHash,
     new: &ContentHash,
 ) -> Option<WorkloadPatch> {
-    let name = baseline_annotation(tag);
-    let template = workload.template.get(&template_annotation(tag));
-    let ran = template.or(workload.annotations.get(&name));
-    (ran.map(String::as_str) == Some(old.as_str())).then(|| baseline(workload, name, new))
+    let ran = recorded(workload, tag);
+    let mut ran = ran.iter().filter(|hash| hash.has_key_of(old)).peekable();
+    (ran.peek().is_some() && ran.all(|hash| hash == old))
+        .then(|| baseline(workload, baseline_annotation(tag), new))
 }
 
 fn baseline(workload: &WorkloadMeta, name: String, hash: &ContentHash) -> WorkloadPatch {

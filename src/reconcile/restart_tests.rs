@@ -272,6 +272,31 @@ fn content_that_changes_back_before_the_restart_still_restarts_once() {
 }
 
 #[test]
+fn a_key_that_is_lost_twice_restarts_nothing() {
+    let under = |key_of: u8| hash_by(&key(key_of), "app", "a");
+    let tag = ResourceTag::of(&resource("app"));
+    // The template keeps the hash of the key under which it was restarted.
+    let mut lost = workload(Some(&under(3)), Some(&under(3)));
+    for (old, new) in [(3, 2), (2, 1)] {
+        let patch = rekeyed_baseline(&lost, &tag, &under(old), &under(new)).unwrap();
+        lost.annotations.extend(patch.annotations);
+    }
+    assert_eq!(restarts(lost, &[wanted("app", "a", 500)]), 0);
+}
+
+#[test]
+fn content_that_changed_back_before_the_key_was_lost_still_restarts_once() {
+    let old = |text: &str| hash_by(&key(2), "app", text);
+    let pending = workload(Some(&old("a")), Some(&old("b")));
+    let tag = ResourceTag::of(&resource("app"));
+    assert_eq!(
+        rekeyed_baseline(&pending, &tag, &old("a"), &hash("a")),
+        None
+    );
+    assert_eq!(restarts(pending, &[wanted("app", "a", 500)]), 1);
+}
+
+#[test]
 fn a_restart_that_was_pending_when_the_key_was_lost_stays_pending() {
     let foreign = hash_by(&key(2), "app", "before");
     assert_eq!(
@@ -293,4 +318,11 @@ fn standing_tells_what_a_person_asks() {
         of(&workload(Some(&hash("a")), None)),
         Standing::Due(at(505))
     );
+    let mut restarted = workload(Some(&hash("b")), Some(&hash("b")));
+    restarted
+        .annotations
+        .insert(RESTARTED_AT.to_owned(), at(505).to_string());
+    assert_eq!(of(&restarted), Standing::Current);
+    restarted.template.clear();
+    assert_eq!(of(&restarted), Standing::Stripped);
 }

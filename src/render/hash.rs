@@ -62,7 +62,17 @@ impl ContentHash {
     /// Whether `key` made this hash.
     #[must_use]
     pub fn is_of(&self, key: &HashKey) -> bool {
-        self.0.split_once(':').is_some_and(|(id, _)| id == key.id)
+        self.key_id() == Some(&key.id)
+    }
+
+    /// Whether one key made both.
+    #[must_use]
+    pub fn has_key_of(&self, other: &Self) -> bool {
+        self.key_id() == other.key_id()
+    }
+
+    fn key_id(&self) -> Option<&str> {
+        self.0.split_once(':').map(|(id, _)| id)
     }
 }
 

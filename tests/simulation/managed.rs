@@ -34,7 +34,8 @@ pub fn fields_v1(owned: &Owned) -> Value {
 
 fn fields_of(fields: &Value) -> BTreeSet<Field> {
     let mut found = BTreeSet::new();
-    let groups: [(&str, fn(String) -> Field); 4] = [
+    type OfField = fn(String) -> Field;
+    let groups: [(&str, OfField); 4] = [
         ("/f:data", Field::Data),
         ("/f:metadata/f:labels", Field::Label),
         ("/f:metadata/f:annotations", Field::Annotation),

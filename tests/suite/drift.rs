@@ -84,10 +84,7 @@ async fn two_that_correct_each_other_come_to_rest(suite: &Suite) -> Result<()> {
 
     // New content is no repair, and a wish is obeyed.
     team.put("app", json!({ "value": "newer" })).await?;
-    let asked = json!({ "metadata": { "annotations": { "vso.hashicorp.com/resync": "1" } } });
-    let kind = team.resources("VaultStaticSecret");
-    let params = PatchParams::default();
-    kind.patch("app", &params, &Patch::Merge(asked)).await?;
+    team.resync("app", "1").await?;
     team.wait_value("app", "value", "newer").await?;
     team.wait_ready("app").await?;
     team.wait_restarts(Kind::Deployment, "web", 1).await

@@ -4,15 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
-use futures::{StreamExt as _, TryStreamExt as _};
+use anyhow::{Result, ensure};
 use ground::faults::{Answer, HttpProxy, Match};
 use ground::judges::workloads::Kind;
 use ground::wait_for;
-use kube::api::{DeleteParams, ListParams};
-use serde_json::json;
+use kube::api::DeleteParams;
 
-use crate::probes::{Eye, tcp_proxy, workload};
+use crate::many::Many;
+use crate::probes::{Eye, tcp_proxy};
 use crate::support::{LONG, Suite, Team};
 
 crate::trials![
@@ -30,7 +29,7 @@ const PROBES_APART: Duration = Duration::from_secs(2);
 async fn two_hundred_that_are_due_wait_for_one_prober(suite: &Suite) -> Result<()> {
     let more = "connection:\n  timeout: 2s\n";
     let (team, proxy) = Team::behind_vault_proxy(suite, "outage", more).await?;
-    let team = Many::make(team, DUE).await?;
+    let team = Many::make(team, DUE, "5s").await?;
     let before = team.contents().await?;
     let eye = Eye::on(suite, &team.team);
     let (_, api) = eye.mark()?;
@@ -125,7 +124,7 @@ async fn two_hundred_that_are_due_wait_for_one_prober(suite: &Suite) -> Result<(
 
 async fn a_vault_that_only_seems_well_is_tried_by_one_at_a_time(suite: &Suite) -> Result<()> {
     let (team, proxy) = Team::behind_vault_proxy(suite, "seems-well", "").await?;
-    let team = Many::make(team, 50).await?;
+    let team = Many::make(team, 50, "5s").await?;
     let data = Match::method("GET").path_contains("/data/");
     let words = "local node not active but active cluster node not found";
     let standby = proxy.on(data).answer(Answer::vault_error(500, &[words]));
@@ -146,7 +145,7 @@ async fn a_vault_that_only_seems_well_is_tried_by_one_at_a_time(suite: &Suite) -
 
 async fn a_limit_of_the_rate_is_tried_by_one_first(suite: &Suite) -> Result<()> {
     let (team, proxy) = Team::behind_vault_proxy(suite, "rate-limit", "").await?;
-    let team = Many::make(team, DUE).await?;
+    let team = Many::make(team, DUE, "5s").await?;
     let before = team.contents().await?;
     let data = Match::method("GET").path_contains("/data/");
     let limit = Answer::vault_error(429, &["request path is limited"]).header("Retry-After", "3");
@@ -176,7 +175,7 @@ async fn two_hundred_outlast_an_outage_of_the_api_server(suite: &Suite) -> Resul
     let (proxy, url) = tcp_proxy(&suite.ground.plane.url).await?;
     let tenant = suite.ground.tenant("api-outage").await?;
     let team = Team::of(suite, tenant, Some(&url), "").await?;
-    let team = Many::make(team, DUE).await?;
+    let team = Many::make(team, DUE, "5s").await?;
     let before = team.contents().await?;
     let eye = Eye::on(suite, &team.team);
     proxy.blackhole(true);
@@ -212,91 +211,6 @@ async fn two_hundred_outlast_an_outage_of_the_api_server(suite: &Suite) -> Resul
     ensure!(logins <= 1, "{logins} logins");
     ensure!(team.team.restarts(Kind::Deployment, "app").await? == 0);
     Ok(())
-}
-
-/// A team with many secrets and a workload that restarts with the first of them.
-struct Many {
-    team: Team,
-    count: usize,
-}
-
-impl Many {
-    fn name(number: usize) -> String {
-        format!("s-{number:03}")
-    }
-
-    async fn make(team: Team, count: usize) -> Result<Self> {
-        let app = workload(Kind::Deployment, "app", &Self::name(0), json!({}));
-        team.tenant.apply(&app.to_string()).await?;
-        let make = async |number: usize| {
-            let name = Self::name(number);
-            team.put(&name, json!({ "value": name })).await?;
-            let mut more = json!({ "refreshAfter": "5s" });
-            if number == 0 {
-                more["rolloutRestartTargets"] = json!([{ "kind": "Deployment", "name": "app" }]);
-            }
-            team.static_secret(&name, more).await
-        };
-        futures::stream::iter(0..count)
-            .map(make)
-            .buffer_unordered(8)
-            .try_collect::<Vec<_>>()
-            .await?;
-        let made = Self { team, count };
-        made.wait_all_ready().await?;
-        made.team.wait_current(&Self::name(0)).await?;
-        Ok(made)
-    }
-
-    /// The messages of all conditions Ready that are as `wanted`, once all are.
-    async fn wait_all(
-        &self,
-        what: &str,
-        wanted: impl Fn(&str, &str) -> bool,
-    ) -> Result<Vec<String>> {
-        wait_for(what, LONG, || async {
-            let kind = self.team.resources("VaultStaticSecret");
-            let all = kind.list(&ListParams::default()).await?;
-            let told: Vec<String> = all
-                .iter()
-                .filter_map(|one| {
-                    let conditions = one.data["status"]["conditions"].as_array()?;
-                    let ready = conditions.iter().find(|c| c["type"] == "Ready")?;
-                    let (status, reason) = (ready["status"].as_str()?, ready["reason"].as_str()?);
-                    wanted(status, reason).then(|| ready["message"].to_string())
-                })
-                .collect();
-            ensure!(told.len() == self.count, "{} of {}", told.len(), self.count);
-            Ok(told)
-        })
-        .await
-    }
-
-    async fn wait_all_ready(&self) -> Result<()> {
-        self.wait_all("all to be ready", |status, _| status == "True")
-            .await
-            .map(drop)
-    }
-
-    async fn wait_all_told(&self, reason: &str) -> Result<Vec<String>> {
-        let what = format!("all to say {reason}");
-        self.wait_all(&what, |status, said| status == "False" && said == reason)
-            .await
-    }
-
-    /// Uid and version of each destination.
-    async fn contents(&self) -> Result<BTreeMap<String, String>> {
-        let all = self.team.secrets().list(&ListParams::default()).await?;
-        let mut contents = BTreeMap::new();
-        for secret in all {
-            let meta = secret.metadata;
-            let name = meta.name.context("no name")?;
-            if name.starts_with("s-") {
-                contents.insert(name, format!("{:?} {:?}", meta.uid, meta.resource_version));
-            }
-        }
-        Ok(contents)
-    }
 }
 
 /// While all wait, nothing but the prober asks, and not often.

@@ -23,9 +23,11 @@ mod grades;
 mod guardrails;
 mod install;
 mod judgement;
+mod killed;
 mod large_outages;
 mod leadership;
 mod manifests;
+mod many;
 mod migration;
 mod moves;
 mod named;
@@ -33,9 +35,11 @@ mod namespaces;
 mod narrowing;
 mod neighbours;
 mod outages;
+mod overlays;
 mod own_key;
 mod ownership;
 mod pods;
+mod poisoned;
 mod probes;
 mod process;
 mod rbac;
@@ -43,9 +47,11 @@ mod rbac_files;
 mod readme;
 mod reasons;
 mod removed_rights;
+mod restarts;
 mod rollouts;
 mod sandbox;
 mod sandbox_home;
+mod scale;
 #[path = "../conformance/mod.rs"]
 mod script;
 mod secrecy;
@@ -61,10 +67,11 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Result, anyhow};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, Either};
 use ground::{Ground, OperatorBinary, Options};
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::{Handle, Runtime};
+use tokio::sync::RwLock;
 
 use support::{Suite, TrialOf};
 
@@ -80,6 +87,7 @@ fn main() -> Result<ExitCode> {
     let shared = Arc::new(Shared {
         handle: runtime.handle().clone(),
         suite: OnceLock::new(),
+        running: RwLock::default(),
     });
     let trials = all()
         .into_iter()
@@ -88,6 +96,12 @@ fn main() -> Result<ExitCode> {
         .chain(documents::trials())
         .chain(reasons::trials())
         .chain(rbac_files::trials())
+        // Last, so that nothing has to wait until it has waited for the others.
+        .chain(
+            scale::trials()
+                .into_iter()
+                .map(|trial| shared.trial_in(trial.name, true, trial.run)),
+        )
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     let mut code = conclusion.exit_code();
@@ -129,6 +143,9 @@ fn all() -> Vec<TrialOf> {
         sharing::trials(),
         bad_specs::trials(),
         rollouts::trials(),
+        restarts::trials(),
+        killed::trials(),
+        overlays::trials(),
         guardrails::trials(),
         narrowing::trials(),
         thefts::trials(),
@@ -148,6 +165,7 @@ fn all() -> Vec<TrialOf> {
         endings::trials(),
         drift::trials(),
         large_outages::trials(),
+        poisoned::trials(),
         source_deletion::trials(),
         neighbours::trials(),
         outages::trials(),
@@ -172,6 +190,8 @@ fn of_the_ground(shared: &Arc<Shared>) -> impl Iterator<Item = Trial> {
 struct Shared {
     handle: Handle,
     suite: OnceLock<Result<Arc<Suite>, String>>,
+    /// Read by each trial while it runs, and written by one that runs alone.
+    running: RwLock<()>,
 }
 
 impl Shared {
@@ -189,10 +209,24 @@ impl Shared {
     where
         R: FnOnce(Arc<Suite>) -> BoxFuture<'static, Result<()>> + Send + 'static,
     {
+        self.trial_in(name, false, run)
+    }
+
+    /// A trial that runs beside the others, or `alone`: one that measures a time.
+    fn trial_in<R>(self: &Arc<Self>, name: &'static str, alone: bool, run: R) -> Trial
+    where
+        R: FnOnce(Arc<Suite>) -> BoxFuture<'static, Result<()>> + Send + 'static,
+    {
         let shared = Arc::clone(self);
         Trial::test(name, move || {
             let suite = shared.suite()?;
-            let outcome = shared.handle.block_on(run(suite));
+            let outcome = shared.handle.block_on(async {
+                let _turn = match alone {
+                    true => Either::Left(shared.running.write().await),
+                    false => Either::Right(shared.running.read().await),
+                };
+                run(suite).await
+            });
             outcome.map_err(|error| Failed::from(format!("{error:#}")))
         })
     }

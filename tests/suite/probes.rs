@@ -175,6 +175,15 @@ impl Team {
         self.secret(secret).await?.metadata.uid.context("no uid")
     }
 
+    /// Asks for a read at once; `token` must differ from the last one.
+    pub async fn resync(&self, name: &str, token: &str) -> Result<()> {
+        let asked = json!({ "metadata": { "annotations": { "vso.hashicorp.com/resync": token } } });
+        self.resources("VaultStaticSecret")
+            .patch(name, &PatchParams::default(), &Patch::Merge(asked))
+            .await?;
+        Ok(())
+    }
+
     /// Merges into the spec of an existing VaultStaticSecret; `null` removes.
     pub async fn edit(&self, name: &str, spec: Value) -> Result<()> {
         let patch = Patch::Merge(json!({ "spec": spec }));
@@ -219,18 +228,23 @@ impl Team {
 
     /// What `kubectl describe` prints, with single spaces between its words.
     pub async fn kubectl_describe(&self, suite: &Suite, kind: &str, name: &str) -> Result<String> {
+        let text = self.kubectl(suite, &["describe", kind, name]).await?;
+        Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
+    /// What kubectl prints, as administrator in the team's namespace.
+    pub async fn kubectl(&self, suite: &Suite, arguments: &[&str]) -> Result<String> {
         let kubectl = suite.ground.components().path("kubectl")?;
         let output = Command::new(kubectl)
-            .args(["describe", kind, name])
+            .args(arguments)
             .arg(format!("--namespace={}", self.tenant.namespace))
             .env("KUBECONFIG", &suite.ground.plane.kubeconfig)
             .env("HOME", &self.tenant.dir)
             .output()
             .await?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "kubectl describe: {said}");
-        let text = String::from_utf8_lossy(&output.stdout);
-        Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
+        ensure!(output.status.success(), "kubectl {arguments:?}: {said}");
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Conditions and events of a resource as text.

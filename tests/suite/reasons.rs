@@ -14,9 +14,10 @@ const PROBLEM: &str = include_str!("../../src/problem.rs");
 
 /// The reasons that are no problem of a reconcile, each with the source that
 /// writes it.
-const OTHERS: [(&str, &str); 18] = [
+const OTHERS: [(&str, &str); 19] = [
     ("Synced", REPORT_STATIC),
     ("Current", REPORT_STATIC),
+    ("AnnotationStripped", REPORT_STATIC),
     ("Pending", REPORT_STATIC),
     ("TargetMissing", REPORT_STATIC),
     ("RolloutDisabled", REPORT_STATIC),

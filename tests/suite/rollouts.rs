@@ -1,7 +1,6 @@
 //! A workload restarts for new content, once, and for nothing else.
 
 use anyhow::{Context, Result, ensure};
-use ground::faults::{HttpProxy, KillPoint, Match};
 use ground::judges::workloads::{Kind, Templates};
 use ground::wait_for;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -14,17 +13,15 @@ crate::trials![
     "rollouts": each_kind_restarts_once_for_new_content, nothing_but_content_restarts,
     a_lost_key_restarts_nothing, a_paused_deployment_is_rolled_once_on_resume,
     a_missing_target_is_told_and_taken_up, rollouts_that_are_off_are_told,
-    two_secrets_changed_together_are_one_restart,
-    killed_after_the_secret_apply_it_restarts_once, killed_before_the_secret_apply_it_restarts_once,
-    killed_before_the_workload_patch_it_restarts_once, killed_after_the_workload_patch_it_restarts_once,
 ];
 
-const KINDS: [Kind; 3] = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet];
+pub const KINDS: [Kind; 3] = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet];
 
 /// The operator's own key for hashes.
-const KEY: &str = "vault-tenant-operator-key";
+pub const KEY: &str = "vault-tenant-operator-key";
 
-fn targets(kinds: &[Kind]) -> Value {
+/// The member of a spec that names `web` of these kinds as targets.
+pub fn targets(kinds: &[Kind]) -> Value {
     let targets: Vec<Value> = kinds
         .iter()
         .map(|kind| json!({ "kind": format!("{kind:?}"), "name": "web" }))
@@ -34,7 +31,7 @@ fn targets(kinds: &[Kind]) -> Value {
 
 impl Team {
     /// The resource `app` with `web` of these kinds as targets, all at rest.
-    async fn with_targets(&self, kinds: &[Kind]) -> Result<()> {
+    pub async fn with_targets(&self, kinds: &[Kind]) -> Result<()> {
         self.put("app", json!({ "password": "first" })).await?;
         for kind in kinds {
             self.workload(*kind, json!({})).await?;
@@ -45,7 +42,7 @@ impl Team {
     }
 
     /// Applies `web`, and waits until its controller has seen it.
-    async fn workload(&self, kind: Kind, more: Value) -> Result<()> {
+    pub async fn workload(&self, kind: Kind, more: Value) -> Result<()> {
         let manifest = workload(kind, "web", "app", more);
         self.tenant.apply(&manifest.to_string()).await?;
         wait_for("the controller of web", LONG, || async {
@@ -56,7 +53,7 @@ impl Team {
     }
 
     /// Waits until every target carries a baseline and the status says all is current.
-    async fn baselined(&self, kinds: &[Kind]) -> Result<()> {
+    pub async fn baselined(&self, kinds: &[Kind]) -> Result<()> {
         self.wait_current("app").await?;
         wait_for("baselines", LONG, || async {
             for kind in kinds {
@@ -68,7 +65,8 @@ impl Team {
         .await
     }
 
-    async fn annotations(&self, kind: Kind) -> Result<String> {
+    /// Annotations of `web` itself, as text.
+    pub async fn annotations(&self, kind: Kind) -> Result<String> {
         Ok(match kind {
             Kind::Deployment => format!(
                 "{:?}",
@@ -86,7 +84,7 @@ impl Team {
     }
 
     /// Changes the content and waits for exactly one restart more than `before` of each kind.
-    async fn rolls_once(&self, kinds: &[Kind], value: &str, before: usize) -> Result<()> {
+    pub async fn rolls_once(&self, kinds: &[Kind], value: &str, before: usize) -> Result<()> {
         self.put("app", json!({ "password": value })).await?;
         self.wait_value("app", "password", value).await?;
         for kind in kinds {
@@ -266,73 +264,4 @@ async fn rollouts_that_are_off_are_told(suite: &Suite) -> Result<()> {
     let seen = eye.api.requests(&eye.at_api().group("apps"))?;
     ensure!(seen.is_empty(), "workloads are not even watched: {seen:?}");
     Ok(())
-}
-
-async fn two_secrets_changed_together_are_one_restart(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "together").await?;
-    team.with_targets(&[Kind::Deployment]).await?;
-    team.put("second", json!({ "token": "first" })).await?;
-    team.static_secret("second", targets(&[Kind::Deployment]))
-        .await?;
-    team.wait_ready("second").await?;
-    team.wait_current("second").await?;
-    // A new spec makes both read at once, whatever their slots.
-    team.put("app", json!({ "password": "new" })).await?;
-    team.put("second", json!({ "token": "new" })).await?;
-    for name in ["app", "second"] {
-        team.edit(name, json!({ "refreshAfter": "1h" })).await?;
-    }
-    team.wait_value("app", "password", "new").await?;
-    team.wait_value("second", "token", "new").await?;
-    team.wait_restarts(Kind::Deployment, "web", 1).await?;
-    team.wait_current("app").await?;
-    team.wait_current("second").await?;
-    ensure!(team.restarts(Kind::Deployment, "web").await? == 1);
-    Ok(())
-}
-
-async fn killed_after_the_secret_apply_it_restarts_once(suite: &Suite) -> Result<()> {
-    killed(suite, "kill-secret-after", true, "/secrets/app").await
-}
-
-async fn killed_before_the_secret_apply_it_restarts_once(suite: &Suite) -> Result<()> {
-    killed(suite, "kill-secret-before", false, "/secrets/app").await
-}
-
-async fn killed_before_the_workload_patch_it_restarts_once(suite: &Suite) -> Result<()> {
-    killed(suite, "kill-patch-before", false, "/deployments/web").await
-}
-
-async fn killed_after_the_workload_patch_it_restarts_once(suite: &Suite) -> Result<()> {
-    killed(suite, "kill-patch-after", true, "/deployments/web").await
-}
-
-/// Kills the operator at the next PATCH of this path, after the API server has
-/// answered it or before it has it, starts it again and counts the restarts.
-async fn killed(suite: &Suite, name: &str, answered: bool, path: &str) -> Result<()> {
-    let (team, proxy) = Team::behind_api_proxy(suite, name, "").await?;
-    team.with_targets(&[Kind::Deployment]).await?;
-    let struck = kill_point(&team, &proxy, answered, path);
-    team.put("app", json!({ "password": "second" })).await?;
-    let record = struck.killed(LONG).await?;
-    ensure!(record.path.ends_with(path), "{}", record.path);
-    team.operator.process.wait().await;
-    team.operator.restart().await?;
-    team.operator.wait_ready(LONG).await?;
-    team.wait_value("app", "password", "second").await?;
-    team.wait_restarts(Kind::Deployment, "web", 1).await?;
-    team.wait_current("app").await?;
-    team.wait_ready("app").await?;
-    team.rolls_once(&[Kind::Deployment], "third", 1).await
-}
-
-fn kill_point(team: &Team, proxy: &HttpProxy, answered: bool, path: &str) -> KillPoint {
-    let matcher = Match::method("PATCH").path_contains(path);
-    let process = team.operator.process.clone();
-    let pid = move || process.pid();
-    if answered {
-        KillPoint::at_answer(proxy, matcher, pid)
-    } else {
-        KillPoint::at_request(proxy, matcher, pid)
-    }
 }

@@ -7,7 +7,6 @@ use ground::judges::vault_audit::VaultRequest;
 use ground::judges::workloads::Kind;
 use ground::wait_for;
 use jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
 use reqwest::Method;
 use serde_json::json;
 
@@ -365,10 +364,7 @@ async fn an_annotation_asks_for_a_read_and_status_echoes_it(suite: &Suite) -> Re
     team.put("app", json!({ "password": "second" })).await?;
     for (asked, writes) in [("deploy-41", 1), ("deploy-42", 0)] {
         let (vault, api) = eye.mark()?;
-        let patch = json!({ "metadata": { "annotations": { "vso.hashicorp.com/resync": asked } } });
-        team.resources("VaultStaticSecret")
-            .patch("app", &PatchParams::default(), &Patch::Merge(patch))
-            .await?;
+        team.resync("app", asked).await?;
         wait_for("status to echo the value", LONG, || async {
             let object = team.resources("VaultStaticSecret").get("app").await?;
             let echoed = &object.data["status"]["lastResync"];

@@ -3,10 +3,11 @@
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use super::{pods, stands_still_while_stopped};
+use super::{LONG, pods, stands_still_while_stopped};
 use crate::control_plane::Part;
 use crate::manifests;
 use crate::process::Exit;
+use crate::wait::wait_for;
 use crate::{Ground, Options, VaultStorage};
 
 pub(super) async fn second_ground(first: &Ground) -> Result<()> {
@@ -29,11 +30,13 @@ pub(super) async fn second_ground(first: &Ground) -> Result<()> {
         vault.api.read("kv/data/a").await.is_err(),
         "a sealed Vault gave out a secret"
     );
+    // For a moment after each start a kv-v2 mount answers that it is being upgraded.
+    let served = || wait_for("the mount", LONG, || vault.api.read("kv/data/a"));
     vault.unseal().await?;
-    vault.api.read("kv/data/a").await?;
+    served().await?;
     vault.restart().await?;
     ensure!(
-        vault.api.read("kv/data/a").await?["data"]["data"]["b"] == "c",
+        served().await?["data"]["data"]["b"] == "c",
         "the restart lost the data"
     );
     let log = std::fs::read_to_string(&vault.access_log)?;
