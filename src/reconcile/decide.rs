@@ -171,13 +171,15 @@ pub fn decide(situation: &Situation<'_>) -> Step {
             before: None,
             first: true,
         }),
-        (Standing::Ours(meta, state), None) => look_again(situation, meta, state),
-        (Standing::Ours(meta, state), Some(rendered)) => compare(situation, meta, state, rendered),
+        (Standing::Ours(meta, state), None) => look_again(situation, meta, state.as_deref()),
+        (Standing::Ours(meta, state), Some(rendered)) => {
+            compare(situation, meta, state.map(|state| *state), rendered)
+        }
     }
 }
 
 /// Without a fresh read: is one due?
-fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<State>) -> Step {
+fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<&State>) -> Step {
     let me = situation.me;
     let Some(state) = state else {
         return match situation.fights() {
@@ -186,7 +188,7 @@ fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<State>
             false => Step::Fetch(Why::Drift),
         };
     };
-    let drifted = drifted(me, meta, &state);
+    let drifted = drifted(me, meta, state);
     if drifted && !situation.fights() {
         return Step::Fetch(Why::Drift);
     }
@@ -195,7 +197,7 @@ fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<State>
         return Step::Wait(None);
     }
     if state.generation < me.generation
-        || !is_as_asked(me, &state)
+        || !is_as_asked(me, state)
         || !state.hash.is_of(situation.key)
     {
         return Step::Fetch(Why::Changed);

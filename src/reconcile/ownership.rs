@@ -27,7 +27,7 @@ pub enum Standing<'a> {
     /// Of the same resource, but written under another field manager.
     Former(Former),
     /// Ours, with what we know of the last write.
-    Ours(&'a SecretMeta, Option<State>),
+    Ours(&'a SecretMeta, Option<Box<State>>),
     /// May be written although it isn't ours: `create: false`, or `overwrite`.
     Open(&'a SecretMeta),
     Foreign(String),
@@ -112,7 +112,7 @@ pub fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
     // no annotation and no edit of the spec turns the one into the other.
     let wrote = ours.is_some_and(|ours| !me.create || ours.owns_type);
     if owned || (wrote && (state.is_some() || me.retain || !me.create)) {
-        return Standing::Ours(meta, state);
+        return Standing::Ours(meta, state.map(Box::new));
     }
     if !me.create || me.overwrite || me.joins {
         return Standing::Open(meta);
