@@ -78,7 +78,7 @@ where
 {
     /// Follows the names for ever.
     pub async fn run(self) {
-        let mut changes = self.engine.follow_names(self.store, &self.namespace);
+        let changes = self.engine.follow_names(self.store, &self.namespace);
         let mut names = Followed {
             watched: BTreeMap::new(),
             polled: BTreeMap::new(),
@@ -96,10 +96,7 @@ where
             let next = names.due.first().map(|(due, _)| *due);
             let full = looks.len() >= LOOKS_LIMIT;
             tokio::select! {
-                changed = changes.changed() => match changed {
-                    Ok(()) => self.update(&mut names),
-                    Err(_) => return,
-                },
+                () = changes.notified() => self.update(&mut names),
                 Some((name, found)) = looks.next() => self.looked(&mut names, name, found),
                 () = until(next), if !full => {}
             }

@@ -1,10 +1,11 @@
 //! Where the Role knows only names: which names of a store are to be followed.
 //! They come and go with the resources that name them.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::engine::Engine;
 use super::former::{former_of, is_settled};
@@ -17,14 +18,24 @@ use crate::key::{Kind, ObjectKey, ResourceKey, is_object_name};
 use crate::policy::permit;
 use crate::vault::Vault;
 
-/// Told of each change of what is named.
+/// Those who are told of each change of what is named. (In order: a channel of
+/// tokio's would tell them by chance, and no simulated run would repeat.)
 #[derive(Debug, Default)]
-pub(super) struct Naming(watch::Sender<()>);
+pub(super) struct Naming(RefCell<Vec<Weak<Notify>>>);
 
 impl Naming {
     /// Something is named that wasn't, or no longer.
     pub(super) fn moved(&self) {
-        self.0.send_replace(());
+        self.0.borrow_mut().retain(|follower| {
+            let follower = follower.upgrade();
+            follower.as_ref().inspect(|one| one.notify_one()).is_some()
+        });
+    }
+
+    fn follow(&self) -> Rc<Notify> {
+        let follower = Rc::new(Notify::new());
+        self.0.borrow_mut().push(Rc::downgrade(&follower));
+        follower
     }
 
     /// The same, where a resource became another.
@@ -34,7 +45,7 @@ impl Naming {
             let former: Vec<ObjectKey> = former_of(resource).collect();
             (destination_of(resource), targets, former)
         };
-        if self.0.receiver_count() > 0 && old.map(named) != new.map(named) {
+        if !self.0.borrow().is_empty() && old.map(named) != new.map(named) {
             self.moved();
         }
     }
@@ -131,12 +142,12 @@ impl View {
 }
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
-    /// A store of a namespace is going to be followed by names; the receiver is
-    /// told when others are wanted than before ([`Engine::wanted`]).
-    pub fn follow_names(&self, store: Store, namespace: &str) -> watch::Receiver<()> {
+    /// A store of a namespace is going to be followed by names; who does is told
+    /// when others are wanted than before ([`Engine::wanted`]).
+    pub fn follow_names(&self, store: Store, namespace: &str) -> Rc<Notify> {
         let mut view = self.view.borrow_mut();
         view.stores.expect(store, namespace, true);
-        view.naming.0.subscribe()
+        view.naming.follow()
     }
 
     /// The names to follow: those of resources that are complete and that the

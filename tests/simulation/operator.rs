@@ -143,7 +143,7 @@ async fn follow_names<T: 'static, O: Observer<T> + 'static>(
     cut: impl Fn(&Object) -> Option<T> + Copy + 'static,
     observe: impl Fn(Base<SimEngine>) -> O,
 ) {
-    let mut changes = engine.follow_names(store, NAMESPACE);
+    let changes = engine.follow_names(store, NAMESPACE);
     let mut tasks = JoinSet::new();
     let mut followed: BTreeMap<String, AbortHandle> = BTreeMap::new();
     loop {
@@ -168,9 +168,7 @@ async fn follow_names<T: 'static, O: Observer<T> + 'static>(
                 tasks.spawn_local(watches::run(Rc::clone(&world), place, cut, observer))
             });
         }
-        if changes.changed().await.is_err() {
-            return;
-        }
+        changes.notified().await;
     }
 }
 
