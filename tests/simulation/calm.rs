@@ -13,22 +13,27 @@ fn name(number: usize) -> String {
     format!("app-{number}")
 }
 
-/// How many of these requests are reads.
-fn reads(requests: &[String]) -> usize {
-    let reads = requests.iter().filter(|what| what.starts_with("read "));
-    reads.count()
-}
-
-async fn outage(world: Rc<World>) {
-    let tenant = Tenant(Rc::clone(&world));
-    tenant.basics();
-    for number in 0..MANY {
+/// Resources without a workload, from `first` on.
+fn many(tenant: &Tenant, first: usize, count: usize) {
+    for number in first..first + count {
         let name = name(number);
         tenant.write_vault(&name, &source(&[("password", "a")]));
         let mut manifest = static_secret(&name);
         manifest["spec"]["rolloutRestartTargets"] = serde_json::json!([]);
         tenant.apply(&manifest);
     }
+}
+
+/// How many of these requests are reads.
+fn reads(requests: &[String]) -> usize {
+    let reads = requests.iter().filter(|what| what.starts_with("read "));
+    reads.count()
+}
+
+async fn outage(world: Rc<World>, prepare: impl Fn(&Tenant)) {
+    let tenant = Tenant(Rc::clone(&world));
+    prepare(&tenant);
+    many(&tenant, 0, MANY);
     seconds(120).await;
     tenant.set_sealed(true);
     // Longer than a slot: all are due, and told.
@@ -73,5 +78,53 @@ async fn outage(world: Rc<World>) {
 
 #[test]
 fn an_outage_with_many_resources_due_is_calm() {
-    run(5, None, outage).expect_right("an outage");
+    let calm = async |world| outage(world, Tenant::basics).await;
+    run(5, None, calm).expect_right("an outage");
+}
+
+#[test]
+fn an_outage_of_the_configured_vault_is_calm_too() {
+    let calm = async |world| outage(world, Tenant::login).await;
+    run(5, None, calm).expect_right("an outage");
+}
+
+/// More broken resources than make a hidden outage hold up the others once, and
+/// not for long.
+async fn broken(world: Rc<World>, prepare: impl Fn(&Tenant)) {
+    const BROKEN: usize = 12;
+    const GOOD: usize = 20;
+    let tenant = Tenant(Rc::clone(&world));
+    prepare(&tenant);
+    (0..BROKEN).for_each(|number| tenant.set_broken(&name(number), true));
+    many(&tenant, 0, BROKEN);
+    seconds(5).await;
+    many(&tenant, BROKEN, GOOD);
+    seconds(60).await;
+    let made = world.api.borrow().secrets.len();
+    assert_eq!(made, GOOD, "all good ones\n{}", world.last_of_trace());
+    for round in 0..5 {
+        for number in BROKEN..BROKEN + GOOD {
+            let fields = source(&[("password", &format!("round {round}"))]);
+            tenant.write_vault(&name(number), &fields);
+        }
+        // A slot and a debounce; an outage would take longer.
+        seconds(35).await;
+        let told = world.last_of_trace();
+        let api = world.api.borrow();
+        let wanted = format!("round {round}").into_bytes();
+        let field = crate::objects::Field::Data("password".to_owned());
+        let new = |secret: &&crate::objects::Secret| secret.fields.get(&field) == Some(&wanted);
+        let followed = api.secrets.values().filter(new).count();
+        assert_eq!(followed, GOOD, "round {round}\n{told}");
+    }
+    (0..BROKEN).for_each(|number| tenant.set_broken(&name(number), false));
+    rest(&world).await;
+}
+
+#[test]
+fn many_that_are_broken_hold_up_no_others() {
+    let calm = async |world| broken(world, Tenant::basics).await;
+    run(5, None, calm).expect_right("broken ones");
+    let calm = async |world| broken(world, Tenant::login).await;
+    run(5, None, calm).expect_right("broken ones, configured");
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use vault_tenant_operator::config::address::AddressPattern;
+use vault_tenant_operator::config::address::{Address, AddressPattern};
 use vault_tenant_operator::config::{Config, Grade};
 use vault_tenant_operator::key::{Kind, ObjectKey};
 use vault_tenant_operator::policy::{OwnIdentity, Policy};
@@ -41,6 +41,8 @@ fn config(grade: Grade) -> Config {
         ..Config::default()
     };
     config.policy.vault_addresses = vec![AddressPattern::parse(ADDRESS).unwrap()];
+    // For those that name no VaultConnection, where there is none called `default`.
+    config.connection.address = Some(Address::parse(ADDRESS).unwrap());
     config
 }
 

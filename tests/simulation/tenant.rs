@@ -48,12 +48,21 @@ impl Tenant {
 
     /// The connection and the login that everything uses.
     pub fn basics(&self) {
+        self.connection();
+        self.login();
+    }
+
+    fn connection(&self) {
         self.apply(&json!({
             "apiVersion": "secrets.hashicorp.com/v1beta1",
             "kind": "VaultConnection",
             "metadata": { "name": "default", "namespace": NAMESPACE },
             "spec": { "address": ADDRESS },
         }));
+    }
+
+    /// The login alone: then the connection is that of the configuration.
+    pub fn login(&self) {
         self.apply(&json!({
             "apiVersion": "secrets.hashicorp.com/v1beta1",
             "kind": "VaultAuth",
@@ -134,6 +143,18 @@ impl Tenant {
         let mut vault = self.0.vault.borrow_mut();
         if let Some(newest) = vault.versions.get_mut(path).and_then(|all| all.last_mut()) {
             newest.deleted = deleted;
+        }
+    }
+
+    /// Reads of a source fail although Vault is well, or no longer.
+    pub fn set_broken(&self, path: &str, broken: bool) {
+        self.note(format!("reading {path} broken: {broken}"));
+        let path = format!("kv/data/{path}");
+        let mut vault = self.0.vault.borrow_mut();
+        if broken {
+            vault.broken.insert(path);
+        } else {
+            vault.broken.remove(&path);
         }
     }
 

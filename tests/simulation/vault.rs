@@ -34,6 +34,8 @@ pub struct VaultModel {
     /// KV v1, by path below the mount `kv1`.
     pub plain: BTreeMap<String, Source>,
     pub sealed: bool,
+    /// Paths whose reads fail although Vault is well.
+    pub broken: BTreeSet<String>,
     /// Paths that no token may read.
     pub denied: BTreeSet<String>,
     tokens: BTreeMap<String, Timestamp>,
@@ -110,6 +112,12 @@ impl VaultModel {
 
     pub fn read(&self, token: &Token, read: &Read, now: Timestamp) -> Result<Reply, Problem> {
         self.check(token, &read.path, now)?;
+        if self.broken.contains(&read.path) {
+            return Err(Problem::VaultUnavailable {
+                address: ADDRESS.to_owned(),
+                why: "500: 1 error occurred".to_owned(),
+            });
+        }
         let missing = Reply {
             status: 404,
             data: None,
