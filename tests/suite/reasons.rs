@@ -10,7 +10,7 @@ use libtest_mimic::{Failed, Trial};
 use crate::documents::{quoted, rows};
 
 const TROUBLESHOOTING: &str = include_str!("../../docs/troubleshooting.md");
-const PROBLEM: &str = include_str!("../../src/problem.rs");
+const PROBLEM: &str = include_str!("../../src/problem/mod.rs");
 
 /// The reasons that are no problem of a reconcile, each with the source that
 /// writes it.

@@ -4,10 +4,14 @@
 //! Errors of the Kubernetes client and of Vault become a `Problem` where they
 //! enter, so that no text from outside travels unchecked.
 
-use std::fmt;
+mod sentences;
+mod text;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
+
+pub use text::{FOREIGN_TEXT_LIMIT, printable};
 
 /// How a failed reconcile is tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -358,166 +362,7 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Problem::InvalidSpec { field, why } => write!(f, "{field}: {why}"),
-            Problem::NotServed { what } => {
-                write!(
-                    f,
-                    "{what} is not served by this version of the operator; nothing was written"
-                )
-            }
-            Problem::ReferenceMissing { what, by } => {
-                write!(
-                    f,
-                    "{what} does not exist ({by}): create it, or correct the reference"
-                )
-            }
-            Problem::ReferenceDenied { what, why } => write!(f, "{what} may not be used: {why}"),
-            Problem::PolicyDenied { rule, why } if !rule.starts_with("policy.") => write!(
-                f,
-                "{why}; a guardrail that no configuration lifts ({rule}): change the resource"
-            ),
-            Problem::PolicyDenied { rule, why } => write!(
-                f,
-                "{why}; refused by the operator's configuration, key {rule}: change the resource, or ask the platform team to allow it there"
-            ),
-            Problem::CredentialUnusable { why } => f.write_str(why),
-            Problem::VaultUnreachable { address, why } => {
-                write!(f, "Vault at {address} cannot be reached: {why}")
-            }
-            Problem::VaultUnavailable { address, why } => {
-                write!(f, "Vault at {address} cannot serve now: {why}")
-            }
-            Problem::VaultRateLimited {
-                address,
-                retry_after,
-            } => {
-                write!(f, "Vault at {address} limits the rate of requests")?;
-                match retry_after {
-                    Some(after) => write!(f, " and asks to wait {} s", after.as_secs()),
-                    None => Ok(()),
-                }
-            }
-            Problem::VaultAnswerUnusable { path, why, .. } => {
-                write!(f, "Vault's answer for {path} cannot be used: {why}")
-            }
-            Problem::LoginFailed { what, why } => write!(
-                f,
-                "Vault refused the login at {what}: {why}; check spec.mount and the role's name, and the role's bound service accounts, namespaces and audience in Vault"
-            ),
-            Problem::VaultDenied { path, why } => write!(
-                f,
-                "Vault denied {path}: {why}; the policy of the login's role must allow it (a wrong mount, path or type is answered so too)"
-            ),
-            Problem::SourceMissing { path, why, .. } | Problem::SourceDeleted { path, why, .. } => {
-                write!(f, "{path}: {why}")
-            }
-            Problem::Transformation { why } => f.write_str(why),
-            Problem::DestinationMissing { name } => write!(
-                f,
-                "the Secret {name} does not exist and spec.destination.create is false: create the Secret, or set create to true"
-            ),
-            Problem::DestinationLeaving { name } => write!(
-                f,
-                "the Secret {name} is being deleted and one of its finalizers still holds it; it is written again once it is gone"
-            ),
-            Problem::DestinationNotOwned { name, why }
-            | Problem::DriftFight { name, why }
-            | Problem::DestinationConflict { name, why }
-            | Problem::DestinationInvalid { name, why } => {
-                write!(f, "the Secret {name}: {why}")
-            }
-            Problem::KubernetesForbidden { what, why } => write!(
-                f,
-                "the operator's Role does not allow to {what}: {why}; compare it with the shipped rbac/"
-            ),
-            Problem::KubernetesRefused { what, why }
-            | Problem::DestinationImmutable { what, why } => {
-                write!(f, "the API server refused to {what}: {why}")
-            }
-            Problem::NamespaceTerminating { namespace } => {
-                write!(f, "the namespace {namespace} is being deleted")
-            }
-            Problem::Conflict { what, why } => {
-                write!(f, "changed meanwhile, trying again: {what}: {why}")
-            }
-            Problem::NamespaceClaimed { namespace, holder } => write!(
-                f,
-                "the namespace {namespace} is served by the operator {holder}, and nothing is done in it here: take it out of one operator's watchNamespaces, or end that operator"
-            ),
-            Problem::AnotherController { manager } => write!(
-                f,
-                "another controller, with the field manager {manager}, works on this resource, and nothing is done here meanwhile: end one of the two; this one goes on once the other has written nothing for 15 minutes, or when it starts anew"
-            ),
-            Problem::NotLeader { why } => {
-                write!(f, "this instance may not act now: {why}")
-            }
-            Problem::KubernetesUnavailable { what, why } => {
-                write!(f, "the API server could not {what}: {why}")
-            }
-            Problem::DeadlineExceeded { after } => write!(
-                f,
-                "not done within {} s: Vault or the API server answers too slowly",
-                after.as_secs()
-            ),
-            Problem::Internal { why } => write!(
-                f,
-                "a defect of the operator, this resource is set aside until it changes: {why}"
-            ),
-        }
-    }
-}
-
 impl std::error::Error for Problem {}
 
-/// Text from outside, fit for a condition or an event: printable characters
-/// only, white space joined, nothing that turns or hides what stands beside it,
-/// at most `limit` characters.
-#[must_use]
-pub fn printable(text: &str, limit: usize) -> String {
-    let mut shown = String::new();
-    let mut length = 0;
-    for word in text
-        .split(|c: char| c.is_whitespace() || c.is_control() || is_invisible(c))
-        .filter(|w| !w.is_empty())
-    {
-        let gap = usize::from(length > 0);
-        let size = word.chars().count();
-        if length + gap + size > limit {
-            let room = limit.saturating_sub(length + gap + 1);
-            if room > 0 && gap == 1 {
-                shown.push(' ');
-            }
-            shown.extend(word.chars().take(room));
-            shown.push('…');
-            return shown;
-        }
-        if gap == 1 {
-            shown.push(' ');
-        }
-        shown.push_str(word);
-        length += gap + size;
-    }
-    shown
-}
-
-/// Zero width, direction and other format characters of Unicode (UAX 9, and the
-/// block General Punctuation): with them a text shows as another than it is.
-fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{200B}'..='\u{200F}'
-            | '\u{202A}'..='\u{202E}'
-            | '\u{2060}'..='\u{206F}'
-            | '\u{FEFF}'
-    )
-}
-
-/// The most characters of Vault's or the API server's words in a message.
-pub const FOREIGN_TEXT_LIMIT: usize = 512;
-
 #[cfg(test)]
-#[path = "problem_tests.rs"]
 mod tests;
