@@ -4,10 +4,13 @@
 //! tenants can write it. What becomes of such a Secret is decided by what it
 //! proves of itself (`parting`), and by live looks.
 
+use serde_json::json;
+
 use super::engine::Engine;
 use super::parting::{Parting, parting};
 use super::ports::{Clock, Cluster};
 use super::state::ORPHANED_AT;
+use super::static_secret::Work;
 use super::view::{SecretMeta, Store, destination_of};
 use crate::api::VaultStaticSecret;
 use crate::config::Grade;
@@ -55,6 +58,35 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .collect()
     }
 
+    /// Where only names are watched, status lists a Secret before it is made, if
+    /// there is another one before it: else one that a crash or a further rename
+    /// left behind would be found by nobody.
+    ///
+    /// # Errors
+    /// [`Problem::Conflict`] once that is done: the work begins anew with it.
+    pub(super) async fn announce(&self, work: &Work) -> Result<(), Problem> {
+        let name = &work.permitted.destination().secret.name;
+        let seen = self.view.borrow().statics.get(&work.key.object).cloned();
+        let Some(seen) = seen.filter(|_| self.knows_names_only()) else {
+            return Ok(());
+        };
+        let mut status = seen.status.clone().unwrap_or_default();
+        if status.destinations.is_empty() || status.destinations.contains(name) {
+            return Ok(());
+        }
+        status.destinations.insert(0, name.clone());
+        let told = json!({ "destinations": status.destinations });
+        let stored = self.cluster.apply_status(&work.key, &told).await?;
+        let mut new = VaultStaticSecret::clone(&seen);
+        new.status = Some(status);
+        new.metadata.resource_version = Some(stored.version);
+        self.put_unless_changed(&work.key.object, &seen, new);
+        Err(Problem::Conflict {
+            what: format!("make the Secret {name}"),
+            why: "its name is in the status of the resource by now".to_owned(),
+        })
+    }
+
     /// The names of all Secrets that may hold what the resource wrote, as its
     /// status is to list them.
     pub(super) fn destinations(
@@ -87,7 +119,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_status_names_a_few_others_and_nothing_that_is_no_name() {

@@ -49,8 +49,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut plan = plan.clone();
         let unrecorded = self.record_before(work, &mut plan, rendered).await?;
         let plan = &plan;
-        if plan.fence == Fence::Create && !self.may_create(work).await? {
-            return Ok(());
+        if plan.fence == Fence::Create {
+            self.announce(work).await?;
+            if !self.may_create(work).await? {
+                return Ok(());
+            }
         }
         let (write, state) = self.secret_write(work, plan, rendered, unrecorded);
         let editor = self.editor(work);
