@@ -219,6 +219,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.memory.borrow_mut().remove(&WorkKey::Vault(lane));
     }
 
+    /// A resource is gone, and nobody waits or counts in its name.
+    pub(super) fn drop_from_breakers(&self, key: &WorkKey) {
+        for breaker in self.breakers.borrow().values() {
+            breaker.failing.borrow_mut().remove(key);
+            breaker.excused.borrow_mut().remove(key);
+            if let Some(outage) = breaker.outage.borrow_mut().as_mut() {
+                outage.waiting.remove(key);
+                outage.tried.remove(key);
+            }
+        }
+    }
+
     /// Something took so long that the Vault behind it may be away.
     pub(super) fn doubt(&self, lane: Lane) {
         if self.breakers.borrow().contains_key(&lane) {

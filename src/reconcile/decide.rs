@@ -78,6 +78,8 @@ pub struct Me {
     pub retain: bool,
     /// Whether the Secret is already one of others that share it.
     pub joins: bool,
+    /// Fingerprint of where the source is, where a deletion there is one here too.
+    pub source: Option<String>,
 }
 
 /// The next step.
@@ -320,7 +322,10 @@ pub(super) fn fence(meta: &SecretMeta) -> Fence {
 /// Whether the state is of this very resource and says what the spec and the
 /// configuration say of its end.
 fn is_as_asked(me: &Me, state: &State) -> bool {
-    state.uid == me.uid && state.shares.is_some() == me.share && state.retain == me.retain
+    state.uid == me.uid
+        && state.shares.is_some() == me.share
+        && state.retain == me.retain
+        && state.source == me.source
 }
 
 /// Whether our manager owns other names than the last write said it would.

@@ -47,6 +47,7 @@ fn case() -> Case {
         share: false,
         retain: false,
         joins: false,
+        source: None,
     };
     let mut case = Case {
         destination: None,
@@ -311,6 +312,14 @@ fn drift_is_seen_in_the_managed_fields_and_repaired_without_a_change() {
     }
     let meta = case().with_meta(edits[0]).destination.unwrap();
     assert_eq!(last_editor(&case().me, &meta), Some("kubectl-edit"));
+}
+
+#[test]
+fn another_place_of_a_source_that_is_followed_is_read_and_recorded() {
+    let mut moved = case();
+    moved.me.source = Some("here".into());
+    assert_eq!(moved.step(), Step::Fetch(Why::Changed));
+    assert_eq!(moved.read("old").writes(), (update(), false));
 }
 
 #[test]

@@ -385,9 +385,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     pub(super) fn forget(&self, resource: &ResourceKey) {
         self.told_finalizer.borrow_mut().remove(resource);
-        self.memory
-            .borrow_mut()
-            .remove(&WorkKey::Resource(resource.clone()));
+        let key = WorkKey::Resource(resource.clone());
+        self.drop_from_breakers(&key);
+        self.memory.borrow_mut().remove(&key);
     }
 }
 

@@ -9,8 +9,10 @@ use super::ownership::state_of;
 use super::parting::is_ours_alone;
 use super::ports::{Clock, Cluster};
 use super::static_secret::Work;
-use crate::api::OnSourceDelete;
+use crate::api::{OnSourceDelete, VaultStaticSecretSpec};
+use crate::policy::Permitted;
 use crate::problem::Problem;
+use crate::render::fingerprint;
 use crate::vault::Vault;
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
@@ -25,12 +27,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         problem: &Problem,
     ) -> Result<(), Problem> {
         let me = &work.me;
-        let Some(source) = source_followed(work) else {
-            return Ok(());
-        };
         let secret = &work.permitted.destination().secret;
         let seen = self.view.borrow().secrets.contains_key(secret);
-        if !(seen && problem.is_deletion_at_vault()) || self.is_own(secret) {
+        if me.source.is_none() || !seen || !problem.is_deletion_at_vault() || self.is_own(secret) {
             return Ok(());
         }
         self.still_asked(work).await?;
@@ -39,7 +38,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         };
         let wrote = live.managers.iter().any(|one| one.name == me.manager);
         let state = state_of(me, &live).filter(|state| {
-            wrote && state.generation == me.generation && state.source.as_ref() == Some(&source)
+            wrote && state.generation == me.generation && state.source == me.source
         });
         if state.is_none() || live.deleting {
             return Ok(());
@@ -63,16 +62,16 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
 /// Where the source is, if its deletion is one of the Secret too: the Vault, the
 /// namespace in it, and what is read there.
-pub(super) fn source_followed(work: &Work) -> Option<String> {
-    let follows = work.resource.spec.on_source_delete == Some(OnSourceDelete::Delete);
-    let read = work.permitted.read();
-    let address = &work.permitted.login().connection().get().address;
+pub(super) fn source_followed(
+    spec: &VaultStaticSecretSpec,
+    permitted: &Permitted,
+) -> Option<String> {
+    let follows = spec.on_source_delete == Some(OnSourceDelete::Delete);
+    let read = permitted.read();
+    let address = &permitted.login().connection().get().address;
     let namespace = read.vault_namespace.as_deref().unwrap_or_default();
-    let mut parts = vec![address.as_str(), namespace, read.path.as_str()];
-    parts.extend(
-        read.query
-            .iter()
-            .flat_map(|(name, value)| [name.as_str(), value]),
-    );
-    follows.then(|| crate::render::fingerprint(parts))
+    let query = read.query.iter();
+    let query = query.flat_map(|(name, value)| [name.as_str(), value.as_str()]);
+    let place = [address.as_str(), namespace, read.path.as_str()];
+    follows.then(|| fingerprint(place.into_iter().chain(query)))
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::decide::{Me, Situation, Step, Why, decide};
 use super::engine::{Engine, Next};
+use super::gone_source::source_followed;
 use super::parting::manager_of;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
@@ -197,6 +198,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 share: spec.destination.share == Some(true),
                 retain: self.retains(&spec.destination) && spec.destination.create,
                 joins,
+                source: source_followed(spec, &permitted),
                 uid: uid.clone(),
             },
             permitted,

@@ -8,7 +8,6 @@ use super::drift;
 use super::engine::Engine;
 use super::fields;
 use super::fits;
-use super::gone_source::source_followed;
 use super::ownership::made_by;
 use super::ports::{Clock, Cluster, Fence, Note, Owner, SecretWrite, WorkloadPatch};
 use super::queue::{Urgency, WorkKey};
@@ -178,7 +177,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             ),
             keys: rendered.keys,
             version: rendered.version.clone(),
-            source: source_followed(work),
+            source: me.source.clone(),
             changed_at: kept.map_or_else(|| self.clock.now(), |before| before.changed_at),
             initial: plan.first || kept.is_some_and(|before| before.initial),
             unrecorded,

@@ -2,16 +2,19 @@
 //! says that somebody deleted it.
 
 use anyhow::{Result, ensure};
+use ground::faults::{Answer, Match};
 use ground::judges::workloads::Kind;
 use ground::wait_for;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::probes::workload;
-use crate::support::{LONG, Suite, Team};
+use crate::probes::{vault_proxy, workload};
+use crate::support::{LONG, Suite, Team, config, prepare};
 
 crate::trials![
     "source_deletion": a_secret_follows_a_deletion_and_comes_back,
     what_is_not_its_alone_loses_its_keys_only, an_empty_or_mistaken_source_deletes_nothing,
+    another_vault_that_lacks_it_deletes_nothing,
 ];
 
 const FOLLOWS: &str = "delete";
@@ -101,6 +104,50 @@ async fn an_empty_or_mistaken_source_deletes_nothing(suite: &Suite) -> Result<()
     );
     ensure!(team.value("app", "value").await? == "good");
     Ok(())
+}
+
+async fn another_vault_that_lacks_it_deletes_nothing(suite: &Suite) -> Result<()> {
+    let proxy = vault_proxy(&suite.ground).await?;
+    let mut tenant = suite.ground.tenant("follows-one").await?;
+    tenant.vault_address = proxy.url();
+    prepare(&tenant).await?;
+    // The same server under two names stands for two.
+    let other = proxy.url().replace("127.0.0.1", "localhost");
+    ensure!(other != proxy.url(), "{other}");
+    let listed = config(&tenant, "").replace(
+        "vaultAddresses: [",
+        &format!("vaultAddresses: [\"{other}\", "),
+    );
+    let operator = tenant
+        .operator(&suite.binary)
+        .config(&listed)
+        .start()
+        .await?;
+    operator.wait_ready(LONG).await?;
+    let team = Team { tenant, operator };
+    team.put("app", json!({ "value": "good" })).await?;
+    team.follows("app", json!({})).await?;
+    let uid = team.uid("app").await?;
+
+    let read = Match::method("GET").path_contains("/data/app");
+    let lacks = proxy.on(read).answer(Answer::vault_error(404, &[]));
+    let moved = Patch::Merge(json!({ "spec": { "address": other } }));
+    let connections = team.resources("VaultConnection");
+    connections
+        .patch("default", &PatchParams::default(), &moved)
+        .await?;
+    team.wait_problem("app", "SecretNotFound").await?;
+    lacks.hit(lacks.hits() + 2, LONG).await?;
+    ensure!(
+        team.uid("app").await? == uid,
+        "another Vault deletes nothing"
+    );
+    lacks.remove();
+    team.wait_ready("app").await?;
+    // What was read there once is followed there.
+    let data = format!("{}/data/app", team.tenant.kv2);
+    team.tenant.vault.delete(&data).await?;
+    team.wait_gone("app", "SecretDeleted").await.map(drop)
 }
 
 impl Team {
