@@ -154,9 +154,7 @@ pub fn decide(situation: &Situation<'_>) -> Step {
         (Standing::Missing, _) if !me.create => Step::Refuse(Problem::DestinationMissing {
             name: me.secret.clone(),
         }),
-        (Standing::Missing, None)
-            if situation.fights() && !situation.edited && !situation.resync =>
-        {
+        (Standing::Missing, _) if situation.fights() && !situation.edited && !situation.resync => {
             Step::Refuse(fight(me, None))
         }
         (Standing::Missing, None) => Step::Fetch(Why::Missing),

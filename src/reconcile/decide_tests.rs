@@ -346,6 +346,8 @@ fn a_fight_is_left_but_new_content_and_new_wishes_are_not() {
     assert!(deleted.refused().contains("deleted again"));
     deleted.edited = true;
     assert_eq!(deleted.step(), Step::Fetch(Why::Missing));
+    deleted.edited = false;
+    assert!(deleted.read("old").refused().contains("deleted again"));
 
     assert_eq!(edited().read("new").writes(), (update(), true));
     let mut due = edited();

@@ -56,10 +56,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let (write, state) = self.secret_write(work, plan, rendered, unrecorded);
         let editor = self.editor(work);
-        if editor.is_some() || self.was_deleted(work, plan) {
-            let now = self.clock.now();
-            self.keep_in_memory(work, |memory| memory.repairs.note(now));
-        }
         match self.cluster.apply_secret(&write).await {
             // The next decision sees what is really there.
             Err(Problem::Conflict { .. }) => self.look_at(secret).await.map(drop),
@@ -69,6 +65,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
             answer => {
                 self.written(work, plan, &write, answer?).await?;
+                if editor.is_some() || self.was_deleted(work, plan) {
+                    let now = self.clock.now();
+                    self.keep_in_memory(work, |memory| memory.repairs.note(now));
+                }
                 self.tell_written(work, plan, &state, editor).await;
                 Ok(())
             }

@@ -178,8 +178,12 @@ async fn foreign_finalizers_go_with_the_migration_role(suite: &Suite) -> Result<
     // One that is already being deleted goes for good.
     let connections = team.resources("VaultConnection");
     let again = json!({ "metadata": { "finalizers": [FINALIZERS[0].1] } });
+    let by_hand = PatchParams {
+        field_manager: Some("kubectl-patch".to_owned()),
+        ..PatchParams::default()
+    };
     connections
-        .patch("marked", &PatchParams::default(), &Patch::Merge(again))
+        .patch("marked", &by_hand, &Patch::Merge(again))
         .await?;
     connections
         .delete("marked", &DeleteParams::default())
