@@ -96,9 +96,7 @@ impl Pauses {
 /// A little less than `time`, and for each `name` another: what began together
 /// comes apart.
 pub fn apart(name: &str, time: Duration) -> Duration {
-    let seed = crate::render::fingerprint([name]);
-    let draw = u32::from_str_radix(&seed[..8], 16).unwrap_or(0);
-    time.mul_f64(0.75 + 0.25 * f64::from(draw) / f64::from(u32::MAX))
+    time.mul_f64(0.75 + 0.25 * crate::reconcile::fraction(name))
 }
 
 /// Runs one watch for ever; `cut` reduces an object to what is kept of it.

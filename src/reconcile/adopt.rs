@@ -106,8 +106,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return self.look_at(secret).await.map(drop);
         };
         let fields = ManagedFields { entries, ..live };
+        let asked = self.view.borrow().moment();
         let meta = self.cluster.set_managed_fields(secret, &fields).await?;
-        self.view.borrow_mut().put_secret_answer(secret, meta);
+        self.learn(secret, meta, asked);
         let whose = match former {
             Former::Vso => "which the Vault Secrets Operator made for this resource",
             Former::Resource(_) => "which an earlier resource of this name left",

@@ -220,9 +220,10 @@ fn until_due(situation: &Situation<'_>) -> Step {
     let Some(slots) = situation.slots else {
         return Step::Wait(None);
     };
-    let (started, now) = (situation.started, situation.now);
-    let read = situation.last_read.filter(|read| *read >= started);
-    if slots.last(now) > read.unwrap_or(started) {
+    let (started, now, read) = (situation.started, situation.now, situation.last_read);
+    let since = read.unwrap_or(started);
+    // A clock that was set back would keep all slots waiting until then.
+    if slots.last(now) > since || since > now {
         return Step::Fetch(Why::Due);
     }
     let missed = match (read, situation.absent_since) {

@@ -237,6 +237,13 @@ fn slots_are_the_same_after_a_restart_and_come_once_each() {
     assert_eq!(due(after, Some(after)), Step::Wait(Some(slots.next(after))));
     // A slot before this process started is not made up for.
     assert_eq!(due(at(901), None), Step::Wait(Some(slots.next(at(901)))));
+    // After the clock was set back, once for all, whatever slots that skipped.
+    assert_eq!(due(at(950), Some(at(5000))), Step::Fetch(Why::Due));
+    assert_eq!(due(at(700), None), Step::Fetch(Why::Due));
+    assert_eq!(
+        due(at(700), Some(at(700))),
+        Step::Wait(Some(slots.next(at(700))))
+    );
     assert_ne!(
         Slots::new(std::time::Duration::from_secs(100), "uid-2"),
         slots

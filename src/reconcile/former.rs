@@ -58,9 +58,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .collect()
     }
 
-    /// Where only names are watched, status lists a Secret before it is made, if
-    /// there is another one before it: else one that a crash or a further rename
-    /// left behind would be found by nobody.
+    /// Where only names are watched, status lists a Secret before it is made: else
+    /// one that a crash, a lost answer or a rename left behind would be found by
+    /// nobody.
     ///
     /// # Errors
     /// [`Problem::Conflict`] once that is done: the work begins anew with it.
@@ -71,7 +71,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return Ok(());
         };
         let mut status = seen.status.clone().unwrap_or_default();
-        if status.destinations.is_empty() || status.destinations.contains(name) {
+        if status.destinations.contains(name) {
             return Ok(());
         }
         status.destinations.insert(0, name.clone());

@@ -62,6 +62,7 @@ pub use sources::static_kv::request as static_read;
 pub use state::PREFIX;
 pub use static_secret::asked;
 pub use term::Succession;
+pub use time::fraction;
 
 /// The operator as a whole, among field managers and in events.
 pub const CONTROLLER: &str = "vault-tenant-operator";

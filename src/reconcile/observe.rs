@@ -114,7 +114,7 @@ where
 
 fn older<T: Kept>(new: &T, old: &T) -> bool {
     let version = |object: &T| object.meta().resource_version.clone().unwrap_or_default();
-    new.meta().uid == old.meta().uid && is_older(&version(new), &version(old))
+    is_older(&version(new), &version(old))
 }
 
 /// Whether what others depend on stands still: a status may change. (The API

@@ -98,6 +98,7 @@ pub fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
     let first_write_holds = state.as_ref().is_none_or(|state| {
         !state.first_write
             || me.joins
+            || me.share && only_ours(meta)
             || situation.made == Some(meta.uid.as_str())
             || situation.reported_hash == Some(state.hash.as_str())
             || ours.is_some_and(|ours| made_by(meta, ours))
@@ -118,6 +119,14 @@ pub fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
         return Standing::Open(meta);
     }
     Standing::Foreign(foreign(me, meta))
+}
+
+/// Whether nobody but resources of this operator has a part in the Secret: then
+/// one of those made it, though the times do not tell which.
+fn only_ours(meta: &SecretMeta) -> bool {
+    meta.managers
+        .iter()
+        .all(|manager| manager.name.starts_with("vto-"))
 }
 
 /// Whose the Secret seems to be, and what would let the resource use it.

@@ -11,9 +11,10 @@ use super::decide::fence;
 use super::engine::Engine;
 use super::ownership::{state_of, state_of_tag};
 use super::ports::{Clock, Cluster, Fence, Life, SecretWrite};
+use super::queue::{Urgency, WorkKey};
 use super::state::{ORPHANED_AT, State, is_state, state_annotation};
 use super::static_secret::Work;
-use super::view::SecretMeta;
+use super::view::{Moment, SecretMeta, View};
 use crate::key::{ObjectKey, ResourceKey};
 use crate::problem::Problem;
 use crate::render::{ResourceTag, SecretData};
@@ -246,19 +247,21 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return Ok(());
         };
         let unmarked = (ORPHANED_AT, None);
+        let asked = self.view.borrow().moment();
         let meta = self
             .cluster
             .annotate_secret(secret, &seen, unmarked)
             .await?;
-        self.view.borrow_mut().put_secret_answer(secret, meta);
+        self.learn(secret, meta, asked);
         Ok(())
     }
 
     async fn mark_orphaned(&self, secret: &ObjectKey, seen: &SecretMeta) -> Result<(), Problem> {
         let now = format!("{:.0}", self.clock.now());
         let mark = (ORPHANED_AT, Some(now.as_str()));
+        let asked = self.view.borrow().moment();
         let meta = self.cluster.annotate_secret(secret, seen, mark).await?;
-        self.view.borrow_mut().put_secret_answer(secret, meta);
+        self.learn(secret, meta, asked);
         Ok(())
     }
 
@@ -291,6 +294,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             annotations: BTreeMap::new(),
             owner: None,
         };
+        let asked = self.view.borrow().moment();
         let mut meta = match self.cluster.apply_secret(&empty).await {
             // A type that we alone own would go back to its default, which is refused.
             Err(Problem::DestinationImmutable { .. }) => {
@@ -315,7 +319,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
             meta = self.cluster.set_managed_fields(secret, &fields).await?;
         }
-        self.view.borrow_mut().put_secret_answer(secret, meta);
+        self.learn(secret, meta, asked);
         Ok(())
     }
 
@@ -336,15 +340,35 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// What the API server holds now; the view learns it.
     pub(super) async fn look_at(&self, secret: &ObjectKey) -> Result<Option<SecretMeta>, Problem> {
+        let asked = self.view.borrow().moment();
         let live = self.cluster.secret_meta(secret).await?;
-        let mut view = self.view.borrow_mut();
         match &live {
-            Some(meta) => view.put_secret_answer(secret, meta.clone()),
+            Some(meta) => self.learn(secret, meta.clone(), asked),
             None => {
-                view.forget_secret(secret);
+                self.view.borrow_mut().forget_secret(secret);
             }
         }
         Ok(live)
+    }
+
+    /// Stores what a request that was sent at `asked` answered about a Secret.
+    /// Others that name it are woken where its writers are others now: the watch
+    /// will show nothing new.
+    pub(super) fn learn(&self, secret: &ObjectKey, meta: SecretMeta, asked: Moment) {
+        let mut view = self.view.borrow_mut();
+        let writers = |view: &View| {
+            let found = view.secrets.get(secret)?;
+            let names = found.managers.iter().map(|manager| manager.name.clone());
+            Some((found.owners.clone(), names.collect::<Vec<_>>()))
+        };
+        let before = writers(&view);
+        view.put_secret_answer(secret, meta, asked);
+        if before != writers(&view) && view.resources_of_secret(secret).nth(1).is_some() {
+            for resource in view.resources_of_secret(secret) {
+                self.queue
+                    .wake(WorkKey::Resource(resource.clone()), Urgency::Now);
+            }
+        }
     }
 
     /// Whether a Secret is one of the operator's own, or of another one's.

@@ -52,12 +52,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.keep_in_memory(work, |memory| memory.creating = true);
         self.cluster.delete_secret(secret, &live).await?;
         self.view.borrow_mut().remove_secret(secret);
+        let asked = self.view.borrow().moment();
         let made = match self.cluster.apply_secret(&write).await {
             // Somebody was faster, or a finalizer holds the old one: look again.
             Err(Problem::Conflict { .. }) => return self.look_at(secret).await.map(drop),
             answer => answer?,
         };
-        self.written(work, &plan, &write, made).await?;
+        self.written(work, &plan, &write, (made, asked)).await?;
         let message = format!("the Secret {} was deleted and made anew: {why}", me.secret);
         self.tell(work, "DestinationReplaced", message).await;
         Ok(())

@@ -128,6 +128,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 Step::Fetch(why) => {
                     if why == Why::Missing {
                         self.check_type(&work).await?;
+                        self.announce(&work).await?;
                     }
                     work.why = Some(why);
                     match self.fetch(&work).await {

@@ -2,7 +2,7 @@
 //! decisions need. It may lag behind the API server, and every write is fenced
 //! so that acting on an old view does no harm.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
 use jiff::Timestamp;
@@ -155,6 +155,10 @@ impl WorkloadMeta {
     }
 }
 
+/// A point in the order of what the watches show.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment(u64);
+
 /// Everything that the watches have shown.
 #[derive(Debug, Default)]
 pub struct View {
@@ -178,8 +182,10 @@ pub struct View {
     pub workloads: BTreeMap<WorkloadKey, WorkloadMeta>,
     /// How the watches themselves fare.
     pub stores: Stores,
-    /// Uids of what the watches saw go.
-    gone: HashSet<String>,
+    /// Uids of what the watches saw go, and after how many others.
+    gone: HashMap<String, u64>,
+    /// How often something went.
+    departures: u64,
     /// Resources that need to see what they name.
     pub(super) asking: BTreeSet<ResourceKey>,
     /// Secrets that nobody names, to be looked at once.
@@ -229,12 +235,11 @@ impl View {
         }
     }
 
-    /// Stores a Secret's metadata, unless what is there is newer.
+    /// Stores a Secret's metadata, unless what is there is newer: also another one
+    /// of that name, since a list of an older state may show what is long gone.
     pub fn put_secret(&mut self, key: &ObjectKey, meta: SecretMeta) {
-        let older = self.secrets.get(key).is_some_and(|known| {
-            known.uid == meta.uid && is_older(&meta.resource_version, &known.resource_version)
-        });
-        if !older {
+        let known = self.secrets.get(key);
+        if known.is_none_or(|known| !is_older(&meta.resource_version, &known.resource_version)) {
             self.gone.remove(&meta.uid);
             let uid = meta.uid.clone();
             let before = self.secrets.insert(key.clone(), meta);
@@ -243,14 +248,24 @@ impl View {
         }
     }
 
-    /// Stores what a request answered about a Secret, unless a watch has seen
-    /// that very Secret go since, or another in its place: no later event would
-    /// take it out again. (One
-    /// that a list of an older state lacked comes back with the watch.)
-    pub fn put_secret_answer(&mut self, key: &ObjectKey, meta: SecretMeta) {
-        if !self.gone.contains(&meta.uid) {
+    /// Before a request is sent: what its answer will be judged by.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        Moment(self.departures)
+    }
+
+    /// Stores what a request that was sent at `asked` answered about a Secret,
+    /// unless a watch has seen that very Secret go since, or another in its
+    /// place: no later event would take it out again. One that went before was
+    /// only lacking in a list of an older state: the answer is newer.
+    pub fn put_secret_answer(&mut self, key: &ObjectKey, meta: SecretMeta, asked: Moment) {
+        if !self.went_since(&meta.uid, asked) {
             self.put_secret(key, meta);
         }
+    }
+
+    fn went_since(&self, uid: &str, asked: Moment) -> bool {
+        self.gone.get(uid).is_some_and(|went| *went > asked.0)
     }
 
     /// A Secret is gone.
@@ -268,12 +283,10 @@ impl View {
         self.secrets.remove(key)
     }
 
-    /// Stores a workload, unless what is there is newer.
+    /// As [`View::put_secret`], for a workload.
     pub fn put_workload(&mut self, key: &WorkloadKey, meta: WorkloadMeta) {
-        let older = self.workloads.get(key).is_some_and(|known| {
-            known.uid == meta.uid && is_older(&meta.resource_version, &known.resource_version)
-        });
-        if !older {
+        let known = self.workloads.get(key);
+        if known.is_none_or(|known| !is_older(&meta.resource_version, &known.resource_version)) {
             self.gone.remove(&meta.uid);
             let uid = meta.uid.clone();
             let before = self.workloads.insert(key.clone(), meta);
@@ -282,8 +295,8 @@ impl View {
     }
 
     /// As [`View::put_secret_answer`], for a workload.
-    pub fn put_workload_answer(&mut self, key: &WorkloadKey, meta: WorkloadMeta) {
-        if !self.gone.contains(&meta.uid) {
+    pub fn put_workload_answer(&mut self, key: &WorkloadKey, meta: WorkloadMeta, asked: Moment) {
+        if !self.went_since(&meta.uid, asked) {
             self.put_workload(key, meta);
         }
     }
@@ -301,14 +314,17 @@ impl View {
         if self.gone.len() >= LIMIT {
             self.gone.clear();
         }
-        self.gone.extend(uid);
+        if let Some(uid) = uid {
+            self.departures += 1;
+            self.gone.insert(uid, self.departures);
+        }
     }
 
     /// Whether a watch has seen the object with this uid go: a list of an older
     /// state may show it again.
     #[must_use]
     pub fn saw_go(&self, uid: &str) -> bool {
-        self.gone.contains(uid)
+        self.gone.contains_key(uid)
     }
 
     /// The resources whose destination is this Secret.

@@ -36,15 +36,16 @@ fn secret(uid: &str, version: &str) -> SecretMeta {
 fn an_answer_about_what_was_made_anew_does_not_bring_the_old_one_back() {
     let mut view = View::default();
     let uid = |view: &View| view.workloads.get(&key()).map(|found| found.uid.clone());
+    let asked = view.moment();
     view.put_workload(&key(), workload("old", "1"));
     view.remove_workload(&key());
     view.put_workload(&key(), workload("new", "3"));
-    view.put_workload_answer(&key(), workload("old", "2"));
+    view.put_workload_answer(&key(), workload("old", "2"), asked);
     assert_eq!(uid(&view).as_deref(), Some("new"));
     // Nor once the new one is gone too.
     view.remove_workload(&key());
-    view.put_workload_answer(&key(), workload("old", "2"));
-    view.put_workload_answer(&key(), workload("new", "4"));
+    view.put_workload_answer(&key(), workload("old", "2"), asked);
+    view.put_workload_answer(&key(), workload("new", "4"), asked);
     assert_eq!(uid(&view), None);
 }
 
@@ -53,13 +54,28 @@ fn a_list_that_lacks_an_object_or_shows_another_is_believed_as_an_event_is() {
     let mut view = View::default();
     let at = ObjectKey::new("team", "app");
     let uid = |view: &View| view.secrets.get(&at).map(|found| found.uid.clone());
+    let asked = view.moment();
     view.put_secret(&at, secret("old", "1"));
     view.put_secret(&at, secret("new", "3"));
-    view.put_secret_answer(&at, secret("old", "2"));
+    view.put_secret_answer(&at, secret("old", "2"), asked);
     assert_eq!(uid(&view).as_deref(), Some("new"));
-    // An older list, and the watch that goes on from there.
+    // An older list is older, whatever it shows under the name.
     view.put_secret(&at, secret("old", "1"));
-    view.put_secret(&at, secret("new", "3"));
-    view.put_secret_answer(&at, secret("new", "5"));
+    assert_eq!(uid(&view).as_deref(), Some("new"));
+    view.put_secret_answer(&at, secret("new", "5"), asked);
     assert_eq!(view.secrets[&at].resource_version, "5");
+}
+
+#[test]
+fn what_an_old_list_lacked_is_back_once_a_later_request_finds_it() {
+    let mut view = View::default();
+    let at = ObjectKey::new("team", "app");
+    let before = view.moment();
+    view.put_secret(&at, secret("one", "3"));
+    view.remove_secret(&at);
+    view.put_secret_answer(&at, secret("one", "3"), before);
+    assert!(!view.secrets.contains_key(&at), "it may be gone by now");
+    let after = view.moment();
+    view.put_secret_answer(&at, secret("one", "3"), after);
+    assert!(view.secrets.contains_key(&at));
 }

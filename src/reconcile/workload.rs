@@ -36,9 +36,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Err(problem) => return Next::Failed(problem),
         };
         if let Some(patch) = &decided.patch {
+            let asked = self.view.borrow().moment();
             let patched = self.cluster.patch_workload(target, patch).await;
             match patched {
-                Ok(meta) => self.view.borrow_mut().put_workload_answer(target, meta),
+                Ok(meta) => self
+                    .view
+                    .borrow_mut()
+                    .put_workload_answer(target, meta, asked),
                 Err(problem) => return self.not_patched(target, &decided.restarts, problem).await,
             }
         }

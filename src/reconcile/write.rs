@@ -15,7 +15,7 @@ use super::report::is_ready;
 use super::restart;
 use super::state::{State, state_annotation};
 use super::static_secret::{Work, source_name};
-use super::view::{SecretMeta, Store, targets_of};
+use super::view::{Moment, SecretMeta, Store, targets_of};
 use crate::policy::permit_type;
 use crate::problem::Problem;
 use crate::render::{ContentHash, Rendered};
@@ -56,6 +56,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let (write, state) = self.secret_write(work, plan, rendered, unrecorded);
         let editor = self.editor(work);
+        let asked = self.view.borrow().moment();
         match self.cluster.apply_secret(&write).await {
             // The next decision sees what is really there.
             Err(Problem::Conflict { .. }) => self.look_at(secret).await.map(drop),
@@ -64,7 +65,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     .await
             }
             answer => {
-                self.written(work, plan, &write, answer?).await?;
+                self.written(work, plan, &write, (answer?, asked)).await?;
                 if editor.is_some() || self.was_deleted(work, plan) {
                     let now = self.clock.now();
                     self.keep_in_memory(work, |memory| memory.repairs.note(now));
@@ -81,7 +82,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         work: &Work,
         plan: &Plan,
         write: &SecretWrite,
-        meta: SecretMeta,
+        (meta, asked): (SecretMeta, Moment),
     ) -> Result<(), Problem> {
         if plan.fence == Fence::Create {
             if !self.created_by_us(work, &meta) {
@@ -93,7 +94,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
             self.keep_in_memory(work, |memory| memory.made = Some(meta.uid.clone()));
         }
-        self.remember(work, meta);
+        self.remember(work, meta, asked);
         self.metrics.secret_written();
         Ok(())
     }
@@ -286,8 +287,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         for target in targets {
             let due = self.view.borrow().workloads.get(&target).and_then(&patch);
             if let Some(due) = due {
+                let asked = self.view.borrow().moment();
                 let meta = self.cluster.patch_workload(&target, &due).await?;
-                self.view.borrow_mut().put_workload_answer(&target, meta);
+                self.view
+                    .borrow_mut()
+                    .put_workload_answer(&target, meta, asked);
             }
         }
         Ok(())
@@ -339,9 +343,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         work.me.overwrite || ours.is_some_and(|ours| made_by(meta, ours))
     }
 
-    fn remember(&self, work: &Work, meta: SecretMeta) {
+    fn remember(&self, work: &Work, meta: SecretMeta, asked: Moment) {
         let secret = &work.permitted.destination().secret;
-        self.view.borrow_mut().put_secret_answer(secret, meta);
+        self.learn(secret, meta, asked);
         for target in targets_of(&work.resource) {
             self.queue.wake(WorkKey::Workload(target), Urgency::Now);
         }
