@@ -157,18 +157,9 @@ impl<C: Cluster, V: Vault, K: Clock> Secrets<Engine<C, V, K>> {
                 engine
                     .queue
                     .wake(WorkKey::Resource(resource.clone()), Urgency::Now);
-                // Its hash may be news: of a write whose answer was lost, say.
-                for target in view
-                    .statics
-                    .get(&resource.object)
-                    .into_iter()
-                    .flat_map(|r| targets_of(r))
-                {
-                    engine
-                        .queue
-                        .wake(WorkKey::Workload(target), Urgency::Routine);
-                }
             }
+            // Its hash may be news: of a write whose answer was lost, say.
+            engine.wake_workloads_of(&view, key);
         }
         let uses_ca = |c: &crate::api::VaultConnection| {
             c.spec.ca_cert_secret_ref.as_deref() == Some(key.name.as_str())

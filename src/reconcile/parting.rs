@@ -11,10 +11,9 @@ use super::decide::fence;
 use super::engine::Engine;
 use super::ownership::{state_of, state_of_tag};
 use super::ports::{Clock, Cluster, Fence, Life, SecretWrite};
-use super::queue::{Urgency, WorkKey};
 use super::state::{ORPHANED_AT, State, is_state, state_annotation};
 use super::static_secret::Work;
-use super::view::{Moment, SecretMeta, View};
+use super::view::SecretMeta;
 use crate::key::{ObjectKey, ResourceKey};
 use crate::problem::Problem;
 use crate::render::{ResourceTag, SecretData};
@@ -335,39 +334,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 what: format!("work for {}", work.key),
                 why: "the resource is being deleted".to_owned(),
             }),
-        }
-    }
-
-    /// What the API server holds now; the view learns it.
-    pub(super) async fn look_at(&self, secret: &ObjectKey) -> Result<Option<SecretMeta>, Problem> {
-        let asked = self.view.borrow().moment();
-        let live = self.cluster.secret_meta(secret).await?;
-        match &live {
-            Some(meta) => self.learn(secret, meta.clone(), asked),
-            None => {
-                self.view.borrow_mut().forget_secret(secret);
-            }
-        }
-        Ok(live)
-    }
-
-    /// Stores what a request that was sent at `asked` answered about a Secret.
-    /// Others that name it are woken where its writers are others now: the watch
-    /// will show nothing new.
-    pub(super) fn learn(&self, secret: &ObjectKey, meta: SecretMeta, asked: Moment) {
-        let mut view = self.view.borrow_mut();
-        let writers = |view: &View| {
-            let found = view.secrets.get(secret)?;
-            let names = found.managers.iter().map(|manager| manager.name.clone());
-            Some((found.owners.clone(), names.collect::<Vec<_>>()))
-        };
-        let before = writers(&view);
-        view.put_secret_answer(secret, meta, asked);
-        if before != writers(&view) && view.resources_of_secret(secret).nth(1).is_some() {
-            for resource in view.resources_of_secret(secret) {
-                self.queue
-                    .wake(WorkKey::Resource(resource.clone()), Urgency::Now);
-            }
         }
     }
 

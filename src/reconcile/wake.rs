@@ -4,11 +4,62 @@
 use super::engine::Engine;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
-use super::view::{Store, WorkloadKey, targets_of};
+use super::view::{Moment, SecretMeta, Store, View, WorkloadKey, targets_of};
 use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::problem::Problem;
 use crate::vault::Vault;
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    /// What the API server holds now; the view learns it.
+    pub(super) async fn look_at(&self, secret: &ObjectKey) -> Result<Option<SecretMeta>, Problem> {
+        let asked = self.view.borrow().moment();
+        let live = self.cluster.secret_meta(secret).await?;
+        match &live {
+            Some(meta) => self.learn(secret, meta.clone(), asked),
+            None => {
+                self.view.borrow_mut().forget_secret(secret);
+            }
+        }
+        Ok(live)
+    }
+
+    /// Stores what a request that was sent at `asked` answered about a Secret, and
+    /// wakes whom that concerns, since the watch will show nothing new: workloads
+    /// where a state is another now, further resources where the writers are.
+    pub(super) fn learn(&self, secret: &ObjectKey, meta: SecretMeta, asked: Moment) {
+        let mut view = self.view.borrow_mut();
+        let known = view.secrets.get(secret).cloned();
+        view.put_secret_answer(secret, meta, asked);
+        let (Some(now), users) = (view.secrets.get(secret), view.resources_of_secret(secret))
+        else {
+            return;
+        };
+        let writers = |meta: &SecretMeta| {
+            let names = meta.managers.iter().map(|manager| manager.name.clone());
+            (meta.owners.clone(), names.collect::<Vec<_>>())
+        };
+        let users: Vec<&ResourceKey> = users.collect();
+        if users.len() > 1 && known.as_ref().map(writers) != Some(writers(now)) {
+            for user in users {
+                self.queue
+                    .wake(WorkKey::Resource(user.clone()), Urgency::Now);
+            }
+        }
+        if known.is_none_or(|known| known.states != now.states) {
+            self.wake_workloads_of(&view, secret);
+        }
+    }
+
+    /// The workloads that changes of a Secret restart.
+    pub(super) fn wake_workloads_of(&self, view: &View, secret: &ObjectKey) {
+        let users = view
+            .resources_of_secret(secret)
+            .filter_map(|user| view.statics.get(&user.object));
+        for target in users.flat_map(|user| targets_of(user)) {
+            self.queue.wake(WorkKey::Workload(target), Urgency::Now);
+        }
+    }
+
     /// Everything that refers to a VaultAuth or VaultConnection, directly or not.
     pub fn wake_dependents(&self, kind: Kind, urgency: Urgency) {
         let view = self.view.borrow();

@@ -10,12 +10,12 @@ use super::fields;
 use super::fits;
 use super::ownership::made_by;
 use super::ports::{Clock, Cluster, Fence, Note, Owner, SecretWrite, WorkloadPatch};
-use super::queue::{Urgency, WorkKey};
+use super::queue::WorkKey;
 use super::report::is_ready;
 use super::restart;
 use super::state::{State, state_annotation};
 use super::static_secret::{Work, source_name};
-use super::view::{Moment, SecretMeta, Store, targets_of};
+use super::view::{Moment, SecretMeta, Store};
 use crate::policy::permit_type;
 use crate::problem::Problem;
 use crate::render::{ContentHash, Rendered};
@@ -94,7 +94,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
             self.keep_in_memory(work, |memory| memory.made = Some(meta.uid.clone()));
         }
-        self.remember(work, meta, asked);
+        self.learn(&work.permitted.destination().secret, meta, asked);
         self.metrics.secret_written();
         Ok(())
     }
@@ -341,14 +341,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .iter()
             .find(|manager| manager.name == work.me.manager);
         work.me.overwrite || ours.is_some_and(|ours| made_by(meta, ours))
-    }
-
-    fn remember(&self, work: &Work, meta: SecretMeta, asked: Moment) {
-        let secret = &work.permitted.destination().secret;
-        self.learn(secret, meta, asked);
-        for target in targets_of(&work.resource) {
-            self.queue.wake(WorkKey::Workload(target), Urgency::Now);
-        }
     }
 
     /// Whether this write makes a Secret again that was there before.
