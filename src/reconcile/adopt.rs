@@ -13,7 +13,7 @@ use super::decide::Former;
 use super::engine::Engine;
 use super::parting::manager_of;
 use super::ports::{Clock, Cluster, ManagedFields};
-use super::static_secret::Work;
+use super::secret::Work;
 use crate::problem::Problem;
 use crate::vault::Vault;
 

@@ -11,15 +11,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
 use super::engine::{Engine, Next};
 use super::finalizers::FOREIGN;
-use super::kept::Kept;
+use super::kept::{Kept, of_kind};
 use super::ports::{Clock, Cluster};
 use super::queue::WorkKey;
-use super::report_plain::of_kind;
 use super::view::View;
-use crate::api::{
-    SecretTransformation, VaultAuth, VaultAuthGlobal, VaultConnection, VaultDynamicSecret,
-    VaultPKISecret, VaultStaticSecret,
-};
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::problem::{Problem, printable};
 use crate::vault::Vault;

@@ -13,10 +13,11 @@ use super::ownership::{made_by, state_of_tag};
 use super::parting::manager_of;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
+use super::sources::{SecretResource, destination_of, key_of, uid_of};
 use super::state::{State, state_annotation};
-use super::view::{Manager, SecretMeta, View, destination_of};
-use crate::api::{Destination, VaultStaticSecret};
-use crate::key::{Kind, ObjectKey, ResourceKey};
+use super::view::{Manager, SecretMeta, View};
+use crate::api::Destination;
+use crate::key::{ObjectKey, ResourceKey};
 use crate::problem::Problem;
 use crate::render::{ResourceTag, SecretData};
 use crate::vault::Vault;
@@ -88,10 +89,6 @@ fn is_at_home(meta: Option<&SecretMeta>, key: &ResourceKey, uid: &str) -> bool {
     }
 }
 
-fn uid(resource: &VaultStaticSecret) -> &str {
-    resource.metadata.uid.as_deref().unwrap_or_default()
-}
-
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Whether the resource joins others in the Secret that it names; or why it
     /// may not write there.
@@ -99,25 +96,25 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         &self,
         view: &View,
         key: &ResourceKey,
-        resource: &VaultStaticSecret,
+        resource: &dyn SecretResource,
     ) -> Result<bool, Problem> {
         let secret = destination_of(resource);
         let meta = view.secrets.get(&secret);
         self.still_held(view, &secret, resource)?;
         let claimants = view
             .resources_of_secret(&secret)
-            .filter_map(|claimant| Some((claimant, view.statics.get(&claimant.object)?)))
-            .filter(|(_, found)| found.metadata.deletion_timestamp.is_none());
+            .filter_map(|claimant| Some((claimant, view.writer(claimant)?)))
+            .filter(|(_, found)| found.metadata().deletion_timestamp.is_none());
         let claims: Vec<Claim<'_>> = claimants
             .map(|(claimant, found)| Claim {
                 key: claimant,
-                holds: holds(meta, uid(found)),
+                holds: holds(meta, uid_of(&*found)),
                 since: found
-                    .metadata
+                    .metadata()
                     .creation_timestamp
                     .as_ref()
                     .map(|time| time.0),
-                share: found.spec.destination.share == Some(true),
+                share: found.destination().share == Some(true),
             })
             .collect();
         if claims.len() < 2 {
@@ -127,12 +124,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             name: secret.name.clone(),
             why,
         };
-        let joins = resource.spec.destination.share == Some(true)
+        let joins = resource.destination().share == Some(true)
             && claims
                 .iter()
                 .filter(|other| other.share && other.key != key)
-                .filter_map(|other| Some((other.key, view.statics.get(&other.key.object)?)))
-                .any(|(other, found)| is_at_home(meta, other, uid(found)));
+                .filter_map(|other| Some((other.key, view.writer(other.key)?)))
+                .any(|(other, found)| is_at_home(meta, other, uid_of(&*found)));
         let beside = match place(claims, key) {
             Place::Admitted(beside) => beside,
             Place::After(first) => {
@@ -143,17 +140,17 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
         };
         for first in &beside {
-            let Some(other) = view.statics.get(&first.object) else {
+            let Some(other) = view.writer(first) else {
                 continue;
             };
-            let (one, two) = (&resource.spec.destination, &other.spec.destination);
+            let (one, two) = (resource.destination(), other.destination());
             if one.create != two.create || self.retains(one) != self.retains(two) {
                 return Err(conflict(format!(
                     "the {} {}, which shares it, has another spec.destination.create or retainOnDelete, so that one of the two would decide over all of it: give both the same",
                     first.kind, first.object.name
                 )));
             }
-            if let Some(what) = differing_metadata(resource, other) {
+            if let Some(what) = differing_metadata(one, two) {
                 return Err(conflict(format!(
                     "the {} {}, which shares it, sets the {what} to another value: give both the same one, or leave it out in one",
                     first.kind, first.object.name
@@ -175,16 +172,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// is another now.
     pub(super) fn put_resource<T: Kept>(&self, key: &ObjectKey, new: Option<Rc<T>>) {
         let claim = || {
-            let view = self.view.borrow();
-            let found = view
-                .statics
-                .get(key)
-                .filter(|_| T::KIND == Kind::VaultStaticSecret);
+            let found = self.view.borrow().writer(&ResourceKey {
+                kind: T::KIND,
+                object: key.clone(),
+            });
             found.map(|found| {
-                let deleting = found.metadata.deletion_timestamp.is_some();
-                let asked = &found.spec.destination;
+                let deleting = found.metadata().deletion_timestamp.is_some();
+                let asked = found.destination();
                 let metadata = (asked.labels.clone(), asked.annotations.clone());
-                (destination_of(found), asked.share, metadata, deleting)
+                (destination_of(&*found), asked.share, metadata, deleting)
             })
         };
         let before = claim();
@@ -208,12 +204,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         &self,
         view: &View,
         secret: &ObjectKey,
-        resource: &VaultStaticSecret,
+        resource: &dyn SecretResource,
     ) -> Result<(), Problem> {
         let Some(meta) = view.secrets.get(secret) else {
             return Ok(());
         };
-        if !view.strays.contains(secret) || holds(Some(meta), uid(resource)) {
+        if !view.strays.contains(secret) || holds(Some(meta), uid_of(resource)) {
             return Ok(());
         }
         let named: Vec<String> = view
@@ -227,19 +223,17 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .filter_map(|(_, text)| State::parse(text))
             .find(|state| meta.owners.contains(&state.uid) && holds(Some(meta), &state.uid));
         let Some(former) = former else { return Ok(()) };
-        let whose = view
-            .statics
-            .iter()
-            .find(|(_, found)| uid(found) == former.uid)
-            .map_or_else(
-                || "a resource that is gone".to_owned(),
-                |(key, _)| {
-                    format!(
-                        "the VaultStaticSecret {}, which names another now",
-                        key.name
-                    )
-                },
-            );
+        let mut writers = view.writers();
+        let whose = writers.find(|found| uid_of(*found) == former.uid);
+        let whose = whose.map(key_of).map_or_else(
+            || "a resource that is gone".to_owned(),
+            |key| {
+                format!(
+                    "the {} {}, which names another now",
+                    key.kind, key.object.name
+                )
+            },
+        );
         Err(Problem::DestinationConflict {
             name: secret.name.clone(),
             why: format!(
@@ -303,8 +297,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 }
 
 /// A label or annotation that both ask for with different values.
-fn differing_metadata(one: &VaultStaticSecret, other: &VaultStaticSecret) -> Option<String> {
-    let (one, other) = (&one.spec.destination, &other.spec.destination);
+fn differing_metadata(one: &Destination, other: &Destination) -> Option<String> {
     if !one.create || !other.create {
         return None;
     }
@@ -328,6 +321,7 @@ fn differing_metadata(one: &VaultStaticSecret, other: &VaultStaticSecret) -> Opt
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::key::Kind;
 
     fn key(name: &str) -> ResourceKey {
         ResourceKey {

@@ -267,7 +267,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             WorkKey::Workload(workload) => self.reconcile_workload(workload).await,
             WorkKey::Vault(lane) => self.reconcile_vault(lane).await,
             WorkKey::Resource(resource) => match resource.kind {
-                Kind::VaultStaticSecret => self.reconcile_static(resource).await,
+                Kind::VaultStaticSecret => self.reconcile_secret(resource).await,
                 Kind::VaultConnection => self.reconcile_connection(resource).await,
                 Kind::VaultAuth => self.reconcile_auth(resource).await,
                 Kind::VaultAuthGlobal
@@ -370,11 +370,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let view = self.view.borrow();
         match key.kind {
             Kind::VaultConnection => Some(key.object.clone()),
-            Kind::VaultStaticSecret => {
-                let resource = view.statics.get(&key.object)?;
-                resolve::connection_key(self.scope(&view), resource)
-            }
-            _ => None,
+            _ => resolve::connection_key(self.scope(&view), &*view.writer(key)?),
         }
     }
 

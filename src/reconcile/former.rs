@@ -9,10 +9,10 @@ use serde_json::json;
 use super::engine::Engine;
 use super::parting::{Parting, parting};
 use super::ports::{Clock, Cluster};
+use super::secret::Work;
+use super::sources::{SecretResource, destination_of, uid_of};
 use super::state::ORPHANED_AT;
-use super::static_secret::Work;
-use super::view::{SecretMeta, Store, destination_of};
-use crate::api::VaultStaticSecret;
+use super::view::{SecretMeta, Store};
 use crate::config::Grade;
 use crate::key::{ObjectKey, ResourceKey, is_object_name};
 use crate::problem::Problem;
@@ -24,10 +24,9 @@ const LIMIT: usize = 8;
 
 /// The Secrets that a resource wrote before the one that it names, as its status
 /// says.
-pub fn former_of(resource: &VaultStaticSecret) -> impl Iterator<Item = ObjectKey> {
+pub fn former_of(resource: &dyn SecretResource) -> impl Iterator<Item = ObjectKey> + use<> {
     let now = destination_of(resource);
-    let status = resource.status.as_ref();
-    let names = status.into_iter().flat_map(|status| &status.destinations);
+    let names = resource.told().destinations.iter();
     let others = names.filter(|name| is_object_name(name)).take(LIMIT);
     others
         .map(|name| ObjectKey::new(&now.namespace, name))
@@ -48,7 +47,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// Those former Secrets that cannot be seen, with the reason.
-    pub(super) fn unseen_former(&self, resource: &VaultStaticSecret) -> Vec<(String, Problem)> {
+    pub(super) fn unseen_former(&self, resource: &dyn SecretResource) -> Vec<(String, Problem)> {
         let view = self.view.borrow();
         former_of(resource)
             .filter_map(|secret| {
@@ -66,21 +65,20 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// [`Problem::Conflict`] once that is done: the work begins anew with it.
     pub(super) async fn announce(&self, work: &Work) -> Result<(), Problem> {
         let name = &work.permitted.destination().secret.name;
-        let seen = self.view.borrow().statics.get(&work.key.object).cloned();
-        let Some(seen) = seen.filter(|_| self.knows_names_only()) else {
+        let Some((metadata, mut status)) =
+            self.plain(&work.key).filter(|_| self.knows_names_only())
+        else {
             return Ok(());
         };
-        let mut status = seen.status.clone().unwrap_or_default();
-        if status.destinations.contains(name) {
+        let told = &work.resource.told().destinations;
+        if told.contains(name) {
             return Ok(());
         }
-        status.destinations.insert(0, name.clone());
-        let told = json!({ "destinations": status.destinations });
+        let destinations: Vec<&String> = std::iter::once(name).chain(*told).collect();
+        let told = json!({ "destinations": destinations });
         let stored = self.cluster.apply_status(&work.key, &told).await?;
-        let mut new = VaultStaticSecret::clone(&seen);
-        new.status = Some(status);
-        new.metadata.resource_version = Some(stored.version);
-        self.put_unless_changed(&work.key.object, &seen, new);
+        status["destinations"] = told["destinations"].clone();
+        self.put_status(&work.key, &metadata, status, stored.version);
         Err(Problem::Conflict {
             what: format!("make the Secret {name}"),
             why: "its name is in the status of the resource by now".to_owned(),
@@ -92,18 +90,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) fn destinations(
         &self,
         key: &ResourceKey,
-        resource: &VaultStaticSecret,
+        resource: &dyn SecretResource,
         synced: bool,
     ) -> Vec<String> {
         let view = self.view.borrow();
-        let (tag, uid) = (ResourceTag::of(key), resource.metadata.uid.as_deref());
+        let (tag, uid) = (ResourceTag::of(key), uid_of(resource));
         let is_left = |secret: &ObjectKey| match view.secrets.get(secret) {
-            Some(meta) => parting(meta, &tag, uid.unwrap_or_default()) != Parting::Nothing,
+            Some(meta) => parting(meta, &tag, uid) != Parting::Nothing,
             None => !view.stores.sees(Store::Secrets, secret),
         };
         let now = destination_of(resource);
-        let told = resource.status.iter().flat_map(|s| &s.destinations);
-        let wrote = synced || told.into_iter().any(|name| *name == now.name);
+        let told = resource.told().destinations;
+        let wrote = synced || told.contains(&now.name);
         let former = former_of(resource)
             .filter(is_left)
             .map(|secret| secret.name);
@@ -119,6 +117,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::api::VaultStaticSecret;
 
     #[test]
     fn a_status_names_a_few_others_and_nothing_that_is_no_name() {

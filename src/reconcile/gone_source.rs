@@ -8,8 +8,8 @@ use super::engine::Engine;
 use super::ownership::state_of;
 use super::parting::is_ours_alone;
 use super::ports::{Clock, Cluster};
-use super::static_secret::Work;
-use crate::api::{OnSourceDelete, VaultStaticSecretSpec};
+use super::secret::Work;
+use super::sources::SecretResource;
 use crate::policy::Permitted;
 use crate::problem::Problem;
 use crate::render::fingerprint;
@@ -63,10 +63,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 /// Where the source is, if its deletion is one of the Secret too: the Vault, the
 /// namespace in it, and what is read there.
 pub(super) fn source_followed(
-    spec: &VaultStaticSecretSpec,
+    resource: &dyn SecretResource,
     permitted: &Permitted,
 ) -> Option<String> {
-    let follows = spec.on_source_delete == Some(OnSourceDelete::Delete);
+    let follows = resource.follows_source();
     let read = permitted.read();
     let address = &permitted.login().connection().get().address;
     let namespace = read.vault_namespace.as_deref().unwrap_or_default();

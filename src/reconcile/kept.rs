@@ -4,8 +4,9 @@ use std::rc::Rc;
 
 use kube::Resource;
 
+use super::sources::SecretResource;
 use super::view::View;
-use crate::key::{Kind, ObjectKey};
+use crate::key::{Kind, ObjectKey, ResourceKey};
 
 /// How a kind of ours is kept in the view.
 pub trait Kept: Resource<DynamicType = ()> + Clone + PartialEq {
@@ -61,18 +62,58 @@ kept!(
 );
 kept!(crate::api::VaultPKISecret, Kind::VaultPkiSecret, pkis);
 
-impl Kept for crate::api::VaultStaticSecret {
-    const KIND: Kind = Kind::VaultStaticSecret;
+/// The same for kinds that have a Secret written, whose names are indexed.
+macro_rules! kept_writer {
+    ($type:ty, $kind:expr, $store:ident) => {
+        impl Kept for $type {
+            const KIND: Kind = $kind;
 
-    fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>> {
-        view.statics.get(key).cloned()
-    }
+            fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>> {
+                view.$store.get(key).cloned()
+            }
 
-    fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>) {
-        view.put_static(key, new);
-    }
+            fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>) {
+                let resource = ResourceKey {
+                    kind: $kind,
+                    object: key.clone(),
+                };
+                let old = view.$store.remove(key);
+                view.reindex(
+                    &resource,
+                    old.as_deref().map(|old| old as &dyn SecretResource),
+                    new.as_deref().map(|new| new as &dyn SecretResource),
+                );
+                if let Some(new) = new {
+                    view.$store.insert(key.clone(), new);
+                }
+            }
 
-    fn keys(view: &View) -> Vec<ObjectKey> {
-        view.statics.keys().cloned().collect()
-    }
+            fn keys(view: &View) -> Vec<ObjectKey> {
+                view.$store.keys().cloned().collect()
+            }
+        }
+    };
 }
+
+kept_writer!(
+    crate::api::VaultStaticSecret,
+    Kind::VaultStaticSecret,
+    statics
+);
+
+/// Calls a function for the type of a kind.
+macro_rules! of_kind {
+    ($kind:expr, $function:ident($($argument:expr),*)) => {
+        match $kind {
+            Kind::VaultConnection => $function::<crate::api::VaultConnection>($($argument),*),
+            Kind::VaultAuth => $function::<crate::api::VaultAuth>($($argument),*),
+            Kind::VaultAuthGlobal => $function::<crate::api::VaultAuthGlobal>($($argument),*),
+            Kind::VaultStaticSecret => $function::<crate::api::VaultStaticSecret>($($argument),*),
+            Kind::VaultDynamicSecret => $function::<crate::api::VaultDynamicSecret>($($argument),*),
+            Kind::VaultPkiSecret => $function::<crate::api::VaultPKISecret>($($argument),*),
+            Kind::SecretTransformation => $function::<crate::api::SecretTransformation>($($argument),*),
+        }
+    };
+}
+
+pub(super) use of_kind;

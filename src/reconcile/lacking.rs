@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::watch;
 
 use super::engine::Engine;
+use super::kept::{Kept, of_kind};
 use super::ports::{Clock, Cluster};
 use super::view::{Store, View, WorkloadKey, WorkloadKind};
 use crate::config::Grade;
@@ -14,6 +15,11 @@ use crate::key::{Kind, ObjectKey};
 use crate::problem::Problem;
 use crate::rights::{self, Difference, Right, Rights, as_rules};
 use crate::vault::Vault;
+
+/// Copies a resource from one view into another.
+fn copy<T: Kept>(from: &View, into: &mut View, object: &ObjectKey) {
+    T::put(into, object, T::get(from, object));
+}
 
 /// What a Secret takes that is named by no resource any more.
 const FORMER: [&str; 4] = ["get", "list", "watch", "delete"];
@@ -132,8 +138,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             None => view.resources_of_secret(&object).cloned().collect(),
         };
         for key in keys {
-            let found = view.statics.get(&key.object).cloned();
-            users.put_static(&key.object, found);
+            of_kind!(key.kind, copy(&view, &mut users, &key.object));
         }
         users
     }

@@ -11,9 +11,8 @@ use super::kept::Kept;
 pub use super::observer::{Base, Observer};
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
-use super::view::{
-    SecretMeta, Store, View, WorkloadKey, WorkloadKind, WorkloadMeta, is_older, targets_of,
-};
+use super::sources::targets_of;
+use super::view::{SecretMeta, Store, View, WorkloadKey, WorkloadKind, WorkloadMeta, is_older};
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::problem::Problem;
 use crate::vault::Vault;
@@ -35,15 +34,10 @@ impl<C: Cluster, V: Vault, K: Clock> Resources<Engine<C, V, K>> {
                 engine.wake_dependents(T::KIND, Urgency::Now);
                 Vec::new()
             }
-            Kind::VaultStaticSecret => {
-                let view = engine.view.borrow();
-                let found = view.statics.get(key);
-                found
-                    .into_iter()
-                    .flat_map(|found| targets_of(found))
-                    .collect()
+            _ => {
+                let found = engine.view.borrow().writer(&resource);
+                found.map_or_else(Vec::new, |found| targets_of(&*found).collect())
             }
-            _ => Vec::new(),
         };
         engine.queue.wake(WorkKey::Resource(resource), Urgency::Now);
         for target in targets {

@@ -11,8 +11,8 @@ use super::decide::fence;
 use super::engine::Engine;
 use super::ownership::{state_of, state_of_tag};
 use super::ports::{Clock, Cluster, Fence, Life, SecretWrite};
+use super::secret::Work;
 use super::state::{ORPHANED_AT, State, is_state, state_annotation};
-use super::static_secret::Work;
 use super::view::SecretMeta;
 use crate::key::{ObjectKey, ResourceKey};
 use crate::problem::Problem;
@@ -99,7 +99,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let namespace = &work.key.object.namespace;
         let former = self.view.borrow().strays_of(namespace, &me.tag);
         let mut left = Vec::new();
-        for (name, problem) in self.unseen_former(&work.resource) {
+        for (name, problem) in self.unseen_former(&*work.resource) {
             left.push((name, self.explained(problem).await));
         }
         if former.is_empty() || !self.destination_is_written(work) {

@@ -8,7 +8,7 @@ use super::engine::Engine;
 use super::fits;
 use super::parting::is_ours_alone;
 use super::ports::{Clock, Cluster, Fence};
-use super::static_secret::Work;
+use super::secret::Work;
 use crate::problem::Problem;
 use crate::render::Rendered;
 use crate::vault::Vault;

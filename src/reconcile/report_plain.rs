@@ -9,40 +9,35 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::engine::Engine;
-use super::kept::Kept;
+use super::kept::{Kept, of_kind};
 use super::ports::{Clock, Cluster};
 use super::references::reason_of;
 use super::report::{self, Verdict};
 use super::view::View;
-use crate::api::{
-    SecretTransformation, VaultAuth, VaultAuthGlobal, VaultConnection, VaultDynamicSecret,
-    VaultPKISecret, VaultStaticSecret,
-};
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::problem::Problem;
 use crate::vault::Vault;
-
-/// Calls a function for the type of a kind.
-macro_rules! of_kind {
-    ($kind:expr, $function:ident($($argument:expr),*)) => {
-        match $kind {
-            Kind::VaultConnection => $function::<VaultConnection>($($argument),*),
-            Kind::VaultAuth => $function::<VaultAuth>($($argument),*),
-            Kind::VaultAuthGlobal => $function::<VaultAuthGlobal>($($argument),*),
-            Kind::VaultStaticSecret => $function::<VaultStaticSecret>($($argument),*),
-            Kind::VaultDynamicSecret => $function::<VaultDynamicSecret>($($argument),*),
-            Kind::VaultPkiSecret => $function::<VaultPKISecret>($($argument),*),
-            Kind::SecretTransformation => $function::<SecretTransformation>($($argument),*),
-        }
-    };
-}
-
-pub(super) use of_kind;
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Metadata and status of a resource whose kind does not matter.
     pub(super) fn plain(&self, key: &ResourceKey) -> Option<(ObjectMeta, Value)> {
         of_kind!(key.kind, look(&self.view.borrow(), &key.object))
+    }
+
+    /// Stores a status that was written, unless the watch has brought a newer
+    /// resource than the one that was looked at.
+    pub(super) fn put_status(
+        &self,
+        key: &ResourceKey,
+        looked_at: &ObjectMeta,
+        status: Value,
+        version: String,
+    ) {
+        let view = &mut self.view.borrow_mut();
+        of_kind!(
+            key.kind,
+            put_status(view, &key.object, looked_at, status, version)
+        );
     }
 
     /// Reports a problem of a resource of any kind.
@@ -92,16 +87,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         );
         let version = self.write_status(key, status, value.clone()).await?;
         // The view holds it at once: its echo is no news.
-        of_kind!(
-            key.kind,
-            put_status(
-                &mut self.view.borrow_mut(),
-                &key.object,
-                metadata,
-                value,
-                version
-            )
-        );
+        self.put_status(key, metadata, value, version);
         if reason_of(&previous) != reason_of(&conditions) {
             self.warn(key, metadata.uid.as_deref(), problem).await;
         }
@@ -115,7 +101,6 @@ fn look<T: Kept + Serialize>(view: &View, object: &ObjectKey) -> Option<(ObjectM
     Some((found.meta().clone(), whole["status"].clone()))
 }
 
-/// Stores what was written, unless the watch has brought something newer.
 fn put_status<T: Kept + Serialize + DeserializeOwned>(
     view: &mut View,
     object: &ObjectKey,

@@ -8,11 +8,11 @@ use std::time::Duration;
 use kube::ResourceExt as _;
 
 use super::queue::Lane;
-use super::sources::static_kv;
-use super::view::{Store, View, destination_of};
-use crate::api::{AuthMethod, KubernetesAuth, VaultAuth, VaultConnection, VaultStaticSecret};
+use super::sources::{SecretResource, check_served, destination_of, key_of};
+use super::view::{Store, View};
+use crate::api::{AuthMethod, KubernetesAuth, VaultAuth, VaultConnection};
 use crate::config::{ConnectionDefaults, duration};
-use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::key::{Kind, ObjectKey};
 use crate::policy::{
     CaSource, Connection, DestinationRequest, Login, LoginMethod, PermittedConnection, Resolved,
 };
@@ -29,27 +29,26 @@ pub struct Scope<'a> {
     pub operator_namespace: &'a str,
 }
 
-/// Everything that a VaultStaticSecret asks for.
+/// Everything that a resource asks for, where this version serves all of it.
 ///
 /// # Errors
-/// [`Problem::InvalidSpec`], [`Problem::ReferenceMissing`],
+/// [`Problem::NotServed`], [`Problem::InvalidSpec`], [`Problem::ReferenceMissing`],
 /// [`Problem::ReferenceDenied`].
-pub fn static_secret(scope: Scope<'_>, resource: &VaultStaticSecret) -> Result<Resolved, Problem> {
-    let namespace = resource.namespace().unwrap_or_default();
-    let auth = find_auth(scope, resource.spec.vault_auth_ref.as_deref(), &namespace)?;
+pub fn asked(scope: Scope<'_>, resource: &dyn SecretResource) -> Result<Resolved, Problem> {
+    check_served(resource)?;
+    let key = key_of(resource);
+    let namespace = &key.object.namespace;
+    let auth = find_auth(scope, resource.vault_auth_ref(), namespace)?;
     let connection = connection_of(scope, auth)?;
-    let login = login(scope, auth, &namespace)?;
-    let vault_namespace =
-        non_empty(resource.spec.namespace.as_ref()).or_else(|| login.vault_namespace.clone());
-    let destination = &resource.spec.destination;
+    let login = login(scope, auth, namespace)?;
+    let vault_namespace = resource.vault_namespace().filter(|name| !name.is_empty());
+    let vault_namespace = vault_namespace.map(str::to_owned);
+    let destination = resource.destination();
     Ok(Resolved {
-        resource: ResourceKey {
-            kind: Kind::VaultStaticSecret,
-            object: ObjectKey::new(&namespace, resource.name_any()),
-        },
+        read: resource.request(vault_namespace.or_else(|| login.vault_namespace.clone()))?,
+        resource: key,
         connection,
         login,
-        read: static_kv::request(&resource.spec, vault_namespace)?,
         destination: DestinationRequest {
             secret: destination_of(resource),
             type_: destination.type_.clone().unwrap_or_default(),
@@ -59,12 +58,13 @@ pub fn static_secret(scope: Scope<'_>, resource: &VaultStaticSecret) -> Result<R
     })
 }
 
-/// The VaultConnection that a VaultStaticSecret goes through, if it can be
-/// followed; without a name for the configuration's own.
+/// The VaultConnection that a resource goes through, if it can be followed;
+/// without a name for the configuration's own.
 #[must_use]
-pub fn connection_key(scope: Scope<'_>, resource: &VaultStaticSecret) -> Option<ObjectKey> {
-    let namespace = resource.namespace().unwrap_or_default();
-    let auth = find_auth(scope, resource.spec.vault_auth_ref.as_deref(), &namespace).ok()?;
+pub fn connection_key(scope: Scope<'_>, resource: &dyn SecretResource) -> Option<ObjectKey> {
+    let namespace = resource.metadata().namespace.as_deref();
+    let namespace = namespace.unwrap_or_default();
+    let auth = find_auth(scope, resource.vault_auth_ref(), namespace).ok()?;
     match find_connection(scope, auth).ok()? {
         Found::Object(found) => Some(ObjectKey::new(
             found.namespace().unwrap_or_default(),
@@ -90,7 +90,7 @@ pub fn lane_of(connection: &PermittedConnection) -> Lane {
 /// then looked for in the VaultAuth's namespace.
 ///
 /// # Errors
-/// As [`static_secret`].
+/// As [`asked`].
 pub fn auth(scope: Scope<'_>, auth: &VaultAuth) -> Result<(Connection, Login), Problem> {
     let namespace = auth.namespace().unwrap_or_default();
     Ok((connection_of(scope, auth)?, login(scope, auth, &namespace)?))

@@ -63,6 +63,7 @@ mod tests {
     use super::*;
     use crate::api::VaultStaticSecret;
     use crate::key::Kind;
+    use crate::reconcile::kept::Kept as _;
     use crate::reconcile::view::SecretMeta;
     use serde_json::json;
     use std::rc::Rc;
@@ -107,13 +108,13 @@ mod tests {
         let mut view = View::default();
         view.put_secret(&old, written_by("app", "{}"));
         assert_eq!(view.strays_of("team", &tag("app")), only_old);
-        view.put_static(&key, Some(named));
+        VaultStaticSecret::put(&mut view, &key, Some(named));
         assert_eq!(view.strays_of("team", &tag("app")), only_old);
         assert!(view.strays_of("team", &tag("other")).is_empty());
         assert!(view.strays_of("elsewhere", &tag("app")).is_empty());
-        view.put_static(&key, Some(resource("app", "old").1));
+        VaultStaticSecret::put(&mut view, &key, Some(resource("app", "old").1));
         assert!(view.strays.is_empty(), "it names it again");
-        view.put_static(&key, None);
+        VaultStaticSecret::put(&mut view, &key, None);
         assert_eq!(view.strays_of("team", &tag("app")), only_old);
         view.remove_secret(&old);
         assert!(view.strays.is_empty());
@@ -131,7 +132,7 @@ mod tests {
         let mut shared = written_by("app", "{}");
         shared.states.extend(written_by("gone", "{}").states);
         let mut view = View::default();
-        view.put_static(&key, Some(named));
+        VaultStaticSecret::put(&mut view, &key, Some(named));
         view.put_secret(&one, shared);
         assert_eq!(view.strays_of("team", &tag("gone")), vec![one]);
         assert!(view.strays_of("team", &tag("app")).is_empty());

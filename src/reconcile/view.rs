@@ -5,16 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-use jiff::Timestamp;
-use kube::ResourceExt as _;
-
 use super::queue::Urgency;
+use super::sources::{SecretResource, destination_of, targets_of};
 use super::stores::Stores;
 use super::wanted::Naming;
 use crate::api::{
     SecretTransformation, VaultAuth, VaultAuthGlobal, VaultConnection, VaultDynamicSecret,
     VaultPKISecret, VaultStaticSecret,
 };
+use jiff::Timestamp;
 
 pub use super::stores::Store;
 use crate::key::{Kind, ObjectKey, ResourceKey};
@@ -170,7 +169,7 @@ pub struct View {
     pub globals: BTreeMap<ObjectKey, Rc<VaultAuthGlobal>>,
     /// SecretTransformations.
     pub transformations: BTreeMap<ObjectKey, Rc<SecretTransformation>>,
-    /// VaultStaticSecrets; change through [`View::put_static`].
+    /// VaultStaticSecrets; the indexes follow them through [`super::kept::Kept::put`].
     pub statics: BTreeMap<ObjectKey, Rc<VaultStaticSecret>>,
     /// VaultDynamicSecrets.
     pub dynamics: BTreeMap<ObjectKey, Rc<VaultDynamicSecret>>,
@@ -199,39 +198,55 @@ pub struct View {
 }
 
 impl View {
-    /// Stores a VaultStaticSecret and keeps the indexes in step; `None` removes it.
-    pub fn put_static(&mut self, key: &ObjectKey, new: Option<Rc<VaultStaticSecret>>) {
-        let resource = ResourceKey {
-            kind: Kind::VaultStaticSecret,
-            object: key.clone(),
-        };
-        let old = self.statics.remove(key);
-        self.naming.compare(old.as_deref(), new.as_deref());
+    /// The resource that has a Secret written, if it is there and of such a kind.
+    #[must_use]
+    pub fn writer(&self, key: &ResourceKey) -> Option<Rc<dyn SecretResource>> {
+        fn found<T: SecretResource + 'static>(
+            store: &BTreeMap<ObjectKey, Rc<T>>,
+            key: &ObjectKey,
+        ) -> Option<Rc<dyn SecretResource>> {
+            Some(Rc::clone(store.get(key)?) as Rc<dyn SecretResource>)
+        }
+        match key.kind {
+            Kind::VaultStaticSecret => found(&self.statics, &key.object),
+            _ => None,
+        }
+    }
+
+    /// All resources that have a Secret written.
+    pub fn writers(&self) -> impl Iterator<Item = &dyn SecretResource> {
+        let statics = self.statics.values();
+        statics.map(|found| &**found as &dyn SecretResource)
+    }
+
+    /// Keeps the indexes in step with a resource that became another, or came or
+    /// went, and is stored right after.
+    pub(super) fn reindex(
+        &mut self,
+        key: &ResourceKey,
+        old: Option<&dyn SecretResource>,
+        new: Option<&dyn SecretResource>,
+    ) {
+        self.naming.compare(old, new);
         if let Some(old) = old {
-            let left = destination_of(&old);
-            unlink(&mut self.by_destination, &left, &resource);
+            let left = destination_of(old);
+            unlink(&mut self.by_destination, &left, key);
             self.judge_stray(&left);
-            for workload in targets_of(&old) {
-                unlink(&mut self.by_workload, &workload, &resource);
+            for workload in targets_of(old) {
+                unlink(&mut self.by_workload, &workload, key);
             }
         }
-        if new.is_none() {
-            self.ask(&resource, false);
-        }
-        if let Some(new) = new {
-            let named = destination_of(&new);
-            self.by_destination
-                .entry(named.clone())
-                .or_default()
-                .insert(resource.clone());
-            self.judge_stray(&named);
-            for workload in targets_of(&new) {
-                self.by_workload
-                    .entry(workload)
-                    .or_default()
-                    .insert(resource.clone());
-            }
-            self.statics.insert(key.clone(), new);
+        let Some(new) = new else {
+            self.ask(key, false);
+            return;
+        };
+        let named = destination_of(new);
+        let users = self.by_destination.entry(named.clone()).or_default();
+        users.insert(key.clone());
+        self.judge_stray(&named);
+        for workload in targets_of(new) {
+            let users = self.by_workload.entry(workload).or_default();
+            users.insert(key.clone());
         }
     }
 
@@ -344,11 +359,10 @@ impl View {
     /// there is somebody's who waits, refreshes do not hurry.
     #[must_use]
     pub fn urgency(&self, key: &ResourceKey) -> Urgency {
-        let missing = key.kind == Kind::VaultStaticSecret
-            && self.statics.get(&key.object).is_some_and(|found| {
-                let secret = destination_of(found);
-                self.stores.sees(Store::Secrets, &secret) && !self.secrets.contains_key(&secret)
-            });
+        let missing = self.writer(key).is_some_and(|found| {
+            let secret = destination_of(&*found);
+            self.stores.sees(Store::Secrets, &secret) && !self.secrets.contains_key(&secret)
+        });
         if missing {
             Urgency::Now
         } else {
@@ -379,32 +393,6 @@ fn unlink<K: Ord>(
             index.remove(from);
         }
     }
-}
-
-/// The Secret that a VaultStaticSecret writes.
-#[must_use]
-pub fn destination_of(resource: &VaultStaticSecret) -> ObjectKey {
-    ObjectKey::new(
-        resource.namespace().unwrap_or_default(),
-        &resource.spec.destination.name,
-    )
-}
-
-/// The workloads that a VaultStaticSecret restarts, as far as their kinds are served.
-pub fn targets_of(resource: &VaultStaticSecret) -> impl Iterator<Item = WorkloadKey> {
-    let namespace = resource.namespace().unwrap_or_default();
-    resource
-        .spec
-        .rollout_restart_targets
-        .iter()
-        .flatten()
-        .filter_map(move |target| {
-            let kind = WorkloadKind::parse(target.kind.as_str())?;
-            Some(WorkloadKey {
-                kind,
-                object: ObjectKey::new(namespace.clone(), &target.name),
-            })
-        })
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 use super::engine::Engine;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
-use super::view::{Moment, SecretMeta, Store, View, WorkloadKey, targets_of};
+use super::sources::{key_of, targets_of};
+use super::view::{Moment, SecretMeta, Store, View, WorkloadKey};
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::problem::Problem;
 use crate::vault::Vault;
@@ -54,9 +55,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) fn wake_workloads_of(&self, view: &View, secret: &ObjectKey) {
         let users = view
             .resources_of_secret(secret)
-            .filter_map(|user| view.statics.get(&user.object));
-        for target in users.flat_map(|user| targets_of(user)) {
-            self.queue.wake(WorkKey::Workload(target), Urgency::Now);
+            .filter_map(|user| view.writer(user));
+        for user in users {
+            for target in targets_of(&*user) {
+                self.queue.wake(WorkKey::Workload(target), Urgency::Now);
+            }
         }
     }
 
@@ -75,9 +78,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 .keys()
                 .for_each(|object| wake(Kind::VaultAuth, object));
         }
-        view.statics
-            .keys()
-            .for_each(|object| wake(Kind::VaultStaticSecret, object));
+        for writer in view.writers() {
+            let key = WorkKey::Resource(key_of(writer));
+            self.queue.wake(key, urgency);
+        }
     }
 
     /// Those that asked to see one object, where its store is followed by names.
@@ -93,10 +97,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     view.resources_of_secret(object).cloned().collect();
                 users.extend(view.formerly_of(object));
                 users.extend(view.writers_of_stray(object));
-                let found = users
-                    .iter()
-                    .filter_map(|user| view.statics.get(&user.object));
-                let targets = found.flat_map(|resource| targets_of(resource)).collect();
+                let found = users.iter().filter_map(|user| view.writer(user));
+                let targets = found.flat_map(|user| targets_of(&*user).collect::<Vec<_>>());
+                let targets = targets.collect();
                 (users, targets)
             }
             Store::Workloads(kind) => {

@@ -10,10 +10,10 @@ use tokio::sync::Notify;
 use super::engine::Engine;
 use super::former::{former_of, is_settled};
 use super::ports::{Clock, Cluster};
-use super::static_secret::asked;
+use super::resolve::asked;
+use super::sources::{SecretResource, destination_of, key_of, targets_of};
 use super::stores::Place;
-use super::view::{Store, View, WorkloadKey, destination_of, targets_of};
-use crate::api::VaultStaticSecret;
+use super::view::{Store, View, WorkloadKey};
 use crate::key::{Kind, ObjectKey, ResourceKey, is_object_name};
 use crate::policy::permit;
 use crate::vault::Vault;
@@ -39,8 +39,12 @@ impl Naming {
     }
 
     /// The same, where a resource became another.
-    pub(super) fn compare(&self, old: Option<&VaultStaticSecret>, new: Option<&VaultStaticSecret>) {
-        let named = |resource: &VaultStaticSecret| {
+    pub(super) fn compare(
+        &self,
+        old: Option<&dyn SecretResource>,
+        new: Option<&dyn SecretResource>,
+    ) {
+        let named = |resource: &dyn SecretResource| {
             let targets: Vec<WorkloadKey> = targets_of(resource).collect();
             let former: Vec<ObjectKey> = former_of(resource).collect();
             (destination_of(resource), targets, former)
@@ -59,14 +63,8 @@ impl View {
         if self.resources_of_secret(secret).next().is_some() {
             return Vec::new();
         }
-        let of = |resource: &VaultStaticSecret| former_of(resource).any(|one| one == *secret);
-        let found = self.statics.iter().filter(|(_, resource)| of(resource));
-        found
-            .map(|(key, _)| ResourceKey {
-                kind: Kind::VaultStaticSecret,
-                object: key.clone(),
-            })
-            .collect()
+        let of = |resource: &&dyn SecretResource| former_of(*resource).any(|one| one == *secret);
+        self.writers().filter(of).map(key_of).collect()
     }
 
     /// A resource got as far as to need what it names, or does so no longer.
@@ -95,17 +93,14 @@ impl View {
         }
     }
 
-    fn static_secrets_that_ask(&self) -> impl Iterator<Item = &Rc<VaultStaticSecret>> {
-        let asking = self.asking.iter();
-        asking
-            .filter(|key| key.kind == Kind::VaultStaticSecret)
-            .filter_map(|key| self.statics.get(&key.object))
+    fn writers_that_ask(&self) -> impl Iterator<Item = Rc<dyn SecretResource>> {
+        self.asking.iter().filter_map(|key| self.writer(key))
     }
 
     /// The former Secrets of a namespace that cannot be seen.
     pub(super) fn unseen_former(&self, namespace: &str) -> Vec<ObjectKey> {
-        self.static_secrets_that_ask()
-            .flat_map(|resource| former_of(resource))
+        self.writers_that_ask()
+            .flat_map(|resource| former_of(&*resource))
             .filter(|key| key.namespace == namespace)
             .filter(|key| self.stores.failure(Store::Secrets, key).is_some())
             .collect()
@@ -120,9 +115,10 @@ impl View {
             let name = connection.spec.ca_cert_secret_ref.as_deref()?;
             Some(ObjectKey::new(&key.object.namespace, name))
         });
-        let of_resources = self
-            .static_secrets_that_ask()
-            .flat_map(|resource| former_of(resource).chain([destination_of(resource)]));
+        let of_resources = self.writers_that_ask().flat_map(|resource| {
+            let destination = destination_of(&*resource);
+            former_of(&*resource).chain([destination])
+        });
         let strays = self.strays.iter().filter(|key| {
             let meta = self.secrets.get(*key);
             meta.is_some_and(|meta| !is_settled(meta))
@@ -136,8 +132,8 @@ impl View {
 
     /// The workloads to follow, of all namespaces.
     fn named_workloads(&self) -> impl Iterator<Item = WorkloadKey> {
-        self.static_secrets_that_ask()
-            .flat_map(|resource| targets_of(resource))
+        self.writers_that_ask()
+            .flat_map(|resource| targets_of(&*resource).collect::<Vec<_>>())
     }
 }
 
@@ -173,7 +169,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Whether a resource gets as far as to need what it names, which is followed
     /// from then on.
-    pub(super) fn asks(&self, key: &ResourceKey, resource: &VaultStaticSecret) -> bool {
+    pub(super) fn asks(&self, key: &ResourceKey, resource: &dyn SecretResource) -> bool {
         let asked = asked(self.scope(&self.view.borrow()), resource);
         let permitted = asked.and_then(|asked| permit(asked, &self.policy, &self.own));
         self.view.borrow_mut().ask(key, permitted.is_ok());

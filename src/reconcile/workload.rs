@@ -8,8 +8,8 @@ use super::ownership::state_of_tag;
 use super::ports::{Clock, Cluster, Note};
 use super::queue::{Urgency, WorkKey};
 use super::restart::{self, Standing, Wanted};
-use super::view::{Store, View, WorkloadKey, destination_of};
-use crate::api::VaultStaticSecret;
+use super::sources::{SecretResource, destination_of};
+use super::view::{Store, View, WorkloadKey};
 use crate::key::{Kind, ResourceKey};
 use crate::problem::Problem;
 use crate::render::ResourceTag;
@@ -62,11 +62,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let whole = [resources, Store::Secrets, Store::Workloads(target.kind)];
         let mut users = view
             .resources_of_workload(target)
-            .filter_map(|key| view.statics.get(&key.object));
+            .filter_map(|key| view.writer(key));
         let namespace = &target.object.namespace;
         stores.incomplete(&whole, namespace).is_none()
             && stores.sees(Store::Workloads(target.kind), &target.object)
-            && users.all(|user| stores.settled(Store::Secrets, &destination_of(user)))
+            && users.all(|user| stores.settled(Store::Secrets, &destination_of(&*user)))
     }
 
     /// What is to be done for a workload. No restart is decided on an old view of
@@ -90,8 +90,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 let secrets = decided
                     .restarts
                     .iter()
-                    .filter_map(|key| view.statics.get(&key.object))
-                    .map(|resource| destination_of(resource))
+                    .filter_map(|key| view.writer(key))
+                    .map(|resource| destination_of(&*resource))
                     .filter(|secret| !looked.contains(secret))
                     .collect::<Vec<_>>();
                 (decided, secrets)
@@ -140,9 +140,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     ) {
         let uid = {
             let view = self.view.borrow();
-            view.statics
-                .get(&resource.object)
-                .and_then(|found| found.metadata.uid.clone())
+            let found = view.writer(resource);
+            found.and_then(|found| found.metadata().uid.clone())
         };
         let Some(uid) = uid else { return };
         let (reason, message) = match problem {
@@ -180,7 +179,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) fn target_standing(
         &self,
         key: &ResourceKey,
-        resource: &VaultStaticSecret,
+        resource: &dyn SecretResource,
         target: &WorkloadKey,
     ) -> TargetStanding {
         if !self.restarts(target.kind) {
@@ -207,17 +206,17 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
 fn wanted(view: &View, target: &WorkloadKey) -> Vec<Wanted> {
     view.resources_of_workload(target)
-        .filter_map(|key| wanted_by(view, key, view.statics.get(&key.object)?))
+        .filter_map(|key| wanted_by(view, key, &*view.writer(key)?))
         .collect()
 }
 
 /// What a resource wants its workloads to run; `None` until it wrote its Secret.
-fn wanted_by(view: &View, key: &ResourceKey, resource: &VaultStaticSecret) -> Option<Wanted> {
-    if resource.metadata.deletion_timestamp.is_some() {
+fn wanted_by(view: &View, key: &ResourceKey, resource: &dyn SecretResource) -> Option<Wanted> {
+    if resource.metadata().deletion_timestamp.is_some() {
         return None;
     }
     let tag = ResourceTag::of(key);
-    let uid = resource.metadata.uid.as_deref()?;
+    let uid = resource.metadata().uid.as_deref()?;
     let state = state_of_tag(&tag, uid, view.secrets.get(&destination_of(resource))?)?;
     Some(Wanted {
         resource: key.clone(),

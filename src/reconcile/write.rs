@@ -13,8 +13,8 @@ use super::ports::{Clock, Cluster, Fence, Note, Owner, SecretWrite, WorkloadPatc
 use super::queue::WorkKey;
 use super::report::is_ready;
 use super::restart;
+use super::secret::Work;
 use super::state::{State, state_annotation};
-use super::static_secret::{Work, source_name};
 use super::view::{Moment, SecretMeta, Store};
 use crate::policy::permit_type;
 use crate::problem::Problem;
@@ -229,7 +229,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         match patched {
             Ok(()) => {
                 let stores = &self.view.borrow().stores;
-                let targets = self.targets(&work.resource);
+                let targets = self.targets(&*work.resource);
                 Ok(!targets.iter().any(|target| {
                     let store = Store::Workloads(target.kind);
                     stores.failure(store, &target.object).is_some()
@@ -273,7 +273,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         work: &Work,
         patch: impl Fn(&super::view::WorkloadMeta) -> Option<WorkloadPatch>,
     ) -> Result<(), Problem> {
-        let targets = self.targets(&work.resource);
+        let targets = self.targets(&*work.resource);
         let settled = targets.iter().all(|target| {
             let stores = &self.view.borrow().stores;
             stores.settled(Store::Workloads(target.kind), &target.object)
@@ -301,11 +301,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// new resource costs no request; before any other one, which may act on an
     /// old view, both resource and destination are looked at live.
     async fn may_create(&self, work: &Work) -> Result<bool, Problem> {
-        let written = work
-            .resource
-            .status
-            .as_ref()
-            .is_some_and(|s| s.secret_mac.is_some());
+        let written = work.resource.told().secret_mac.is_some();
         let gone = self.view.borrow().saw_go(&work.me.uid);
         if written || gone || self.remembered(&work.key).creating {
             self.still_asked(work).await?;
@@ -345,10 +341,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Whether this write makes a Secret again that was there before.
     fn was_deleted(&self, work: &Work, plan: &Plan) -> bool {
-        let metadata = &work.resource.metadata;
-        let status = work.resource.status.as_ref();
-        plan.fence == Fence::Create
-            && status.is_some_and(|status| is_ready(&status.conditions, metadata.generation))
+        let conditions = work.resource.told().conditions;
+        plan.fence == Fence::Create && is_ready(conditions, Some(work.me.generation))
     }
 
     /// Who edited the destination, when this write repairs an edit.
@@ -363,7 +357,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     async fn tell_written(&self, work: &Work, plan: &Plan, state: &State, editor: Option<String>) {
         let secret = &work.me.secret;
-        let source = source_name(&work.resource, &state.version);
+        let source = work.resource.source_name(&state.version);
         let (reason, message) = match editor {
             Some(editor) if plan.content_changed => (
                 "SecretDataDrift",

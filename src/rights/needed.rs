@@ -6,13 +6,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::{Grade, Reason, Right, Rights};
-use crate::api::{GROUP, VaultConnection, VaultStaticSecret};
+use crate::api::{GROUP, VaultConnection};
 use crate::config::Config;
 use crate::key::{Kind, ObjectKey, ResourceKey, is_object_name};
 use crate::operator::{CLAIM_LEASE, KEY_SECRET, LEADER_LEASE};
 use crate::policy::{CaSource, LoginMethod, OwnIdentity, Policy, permit, permit_connection};
 use crate::problem::{Problem, printable};
-use crate::reconcile::view::{Store, View, WorkloadKey, WorkloadKind, targets_of};
+use crate::reconcile::sources::{SecretResource, key_of, targets_of};
+use crate::reconcile::view::{Store, View, WorkloadKey, WorkloadKind};
 use crate::reconcile::{Scope, asked, connection};
 
 const CORE: &str = "";
@@ -132,9 +133,11 @@ impl Needed {
             let key = resource_key(Kind::VaultConnection, key);
             self.or_unserved(&key, |this| this.of_connection(asking, &key, resource));
         }
-        for (key, resource) in view.statics.iter().filter(|(key, _)| is_watched(key)) {
-            let key = resource_key(Kind::VaultStaticSecret, key);
-            self.or_unserved(&key, |this| this.of_static_secret(asking, &key, resource));
+        for resource in view.writers() {
+            let key = key_of(resource);
+            if is_watched(&key.object) {
+                self.or_unserved(&key, |this| this.of_writer(asking, &key, resource));
+            }
         }
         let dynamics = view
             .dynamics
@@ -176,11 +179,11 @@ impl Needed {
         Ok(())
     }
 
-    fn of_static_secret(
+    fn of_writer(
         &mut self,
         asking: &Asking<'_>,
         key: &ResourceKey,
-        resource: &VaultStaticSecret,
+        resource: &dyn SecretResource,
     ) -> Result<(), Problem> {
         let mut resolved = asked(asking.scope, resource)?;
         without_file(&mut resolved.connection.ca);
@@ -204,7 +207,7 @@ impl Needed {
         for target in &targets {
             check("spec.rolloutRestartTargets", &target.object.name)?;
         }
-        let (verbs, feature): (&[_], _) = if resource.spec.destination.create {
+        let (verbs, feature): (&[_], _) = if resource.destination().create {
             let feature = "a destination: seen, made, kept true, made anew for another type";
             (&OWN, feature)
         } else {

@@ -172,7 +172,7 @@ fn what_is_not_served_or_allowed_needs_nothing() {
     let nothing = by_name(&without);
     let reason_of = |yaml: &str, change: Value| {
         let mut view = tenant();
-        view.put_static(&ObjectKey::new("team", "two"), None);
+        crate::api::VaultStaticSecret::put(&mut view, &ObjectKey::new("team", "two"), None);
         view.connections.clear();
         let connection = json!({ "address": "https://vault.example" });
         put::<crate::api::VaultConnection>(&mut view, "default", connection);

@@ -15,13 +15,13 @@ const PROBLEM: &str = include_str!("../../src/problem/mod.rs");
 /// The reasons that are no problem of a reconcile, each with the source that
 /// writes it.
 const OTHERS: [(&str, &str); 19] = [
-    ("Synced", REPORT_STATIC),
-    ("Current", REPORT_STATIC),
-    ("AnnotationStripped", REPORT_STATIC),
-    ("Pending", REPORT_STATIC),
-    ("TargetMissing", REPORT_STATIC),
-    ("RolloutDisabled", REPORT_STATIC),
-    ("TargetsNotVisible", REPORT_STATIC),
+    ("Synced", REPORT_SECRET),
+    ("Current", REPORT_SECRET),
+    ("AnnotationStripped", REPORT_SECRET),
+    ("Pending", REPORT_SECRET),
+    ("TargetMissing", REPORT_SECRET),
+    ("RolloutDisabled", REPORT_SECRET),
+    ("TargetsNotVisible", REPORT_SECRET),
     ("Accepted", REFERENCES),
     ("LoggedIn", REFERENCES),
     ("NotUsedYet", REFERENCES),
@@ -50,7 +50,7 @@ const OTHERS: [(&str, &str); 19] = [
         include_str!("../../src/reconcile/finalizers.rs"),
     ),
 ];
-const REPORT_STATIC: &str = include_str!("../../src/reconcile/report_static.rs");
+const REPORT_SECRET: &str = include_str!("../../src/reconcile/report_secret.rs");
 const REFERENCES: &str = include_str!("../../src/reconcile/references.rs");
 const WORKLOAD: &str = include_str!("../../src/reconcile/workload.rs");
 const WRITE: &str = include_str!("../../src/reconcile/write.rs");

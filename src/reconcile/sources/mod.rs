@@ -1,4 +1,151 @@
-//! How to ask each secrets engine, and what its answer means: one file per
-//! engine, nothing else knows them.
+//! What a Secret is filled from. Each custom resource that has a Secret written
+//! is a [`SecretResource`]: what to ask of its secrets engine, when it is due
+//! again, and what the answer means, in one file for each kind. Nothing else
+//! knows the kinds apart, and no file here knows another.
 
 pub mod static_kv;
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use serde_json::Value;
+
+use super::view::WorkloadKey;
+use super::view::WorkloadKind;
+use crate::api::{Destination, RolloutRestartTarget};
+use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::policy::Read;
+use crate::problem::{Problem, printable};
+use crate::render::Material;
+use crate::vault::Reply;
+
+/// A custom resource that has a Secret written.
+pub trait SecretResource: std::fmt::Debug {
+    /// Its kind.
+    fn kind(&self) -> Kind;
+    /// Its metadata.
+    fn metadata(&self) -> &ObjectMeta;
+    /// `spec.vaultAuthRef`.
+    fn vault_auth_ref(&self) -> Option<&str>;
+    /// `spec.namespace`, the Vault namespace of the request.
+    fn vault_namespace(&self) -> Option<&str>;
+    /// `spec.destination`.
+    fn destination(&self) -> &Destination;
+    /// `spec.rolloutRestartTargets`.
+    fn rollout_restart_targets(&self) -> &[RolloutRestartTarget];
+    /// What its status says.
+    fn told(&self) -> Told<'_>;
+
+    /// The request for its data.
+    ///
+    /// # Errors
+    /// [`Problem::InvalidSpec`].
+    fn request(&self, vault_namespace: Option<String>) -> Result<Read, Problem>;
+    /// After what time its source is read again; `None`: never by itself.
+    ///
+    /// # Errors
+    /// [`Problem::InvalidSpec`].
+    fn refresh_after(&self) -> Result<Option<Duration>, Problem>;
+    /// Whether a deletion of the source is one of the Secret, too.
+    fn follows_source(&self) -> bool {
+        false
+    }
+    /// A field of its own that is not served yet and would change what is written.
+    fn not_served(&self) -> Option<&'static str> {
+        None
+    }
+    /// What Vault's answer holds.
+    ///
+    /// # Errors
+    /// Why it cannot be used; none of them quotes data.
+    fn material(&self, read: &Read, reply: Reply) -> Result<Material, Problem>;
+    /// The source by name, with its version where it has one, for messages.
+    fn source_name(&self, version: &str) -> String;
+    /// Status fields of the kind's own, which its schema requires.
+    fn status_fields(&self) -> Value;
+}
+
+/// What the status of a resource says, as far as all kinds have it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told<'a> {
+    /// `status.conditions`
+    pub conditions: &'a [Condition],
+    /// `status.observedGeneration`
+    pub observed_generation: Option<i64>,
+    /// `status.secretMAC`
+    pub secret_mac: Option<&'a str>,
+    /// `status.lastResync`
+    pub last_resync: Option<&'a str>,
+    /// `status.destinations`
+    pub destinations: &'a [String],
+}
+
+/// Its key.
+#[must_use]
+pub fn key_of(resource: &dyn SecretResource) -> ResourceKey {
+    let metadata = resource.metadata();
+    ResourceKey {
+        kind: resource.kind(),
+        object: ObjectKey::new(
+            metadata.namespace.clone().unwrap_or_default(),
+            metadata.name.clone().unwrap_or_default(),
+        ),
+    }
+}
+
+/// Its uid; no resource that the API server keeps is without.
+#[must_use]
+pub fn uid_of(resource: &dyn SecretResource) -> &str {
+    resource.metadata().uid.as_deref().unwrap_or_default()
+}
+
+/// The Secret that it writes.
+#[must_use]
+pub fn destination_of(resource: &dyn SecretResource) -> ObjectKey {
+    ObjectKey::new(
+        resource.metadata().namespace.clone().unwrap_or_default(),
+        &resource.destination().name,
+    )
+}
+
+/// The workloads that it restarts, as far as their kinds are served.
+pub fn targets_of(resource: &dyn SecretResource) -> impl Iterator<Item = WorkloadKey> {
+    let namespace = resource.metadata().namespace.clone().unwrap_or_default();
+    let targets = resource.rollout_restart_targets().iter();
+    targets.filter_map(move |target| {
+        let kind = WorkloadKind::parse(target.kind.as_str())?;
+        let object = ObjectKey::new(namespace.clone(), &target.name);
+        Some(WorkloadKey { kind, object })
+    })
+}
+
+/// Fields that exist but are not served yet are answered, never ignored.
+///
+/// # Errors
+/// [`Problem::NotServed`] naming the field.
+pub fn check_served(resource: &dyn SecretResource) -> Result<(), Problem> {
+    let transformation = resource.destination().transformation.as_ref();
+    let templates = transformation
+        .and_then(|t| t.templates.as_ref())
+        .is_some_and(|t| !t.is_empty());
+    let refs = transformation
+        .and_then(|t| t.transformation_refs.as_ref())
+        .is_some_and(|r| !r.is_empty());
+    let mut targets = resource.rollout_restart_targets().iter();
+    let target = targets.find(|target| WorkloadKind::parse(target.kind.as_str()).is_none());
+    let what = if templates {
+        "spec.destination.transformation.templates".to_owned()
+    } else if refs {
+        "spec.destination.transformation.transformationRefs".to_owned()
+    } else if let Some(field) = resource.not_served() {
+        field.to_owned()
+    } else if let Some(target) = target {
+        format!(
+            "spec.rolloutRestartTargets of kind {}",
+            printable(target.kind.as_str(), 40)
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Problem::NotServed { what })
+}

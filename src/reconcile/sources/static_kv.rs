@@ -3,15 +3,111 @@
 
 use std::collections::BTreeMap;
 
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
-use crate::api::{KvType, OnSourceDelete, VaultStaticSecretSpec};
-use crate::key::Redacted;
+use super::{SecretResource, Told};
+use crate::api::{
+    Destination, KvType, OnSourceDelete, RolloutRestartTarget, VaultStaticSecret,
+    VaultStaticSecretSpec,
+};
+use crate::config::duration;
+use crate::key::{Kind, Redacted};
 use crate::policy::Read;
 use crate::problem::{Problem, printable};
+use crate::reconcile::resolve::positive_duration;
 use crate::render::Material;
 use crate::vault::Reply;
+
+/// Looking for changes when the spec says nothing, as existing manifests expect.
+const DEFAULT_REFRESH: Duration = Duration::from_secs(60);
+
+impl SecretResource for VaultStaticSecret {
+    fn kind(&self) -> Kind {
+        Kind::VaultStaticSecret
+    }
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn vault_auth_ref(&self) -> Option<&str> {
+        self.spec.vault_auth_ref.as_deref()
+    }
+
+    fn vault_namespace(&self) -> Option<&str> {
+        self.spec.namespace.as_deref()
+    }
+
+    fn destination(&self) -> &Destination {
+        &self.spec.destination
+    }
+
+    fn rollout_restart_targets(&self) -> &[RolloutRestartTarget] {
+        self.spec
+            .rollout_restart_targets
+            .as_deref()
+            .unwrap_or_default()
+    }
+
+    fn told(&self) -> Told<'_> {
+        self.status.as_ref().map_or(Told::default(), |status| Told {
+            conditions: &status.conditions,
+            observed_generation: status.observed_generation,
+            secret_mac: status.secret_mac.as_deref(),
+            last_resync: status.last_resync.as_deref(),
+            destinations: &status.destinations,
+        })
+    }
+
+    fn request(&self, vault_namespace: Option<String>) -> Result<Read, Problem> {
+        request(&self.spec, vault_namespace)
+    }
+
+    /// `0s` means what leaving it out means, for existing manifests.
+    fn refresh_after(&self) -> Result<Option<Duration>, Problem> {
+        let text = self.spec.refresh_after.as_deref();
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
+            return Ok(self.spec.hmac_secret_data.then_some(DEFAULT_REFRESH));
+        };
+        match duration::parse(text) {
+            Ok(duration) if duration.is_zero() => Ok(Some(DEFAULT_REFRESH)),
+            _ => positive_duration("spec.refreshAfter", text).map(Some),
+        }
+    }
+
+    fn follows_source(&self) -> bool {
+        self.spec.on_source_delete == Some(OnSourceDelete::Delete)
+    }
+
+    fn not_served(&self) -> Option<&'static str> {
+        let sync = self.spec.sync_config.as_ref();
+        let instant = sync.and_then(|sync| sync.instant_updates) == Some(true);
+        instant.then_some("spec.syncConfig.instantUpdates")
+    }
+
+    fn material(&self, read: &Read, reply: Reply) -> Result<Material, Problem> {
+        material(&self.spec, read, reply)
+    }
+
+    fn source_name(&self, version: &str) -> String {
+        let mount = self.spec.mount.trim_matches('/');
+        let path = self.spec.path.trim_matches('/');
+        if version.is_empty() {
+            format!("{mount}/{path}")
+        } else {
+            format!("{mount}/{path} version {version}")
+        }
+    }
+
+    fn status_fields(&self) -> Value {
+        json!({})
+    }
+}
 
 /// The read that a spec asks for.
 ///

@@ -1,5 +1,6 @@
-//! The pipeline of a VaultStaticSecret: resolve, permit, observe, decide, and
-//! the step that was decided, until nothing is due; then the report.
+//! The pipeline of a resource that has a Secret written: resolve, permit,
+//! observe, decide, and the step that was decided, until nothing is due; then
+//! the report.
 
 use std::rc::Rc;
 
@@ -10,15 +11,14 @@ use super::parting::manager_of;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
 use super::report::is_ready;
-use super::report_static::asked_resync;
-use super::resolve::{self, Scope};
+use super::report_secret::asked_resync;
+use super::resolve::asked;
 use super::slots::Slots;
-use super::sources::static_kv;
+use super::sources::{SecretResource, destination_of, targets_of, uid_of};
 use super::time::later;
-use super::view::{Store, WorkloadKey, WorkloadKind, destination_of, targets_of};
-use crate::api::VaultStaticSecret;
+use super::view::{Store, WorkloadKey};
 use crate::key::{Kind, ObjectKey, ResourceKey};
-use crate::policy::{Permitted, Resolved, permit};
+use crate::policy::{Permitted, permit};
 use crate::problem::Problem;
 use crate::render::{ContentHash, Filter, Rendered, ResourceTag, render};
 use crate::vault::Vault;
@@ -27,13 +27,10 @@ use crate::vault::Vault;
 /// world changes faster than it can be looked at.
 const STEPS_LIMIT: usize = 8;
 
-/// Looking for changes when the spec says nothing, as existing manifests expect.
-const DEFAULT_REFRESH: std::time::Duration = std::time::Duration::from_secs(60);
-
 /// One reconcile's knowledge of its resource.
 pub(super) struct Work {
     pub key: ResourceKey,
-    pub resource: Rc<VaultStaticSecret>,
+    pub resource: Rc<dyn SecretResource>,
     pub me: Me,
     pub permitted: Permitted,
     pub filter: Filter,
@@ -53,20 +50,22 @@ pub(super) struct Synced {
     pub left: Vec<(String, Problem)>,
 }
 
-/// Stores without which a static secret cannot be judged.
-const NEEDED: [Store; 4] = [
-    Store::Resource(Kind::VaultConnection),
-    Store::Resource(Kind::VaultAuth),
-    Store::Resource(Kind::VaultStaticSecret),
-    Store::Secrets,
-];
+/// Stores without which a resource of a kind cannot be judged.
+const fn needed(kind: Kind) -> [Store; 4] {
+    [
+        Store::Resource(Kind::VaultConnection),
+        Store::Resource(Kind::VaultAuth),
+        Store::Resource(kind),
+        Store::Secrets,
+    ]
+}
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
-    pub(super) async fn reconcile_static(&self, key: &ResourceKey) -> Next {
-        if let Some(next) = self.blind(key, &NEEDED).await {
+    pub(super) async fn reconcile_secret(&self, key: &ResourceKey) -> Next {
+        if let Some(next) = self.blind(key, &needed(key.kind)).await {
             return next;
         }
-        let Some(resource) = self.view.borrow().statics.get(&key.object).cloned() else {
+        let Some(resource) = self.view.borrow().writer(key) else {
             return match self.leave_as_gone(key).await {
                 Ok(()) => {
                     self.forget(key);
@@ -75,16 +74,16 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 Err(problem) => Next::Failed(problem),
             };
         };
-        if let Err(problem) = self.drop_foreign_finalizers(key, &resource.metadata).await {
+        if let Err(problem) = self.drop_foreign_finalizers(key, resource.metadata()).await {
             return Next::Failed(problem);
         }
-        if resource.metadata.deletion_timestamp.is_some() {
+        if resource.metadata().deletion_timestamp.is_some() {
             return Next::Settled(None);
         }
         if self.knows_names_only()
-            && self.asks(key, &resource)
+            && self.asks(key, &*resource)
             && let Some(next) = self
-                .blind_to(key, Store::Secrets, &destination_of(&resource))
+                .blind_to(key, Store::Secrets, &destination_of(&*resource))
                 .await
         {
             return next;
@@ -93,7 +92,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let outcome = self.told(self.sync(key, &resource).await).await;
         let next = match &outcome {
             Ok(synced) => {
-                self.remember_read(&resource, key, began, synced);
+                self.remember_read(&*resource, key, began, synced);
                 Next::Settled(synced.again)
             }
             Err(problem) => Next::Failed(problem.clone()),
@@ -102,7 +101,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             // The world moved, and it is looked at again at once.
             return next;
         }
-        match self.report_static(key, &resource, outcome.as_ref()).await {
+        match self.report_secret(key, &resource, outcome.as_ref()).await {
             Ok(()) => next,
             Err(problem) => Next::Failed(problem),
         }
@@ -111,7 +110,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     async fn sync(
         &self,
         key: &ResourceKey,
-        resource: &Rc<VaultStaticSecret>,
+        resource: &Rc<dyn SecretResource>,
     ) -> Result<Synced, Problem> {
         let mut work = self.prepare(key, resource)?;
         let mut rendered: Option<Rendered> = None;
@@ -143,7 +142,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     let secret = &work.permitted.destination().secret;
                     self.take_out_of(secret, &work.me.manager, fence).await?;
                     // Of several that share it, one may be certain of it now.
-                    work.me.joins = self.claim(&self.view.borrow(), key, resource)?;
+                    work.me.joins = self.claim(&self.view.borrow(), key, &**resource)?;
                 }
                 Step::Rekey(state) => {
                     live = Some(self.rekey(&work, &state).await?);
@@ -165,41 +164,34 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     fn prepare(
         &self,
         key: &ResourceKey,
-        resource: &Rc<VaultStaticSecret>,
+        resource: &Rc<dyn SecretResource>,
     ) -> Result<Work, Problem> {
-        let spec = &resource.spec;
+        let destination = resource.destination();
         let view = self.view.borrow();
-        let resolved = asked(self.scope(&view), resource)?;
+        let resolved = asked(self.scope(&view), &**resource)?;
         let permitted = permit(resolved, &self.policy, &self.own)?;
-        let transformation = spec.destination.transformation.clone().unwrap_or_default();
+        let transformation = destination.transformation.clone().unwrap_or_default();
         let filter = Filter::new(
             &transformation.excludes.unwrap_or_default(),
             &transformation.includes.unwrap_or_default(),
         )?;
-        let joins = self.claim(&view, key, resource)?;
-        let uid = resource.metadata.uid.clone().unwrap_or_default();
-        let refresh = match spec
-            .refresh_after
-            .as_deref()
-            .filter(|text| !text.is_empty())
-        {
-            Some(text) => refresh_after(text)?,
-            None => spec.hmac_secret_data.then_some(DEFAULT_REFRESH),
-        };
+        let joins = self.claim(&view, key, &**resource)?;
+        let uid = uid_of(&**resource).to_owned();
+        let refresh = resource.refresh_after()?;
         Ok(Work {
             key: key.clone(),
             resource: Rc::clone(resource),
             me: Me {
-                generation: resource.metadata.generation.unwrap_or_default(),
+                generation: resource.metadata().generation.unwrap_or_default(),
                 tag: ResourceTag::of(key),
                 manager: manager_of(&uid),
-                secret: spec.destination.name.clone(),
-                create: spec.destination.create,
-                overwrite: spec.destination.overwrite,
-                share: spec.destination.share == Some(true),
-                retain: self.retains(&spec.destination) && spec.destination.create,
+                secret: destination.name.clone(),
+                create: destination.create,
+                overwrite: destination.overwrite,
+                share: destination.share == Some(true),
+                retain: self.retains(destination) && destination.create,
                 joins,
-                source: source_followed(spec, &permitted),
+                source: source_followed(&**resource, &permitted),
                 uid: uid.clone(),
             },
             permitted,
@@ -221,33 +213,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             let term = self.term.borrow();
             (term.started, term.absent_since)
         };
-        let conditions = work
-            .resource
-            .status
-            .as_ref()
-            .map(|status| status.conditions.as_slice());
+        let (told, generation) = (work.resource.told(), work.me.generation);
         decide(&Situation {
             me: &work.me,
             destination: view.secrets.get(&work.permitted.destination().secret),
             rendered,
             live,
             made: memory.made.as_deref(),
-            reported_hash: work
-                .resource
-                .status
-                .as_ref()
-                .and_then(|s| s.secret_mac.as_deref()),
-            reported_ready: is_ready(
-                conditions.unwrap_or_default(),
-                work.resource.metadata.generation,
-            ),
-            edited: work.resource.status.as_ref().is_none_or(|status| {
-                status.observed_generation != work.resource.metadata.generation
-            }),
-            resync: asked_resync(&work.resource).is_some_and(|asked| {
-                let status = work.resource.status.as_ref();
-                status.and_then(|s| s.last_resync.as_ref()) != Some(&asked)
-                    && memory.resynced.as_ref() != Some(&asked)
+            reported_hash: told.secret_mac,
+            reported_ready: is_ready(told.conditions, Some(generation)),
+            edited: told.observed_generation != Some(generation),
+            resync: asked_resync(&*work.resource).is_some_and(|asked| {
+                told.last_resync != Some(&asked) && memory.resynced.as_ref() != Some(&asked)
             }),
             last_read: memory.last_read,
             repairs: &memory.repairs,
@@ -272,8 +249,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         {
             self.wake_resource(Kind::VaultAuth, &origin);
         }
-        let material = static_kv::material(&work.resource.spec, work.permitted.read(), reply?)?;
-        let transformation = work.resource.spec.destination.transformation.as_ref();
+        let material = work.resource.material(work.permitted.read(), reply?)?;
+        let transformation = work.resource.destination().transformation.as_ref();
         let exclude_raw = transformation.and_then(|t| t.exclude_raw).unwrap_or(false);
         render(
             &material,
@@ -307,7 +284,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// A read counts once what it gave is in the Secret.
     fn remember_read(
         &self,
-        resource: &VaultStaticSecret,
+        resource: &dyn SecretResource,
         key: &ResourceKey,
         began: jiff::Timestamp,
         synced: &Synced,
@@ -361,74 +338,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// The workloads that a resource restarts, as far as the configuration lets it.
-    pub(super) fn targets(&self, resource: &VaultStaticSecret) -> Vec<WorkloadKey> {
+    pub(super) fn targets(&self, resource: &dyn SecretResource) -> Vec<WorkloadKey> {
         targets_of(resource)
             .filter(|target| self.restarts(target.kind))
             .collect()
-    }
-}
-
-/// `0s` means what leaving it out means, for existing manifests.
-fn refresh_after(text: &str) -> Result<Option<std::time::Duration>, Problem> {
-    match crate::config::duration::parse(text) {
-        Ok(duration) if duration.is_zero() => Ok(Some(DEFAULT_REFRESH)),
-        _ => resolve::positive_duration("spec.refreshAfter", text).map(Some),
-    }
-}
-
-/// What a resource asks for, where this version serves all of it.
-///
-/// # Errors
-/// [`Problem::NotServed`], [`Problem::InvalidSpec`], and those of its references.
-pub fn asked(scope: Scope<'_>, resource: &VaultStaticSecret) -> Result<Resolved, Problem> {
-    not_served(resource)?;
-    resolve::static_secret(scope, resource)
-}
-
-/// Fields that exist but are not served yet are answered, never ignored.
-fn not_served(resource: &VaultStaticSecret) -> Result<(), Problem> {
-    let spec = &resource.spec;
-    let transformation = spec.destination.transformation.as_ref();
-    let templates = transformation
-        .and_then(|t| t.templates.as_ref())
-        .is_some_and(|t| !t.is_empty());
-    let refs = transformation
-        .and_then(|t| t.transformation_refs.as_ref())
-        .is_some_and(|r| !r.is_empty());
-    let instant = spec
-        .sync_config
-        .as_ref()
-        .and_then(|sync| sync.instant_updates)
-        == Some(true);
-    let target = spec
-        .rollout_restart_targets
-        .iter()
-        .flatten()
-        .find(|target| WorkloadKind::parse(target.kind.as_str()).is_none());
-    let what = if templates {
-        "spec.destination.transformation.templates".to_owned()
-    } else if refs {
-        "spec.destination.transformation.transformationRefs".to_owned()
-    } else if instant {
-        "spec.syncConfig.instantUpdates".to_owned()
-    } else if let Some(target) = target {
-        format!(
-            "spec.rolloutRestartTargets of kind {}",
-            crate::problem::printable(target.kind.as_str(), 40)
-        )
-    } else {
-        return Ok(());
-    };
-    Err(Problem::NotServed { what })
-}
-
-/// Mount and path of the source, with its version where it has one, for messages.
-pub(super) fn source_name(resource: &VaultStaticSecret, version: &str) -> String {
-    let mount = resource.spec.mount.trim_matches('/');
-    let path = resource.spec.path.trim_matches('/');
-    if version.is_empty() {
-        format!("{mount}/{path}")
-    } else {
-        format!("{mount}/{path} version {version}")
     }
 }

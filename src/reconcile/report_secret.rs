@@ -1,20 +1,21 @@
-//! The report about a VaultStaticSecret: status and, where its verdict turned,
+//! The report about a resource that has a Secret written: status and, where its verdict turned,
 //! an event.
 
 use std::rc::Rc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::json;
 
 use super::engine::Engine;
 use super::ports::{Clock, Cluster, Note};
 use super::report::{self, Finding, Truth, Verdict};
 use super::restart::Standing;
-use super::static_secret::{Synced, source_name};
-use super::view::targets_of;
+use super::secret::Synced;
+use super::sources::{SecretResource, Told, targets_of};
 use super::workload::TargetStanding;
-use crate::api::{VaultStaticSecret, VaultStaticSecretStatus};
 use crate::key::ResourceKey;
 use crate::problem::Problem;
+use crate::render::ContentHash;
 use crate::vault::Vault;
 
 /// Any new value of this annotation asks for a read at once (compatibility.md,
@@ -28,67 +29,42 @@ const RESYNC_LIMIT: usize = 256;
 const VERDICT_TYPES: [&str; 3] = ["SecretSynced", "Healthy", "Ready"];
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
-    pub(super) async fn report_static(
+    pub(super) async fn report_secret(
         &self,
         key: &ResourceKey,
-        resource: &Rc<VaultStaticSecret>,
+        resource: &Rc<dyn SecretResource>,
         outcome: Result<&Synced, &Problem>,
     ) -> Result<(), Problem> {
+        let resource = &**resource;
         let verdict = match outcome {
             Ok(synced) => Verdict::good("Synced", good_message(resource, synced)),
             Err(problem) => Verdict::bad(problem),
         };
-        let previous = resource.status.clone().unwrap_or_default();
+        let Some((metadata, previous)) = self.plain(key) else {
+            return Ok(());
+        };
+        let told = resource.told();
         let mut findings = verdict.findings(&VERDICT_TYPES);
         findings.extend(self.rollout_finding(key, resource).await);
-        let generation = resource.metadata.generation;
-        let conditions = report::conditions(
-            &previous.conditions,
-            &findings,
-            generation,
-            self.clock.now(),
-        );
+        let conditions = self.conditions(told.conditions, &findings, resource.metadata());
         let hash = outcome.ok().and_then(|synced| synced.hash.as_ref());
-        let secret_mac = hash
-            .map(|h| h.as_str().to_owned())
-            .or(previous.secret_mac.clone());
-        let last_resync = outcome
-            .ok()
-            .and_then(|_| asked_resync(resource))
-            .or(previous.last_resync.clone());
+        let resync = outcome.ok().and_then(|_| asked_resync(resource));
         let destinations = self.destinations(key, resource, outcome.is_ok());
-        let status = VaultStaticSecretStatus {
-            last_generation: generation.unwrap_or_default(),
-            secret_mac,
-            last_resync,
-            destinations,
-            vault_client_meta: None,
-            observed_generation: generation,
-            conditions,
-        };
+        let generation = resource.metadata().generation;
+        let mut further = resource.status_fields();
+        further["lastGeneration"] = json!(generation.unwrap_or_default());
+        further["secretMAC"] = json!(hash.map(ContentHash::as_str).or(told.secret_mac));
+        further["lastResync"] = json!(resync.as_deref().or(told.last_resync));
+        further["destinations"] = json!((!destinations.is_empty()).then_some(destinations));
+        let status = report::status(&conditions, generation, further);
         if self.same_status(key.kind, &status, &previous) {
             return Ok(());
         }
-        let turned = turned(&previous, &status);
-        let mut further = json!({ "lastGeneration": status.last_generation });
-        // The schema allows no null: before the first sync the field is left out.
-        if let Some(mac) = &status.secret_mac {
-            further["secretMAC"] = json!(mac);
-        }
-        if let Some(asked) = &status.last_resync {
-            further["lastResync"] = json!(asked);
-        }
-        if !status.destinations.is_empty() {
-            further["destinations"] = json!(status.destinations);
-        }
-        let value = report::status(&status.conditions, generation, further);
-        let version = self.write_status(key, &previous, value).await?;
-        let mut new = VaultStaticSecret::clone(resource);
-        new.status = Some(status);
-        new.metadata.resource_version = Some(version);
-        self.put_unless_changed(&key.object, resource, new);
+        let turned = turned(&told, &conditions);
+        let version = self.write_status(key, &previous, status.clone()).await?;
+        self.put_status(key, &metadata, status, version);
         if let (Err(problem), true) = (outcome, turned) {
-            self.warn(key, resource.metadata.uid.as_deref(), problem)
+            self.warn(key, resource.metadata().uid.as_deref(), problem)
                 .await;
         }
         Ok(())
@@ -110,7 +86,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     async fn rollout_finding(
         &self,
         key: &ResourceKey,
-        resource: &VaultStaticSecret,
+        resource: &dyn SecretResource,
     ) -> Option<Finding> {
         let mut rows = Vec::new();
         let (mut truth, mut reason) = (Truth::True, "Current");
@@ -141,14 +117,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 }
 
 /// What the annotation for a resync says, as status echoes it.
-pub(super) fn asked_resync(resource: &VaultStaticSecret) -> Option<String> {
-    let asked = resource.metadata.annotations.as_ref()?.get(RESYNC)?;
+pub(super) fn asked_resync(resource: &dyn SecretResource) -> Option<String> {
+    let asked = resource.metadata().annotations.as_ref()?.get(RESYNC)?;
     Some(asked.chars().take(RESYNC_LIMIT).collect())
 }
 
-fn good_message(resource: &VaultStaticSecret, synced: &Synced) -> String {
-    let source = source_name(resource, &synced.version);
-    let secret = &resource.spec.destination.name;
+fn good_message(resource: &dyn SecretResource, synced: &Synced) -> String {
+    let source = resource.source_name(&synced.version);
+    let secret = &resource.destination().name;
     let mut message = format!("the Secret {secret} holds {source}");
     for (former, problem) in &synced.left {
         message += &format!(
@@ -159,10 +135,10 @@ fn good_message(resource: &VaultStaticSecret, synced: &Synced) -> String {
 }
 
 /// Whether the verdict's reason is another than before: worth an event.
-fn turned(previous: &VaultStaticSecretStatus, new: &VaultStaticSecretStatus) -> bool {
-    let ready = |status: &VaultStaticSecretStatus| {
-        report::find(&status.conditions, "Ready")
+fn turned(told: &Told<'_>, new: &[Condition]) -> bool {
+    let ready = |conditions| {
+        report::find(conditions, "Ready")
             .map(|c| (c.status.clone(), c.reason.clone(), c.observed_generation))
     };
-    ready(previous) != ready(new)
+    ready(told.conditions) != ready(new)
 }
