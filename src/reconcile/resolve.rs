@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kube::ResourceExt as _;
 
+use super::fits::check_metadata;
 use super::queue::Lane;
 use super::sources::static_kv;
 use super::view::{Store, View, destination_of};
@@ -16,7 +17,7 @@ use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::policy::{
     CaSource, Connection, DestinationRequest, Login, LoginMethod, PermittedConnection, Resolved,
 };
-use crate::problem::Problem;
+use crate::problem::{Problem, printable};
 
 /// What resolving needs beside the resource.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,9 @@ pub fn static_secret(scope: Scope<'_>, resource: &VaultStaticSecret) -> Result<R
     let vault_namespace =
         non_empty(resource.spec.namespace.as_ref()).or_else(|| login.vault_namespace.clone());
     let destination = &resource.spec.destination;
+    if destination.create {
+        check_metadata(destination)?;
+    }
     Ok(Resolved {
         resource: ResourceKey {
             kind: Kind::VaultStaticSecret,
@@ -294,7 +298,7 @@ fn find<'a, T>(
                 field: field.to_owned(),
                 why: format!(
                     "{:?} is neither a name nor namespace/name",
-                    crate::problem::printable(reference, 80)
+                    printable(reference, 80)
                 ),
             });
         }
