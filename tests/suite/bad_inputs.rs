@@ -8,6 +8,7 @@ mod references;
 mod scene;
 mod sources;
 mod specs;
+mod stage;
 
 use anyhow::Result;
 use ground::faults::Answer;
