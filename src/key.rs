@@ -110,6 +110,34 @@ pub fn is_namespace_name(name: &str) -> bool {
     name.len() <= 63 && is_plain_label(name)
 }
 
+/// Whether the API server takes it as the key of an annotation or a label
+/// (Kubernetes, `IsQualifiedName`): a name, perhaps with a domain before it.
+#[must_use]
+pub fn is_metadata_key(key: &str) -> bool {
+    match key.split_once('/') {
+        Some((domain, name)) => is_object_name(domain) && is_plain_text(name),
+        None => is_plain_text(key),
+    }
+}
+
+/// Whether it takes it as the value of a label (Kubernetes, `IsValidLabelValue`).
+#[must_use]
+pub fn is_label_value(value: &str) -> bool {
+    value.is_empty() || is_plain_text(value)
+}
+
+/// Letters and digits, within them also `-`, `_` and `.`; 1 to 63 characters.
+fn is_plain_text(text: &str) -> bool {
+    let ends = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    bytes.len() <= 63
+        && ends(bytes.first())
+        && ends(bytes.last())
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
 /// Lower-case letters, digits and inner hyphens, at least one of them.
 fn is_plain_label(label: &str) -> bool {
     !label.is_empty()
@@ -192,6 +220,28 @@ mod tests {
         ] {
             assert!(!is_object_name(name), "{name}");
         }
+        for key in ["a", "Team_1.x", "example.com/Team", &"x".repeat(63)] {
+            assert!(
+                is_metadata_key(key) && (key.contains('/') || is_label_value(key)),
+                "{key}"
+            );
+        }
+        for key in [
+            "",
+            "/a",
+            "a/",
+            "a/b/c",
+            "A.b/c",
+            "a b",
+            "-a",
+            "a.",
+            "ä",
+            &"x".repeat(64),
+        ] {
+            assert!(!is_metadata_key(key), "{key}");
+            assert!(key.is_empty() || !is_label_value(key), "{key}");
+        }
+        assert!(is_label_value(""));
         assert!(is_namespace_name("team-1") && is_namespace_name(&"x".repeat(63)));
         assert!(!is_namespace_name("a.b") && !is_namespace_name(&"x".repeat(64)));
     }

@@ -230,6 +230,7 @@ fn denied(rule: &'static str, why: impl Into<String>) -> Problem {
     Problem::PolicyDenied {
         rule,
         why: why.into(),
+        answered: false,
     }
 }
 

@@ -66,6 +66,9 @@ pub enum Problem {
         rule: &'static str,
         /// What was refused and why.
         why: String,
+        /// Whether an answer of Vault's or of DNS was refused, and not the
+        /// resource: the next one may be another.
+        answered: bool,
     },
     /// A credential or certificate that the login needs is missing or unusable.
     CredentialUnusable {
@@ -319,6 +322,7 @@ impl Problem {
                 retry_after: Some(after),
                 ..
             } => Retry::NotBefore(*after),
+            Problem::PolicyDenied { answered: true, .. } => Retry::Backoff,
             _ => self.entry().1,
         }
     }

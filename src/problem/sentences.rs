@@ -12,7 +12,7 @@ impl fmt::Display for Problem {
             Problem::NotServed { what } => {
                 write!(
                     f,
-                    "{what} is not served by this version of the operator; nothing was written"
+                    "{what} is not served by this version of the operator; nothing was written: take it out, or wait for a version that serves it"
                 )
             }
             Problem::ReferenceMissing { what, by } => {
@@ -22,11 +22,11 @@ impl fmt::Display for Problem {
                 )
             }
             Problem::ReferenceDenied { what, why } => write!(f, "{what} may not be used: {why}"),
-            Problem::PolicyDenied { rule, why } if !rule.starts_with("policy.") => write!(
+            Problem::PolicyDenied { rule, why, .. } if !rule.starts_with("policy.") => write!(
                 f,
                 "{why}; a guardrail that no configuration lifts ({rule}): change the resource"
             ),
-            Problem::PolicyDenied { rule, why } => write!(
+            Problem::PolicyDenied { rule, why, .. } => write!(
                 f,
                 "{why}; refused by the operator's configuration, key {rule}: change the resource, or ask the platform team to allow it there"
             ),
@@ -35,24 +35,27 @@ impl fmt::Display for Problem {
                 write!(f, "Vault at {address} cannot be reached: {why}")
             }
             Problem::VaultUnavailable { address, why } => {
-                write!(f, "Vault at {address} cannot serve now: {why}")
+                write!(
+                    f,
+                    "Vault at {address} cannot serve now: {why}; this is for who runs Vault, and all goes on by itself after it"
+                )
             }
             Problem::VaultRateLimited {
                 address,
                 retry_after,
             } => {
                 write!(f, "Vault at {address} limits the rate of requests")?;
-                match retry_after {
-                    Some(after) => write!(f, " and asks to wait {} s", after.as_secs()),
-                    None => Ok(()),
+                if let Some(after) = retry_after {
+                    write!(f, " and asks to wait {} s", after.as_secs())?;
                 }
+                f.write_str(": lower the operator's sync.vaultRequestsPerSecond, lengthen refreshAfter, or raise the quota in Vault")
             }
             Problem::VaultAnswerUnusable { path, why, .. } => {
                 write!(f, "Vault's answer for {path} cannot be used: {why}")
             }
             Problem::LoginFailed { what, why } => write!(
                 f,
-                "Vault refused the login at {what}: {why}; check spec.mount and the role's name, and the role's bound service accounts, namespaces and audience in Vault"
+                "Vault refused the login at {what}: {why}; check spec.mount, spec.namespace and the role's name, and the role's bound service accounts, namespaces and audience in Vault"
             ),
             Problem::VaultDenied { path, why } => write!(
                 f,
@@ -80,8 +83,11 @@ impl fmt::Display for Problem {
                 f,
                 "the operator's Role does not allow to {what}: {why}; compare it with the shipped rbac/"
             ),
-            Problem::KubernetesRefused { what, why }
-            | Problem::DestinationImmutable { what, why } => {
+            Problem::KubernetesRefused { what, why } => write!(
+                f,
+                "the API server refused to {what}: {why}; correct what it names, or ask who set the quota or the admission rule"
+            ),
+            Problem::DestinationImmutable { what, why } => {
                 write!(f, "the API server refused to {what}: {why}")
             }
             Problem::NamespaceTerminating { namespace } => {
@@ -106,7 +112,7 @@ impl fmt::Display for Problem {
             }
             Problem::DeadlineExceeded { after } => write!(
                 f,
-                "not done within {} s: Vault or the API server answers too slowly",
+                "not done within {} s: Vault or the API server answers too slowly; the operator's metrics tell which, sync.reconcileDeadline gives more time",
                 after.as_secs()
             ),
             Problem::Internal { why } => write!(

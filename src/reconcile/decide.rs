@@ -304,7 +304,7 @@ pub(super) fn wiped(me: &Me, rendered: &Rendered, keys: usize) -> Problem {
             format!("version {} of the source", rendered.version)
         },
         why: format!(
-            "holds no data that the filters keep; the Secret {} keeps its {keys} keys",
+            "holds no data that the filters keep; the Secret {} keeps its {keys} keys: write data, or correct includes and excludes",
             me.secret
         ),
         deleted: false,

@@ -90,7 +90,7 @@ pub struct Engine<C, V, K> {
     /// What the Role is known to lack.
     pub(super) lacking: Lacking,
     /// Connections to be asked again although they are known to be well.
-    pub(super) suspects: RefCell<HashSet<ObjectKey>>,
+    pub(super) suspects: RefCell<HashMap<ObjectKey, u64>>,
     /// Status fields that the definitions in the cluster lack, by kind.
     pub(super) pruned: RefCell<BTreeMap<Kind, BTreeSet<String>>>,
     /// What is known of each Vault that was asked.

@@ -3,8 +3,9 @@
 //!
 //! Source: Kubernetes, `ValidateSecret`.
 
-use crate::key::Redacted;
-use crate::problem::Problem;
+use crate::api::Destination;
+use crate::key::{Redacted, is_label_value, is_metadata_key};
+use crate::problem::{Problem, printable};
 use crate::render::SecretData;
 
 /// What the API server takes as the data of one Secret (Kubernetes,
@@ -68,6 +69,45 @@ pub fn check_type(secret: &str, type_: &str, data: &SecretData) -> Result<(), Pr
     })
 }
 
+/// Whether a Secret can have the labels and annotations.
+///
+/// # Errors
+/// [`Problem::InvalidSpec`] naming field and key.
+pub fn check_metadata(destination: &Destination) -> Result<(), Problem> {
+    const PLAIN: &str =
+        "at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends";
+    let invalid = |field: &str, key: &str, why: String| Problem::InvalidSpec {
+        field: format!("spec.destination.{field}[{}]", printable(key, 100)),
+        why,
+    };
+    for (field, map) in [
+        ("labels", &destination.labels),
+        ("annotations", &destination.annotations),
+    ] {
+        if let Some(key) = map
+            .iter()
+            .flatten()
+            .map(|(key, _)| key)
+            .find(|key| !is_metadata_key(key))
+        {
+            let why = format!("this is no key: use {PLAIN}, perhaps behind a domain and a slash");
+            return Err(invalid(field, key, why));
+        }
+    }
+    let mut labels = destination.labels.iter().flatten();
+    match labels.find(|(_, value)| !is_label_value(value)) {
+        Some((key, value)) => Err(invalid(
+            "labels",
+            key,
+            format!(
+                "{:?} is no value of a label: use {PLAIN}",
+                printable(value, 100)
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -115,5 +155,24 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(text.contains("the largest key is a with 1048576"), "{text}");
+    }
+
+    #[test]
+    fn labels_and_annotations_that_no_secret_can_have_are_named() {
+        let checked = |field: &str, key: &str, value: &str| {
+            let destination = serde_json::json!({ "name": "app", field: { key: value } });
+            check_metadata(&serde_json::from_value(destination).unwrap())
+        };
+        assert_eq!(checked("labels", "example.com/team", ""), Ok(()));
+        assert_eq!(checked("annotations", "note", "any text!"), Ok(()));
+        for (field, key, value) in [
+            ("labels", "team", "not a value!"),
+            ("labels", "a/b/c", "x"),
+            ("annotations", "a/b/c", "x"),
+        ] {
+            let text = checked(field, key, value).unwrap_err().to_string();
+            let named = format!("spec.destination.{field}[{key}]: ");
+            assert!(text.starts_with(&named), "{text}");
+        }
     }
 }

@@ -31,6 +31,11 @@ impl<C: Cluster, V: Vault, K: Clock> Resources<Engine<C, V, K>> {
         let targets: Vec<WorkloadKey> = match T::KIND {
             Kind::VaultConnection | Kind::VaultAuth if !moved => Vec::new(),
             Kind::VaultConnection | Kind::VaultAuth => {
+                // A token of before says nothing about what is there now.
+                match T::KIND {
+                    Kind::VaultConnection => engine.sessions.forget(key),
+                    _ => engine.sessions.forget_login(key),
+                }
                 engine.wake_dependents(T::KIND, Urgency::Now);
                 Vec::new()
             }
@@ -168,6 +173,8 @@ impl<C: Cluster, V: Vault, K: Clock> Secrets<Engine<C, V, K>> {
             .collect();
         drop(view);
         for connection in connections {
+            // Its certificates may have been read before the watch told of them.
+            engine.sessions.forget(&connection);
             engine.recheck(&connection);
         }
     }

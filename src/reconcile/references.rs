@@ -50,19 +50,19 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             // It may name another CA than before.
             view.naming.moved();
         }
+        let suspicion = self.suspicion(&key.object);
         let asked = match resolved {
             Ok(permitted) => {
                 let breaker = self.breaker(&permitted);
                 match breaker.problem() {
                     Some(outage) => Err(outage),
-                    None if known && !self.is_suspect(&key.object) => return Next::Settled(None),
+                    None if known && suspicion.is_none() => return Next::Settled(None),
                     None => self.vet(&breaker).await,
                 }
             }
             Err(problem) => Err(problem),
         };
         let asked = self.told(asked).await;
-        self.clear_suspicion(&key.object);
         let verdict = match &asked {
             Ok(()) => Verdict::good(
                 "Accepted",
@@ -77,6 +77,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let reported = self
             .report_connection(key, &resource, &verdict, problem)
             .await;
+        if reported.is_ok() && self.suspicion(&key.object) == suspicion {
+            self.suspects.borrow_mut().remove(&key.object);
+        }
         match asked.and(reported) {
             Ok(()) => Next::Settled(None),
             Err(problem) => Next::Failed(problem),
@@ -276,17 +279,19 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Something that this connection depends on changed.
     pub fn recheck(&self, connection: &ObjectKey) {
-        self.suspects.borrow_mut().insert(connection.clone());
+        *self
+            .suspects
+            .borrow_mut()
+            .entry(connection.clone())
+            .or_default() += 1;
         self.wake_resource(Kind::VaultConnection, connection);
         self.wake_dependents(Kind::VaultConnection, Urgency::Routine);
     }
 
-    fn is_suspect(&self, connection: &ObjectKey) -> bool {
-        self.suspects.borrow().contains(connection)
-    }
-
-    fn clear_suspicion(&self, connection: &ObjectKey) {
-        self.suspects.borrow_mut().remove(connection);
+    /// How often it was suspected since it was last looked at: a number, so that
+    /// one that comes while it is looked at is not lost.
+    fn suspicion(&self, connection: &ObjectKey) -> Option<u64> {
+        self.suspects.borrow().get(connection).copied()
     }
 }
 

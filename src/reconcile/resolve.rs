@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kube::ResourceExt as _;
 
+use super::fits::check_metadata;
 use super::queue::Lane;
 use super::sources::{SecretResource, check_served, destination_of, key_of};
 use super::view::{Store, View};
@@ -16,7 +17,7 @@ use crate::key::{Kind, ObjectKey};
 use crate::policy::{
     CaSource, Connection, DestinationRequest, Login, LoginMethod, PermittedConnection, Resolved,
 };
-use crate::problem::Problem;
+use crate::problem::{Problem, printable};
 
 /// What resolving needs beside the resource.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +45,9 @@ pub fn asked(scope: Scope<'_>, resource: &dyn SecretResource) -> Result<Resolved
     let vault_namespace = resource.vault_namespace().filter(|name| !name.is_empty());
     let vault_namespace = vault_namespace.map(str::to_owned);
     let destination = resource.destination();
+    if destination.create {
+        check_metadata(destination)?;
+    }
     Ok(Resolved {
         read: resource.request(vault_namespace.or_else(|| login.vault_namespace.clone()))?,
         resource: key,
@@ -294,7 +298,7 @@ fn find<'a, T>(
                 field: field.to_owned(),
                 why: format!(
                     "{:?} is neither a name nor namespace/name",
-                    crate::problem::printable(reference, 80)
+                    printable(reference, 80)
                 ),
             });
         }

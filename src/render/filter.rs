@@ -50,7 +50,9 @@ fn compile(patterns: &[String], field: &str) -> Result<Vec<Regex>, Problem> {
                     let why = crate::problem::printable(&error.to_string(), 200);
                     Problem::InvalidSpec {
                         field: format!("{field}[{index}]"),
-                        why: format!("not a regular expression: {why}"),
+                        why: format!(
+                            "not a regular expression: {why}; correct it, in the syntax of RE2"
+                        ),
                     }
                 })
         })

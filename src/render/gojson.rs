@@ -62,8 +62,12 @@ fn write(value: &RawValue, out: &mut String, depth: usize) -> Result<(), String>
 
 fn parse<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, String> {
     // The error of serde_json could quote the text; its position cannot.
-    serde_json::from_str(text)
-        .map_err(|error| format!("unreadable JSON at column {}", error.column()))
+    serde_json::from_str(text).map_err(|error| {
+        format!(
+            "unreadable JSON at column {}: correct it in Vault, or exclude it",
+            error.column()
+        )
+    })
 }
 
 fn write_string(text: &str, out: &mut String) {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 use crate::key::Redacted;
-use crate::problem::Problem;
+use crate::problem::{Problem, printable};
 
 pub use filter::Filter;
 pub use gojson::compact;
@@ -78,7 +78,10 @@ pub fn render(
         check_key(name, secret)?;
         data.insert(
             name.clone(),
-            Redacted::new(field_bytes(value).map_err(broken)?),
+            Redacted::new(field_bytes(value).map_err(|why| {
+                let name = printable(name, 80);
+                broken(format!("the source key {name:?}: {why}"))
+            })?),
         );
     }
     let hash = key.content(tag, &data);
@@ -104,7 +107,12 @@ fn field_bytes(value: &RawValue) -> Result<Vec<u8>, String> {
     if value.get().starts_with('"') {
         return serde_json::from_str::<String>(value.get())
             .map(String::into_bytes)
-            .map_err(|error| format!("unreadable string at column {}", error.column()));
+            .map_err(|error| {
+                format!(
+                    "unreadable string at column {}: correct it in Vault, or exclude it",
+                    error.column()
+                )
+            });
     }
     compact(value).map(String::into_bytes)
 }
@@ -126,7 +134,7 @@ fn check_key(key: &str, secret: &str) -> Result<(), Problem> {
         name: secret.to_owned(),
         why: format!(
             "the source key {:?} cannot be a key of a Secret (letters, digits, '-', '_', '.', at most 253): rename it in Vault, or exclude it",
-            crate::problem::printable(key, 80)
+            printable(key, 80)
         ),
     })
 }

@@ -88,7 +88,7 @@ impl Envelope {
             });
         }
         // The parser's own words could quote what it read.
-        serde_json::from_slice(body).map_err(|e| {
+        object(body).map_err(|e| {
             strange(
                 asked,
                 &format!(
@@ -117,6 +117,17 @@ impl Envelope {
     }
 }
 
+/// Reads a JSON object. (Serde would take a list for a struct, too.)
+///
+/// # Errors
+/// Those of the parser, which may quote what it read.
+pub(crate) fn object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> serde_json::Result<T> {
+    match text.trim_ascii_start().first() {
+        Some(b'{') => serde_json::from_slice(text),
+        _ => Err(serde::de::Error::custom("no object")),
+    }
+}
+
 fn shown(texts: Option<&[String]>) -> Vec<String> {
     texts
         .unwrap_or_default()
@@ -135,7 +146,7 @@ pub(super) fn unusable(asked: Asked<'_>, why: impl Into<String>) -> Problem {
 }
 
 /// An answer that Vault hardly gave.
-fn strange(asked: Asked<'_>, what: &str) -> Problem {
+pub(super) fn strange(asked: Asked<'_>, what: &str) -> Problem {
     let address = asked.address;
     unusable(
         asked,
@@ -160,6 +171,7 @@ pub(super) fn problem(asked: Asked<'_>, failure: Failure) -> Problem {
         Failure::Refused(why) => Problem::PolicyDenied {
             rule: "policy.vaultAddresses",
             why: printable(&why, FOREIGN_TEXT_LIMIT),
+            answered: true,
         },
         Failure::Unreachable(why) => Problem::VaultUnreachable {
             address: asked.address.to_owned(),
@@ -167,11 +179,14 @@ pub(super) fn problem(asked: Asked<'_>, failure: Failure) -> Problem {
         },
         Failure::TooLong => unusable(
             asked,
-            format!("it is longer than {} MiB", ANSWER_LIMIT / 1024 / 1024),
-        ),
-        Failure::Redirect(status, _) => unusable(
-            asked,
             format!(
+                "it is longer than {} MiB; keep smaller secrets in Vault, each at a path of its own",
+                ANSWER_LIMIT / 1024 / 1024
+            ),
+        ),
+        Failure::Redirect(status, _) => strange(
+            asked,
+            &format!(
                 "it is a redirect (HTTP {}) that leads nowhere",
                 status.as_u16()
             ),
@@ -213,7 +228,12 @@ fn refused(asked: Asked<'_>, refusal: &Refusal) -> Problem {
         (400 | 401, _) if is_about_the_token(&words) => denied(asked, why),
         (400..=499, _) if !words.is_empty() => Problem::VaultAnswerUnusable {
             path: asked.what.to_owned(),
-            why,
+            why: match asked.operation {
+                Operation::Read => format!(
+                    "{why}; check spec.mount, spec.path, spec.type and spec.namespace against what is in Vault"
+                ),
+                _ => why,
+            },
             refusal: true,
         },
         _ if words.is_empty() => strange(asked, &why),

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::HeaderValue;
 use reqwest::Url;
 use ring::digest::{SHA256, digest};
 use rustify::endpoint::Endpoint as Request;
@@ -20,7 +21,9 @@ use crate::problem::{Problem, printable};
 
 use super::budget::{Budget, Limits};
 use super::channel::{Channel, same_origin};
-use super::classify::{Asked, Envelope, Operation, failure, is_missing, problem, unusable};
+use super::classify::{
+    Asked, Envelope, Operation, failure, is_missing, problem, strange, unusable,
+};
 use super::ports::{Endpoint, Reply, Token, Vault};
 use super::requests::{Dressed, Get, KubernetesLogin, check_path};
 use super::resolver::AddressRule;
@@ -162,7 +165,9 @@ impl HttpVault {
         let last = redirected_to.as_ref().map_or_else(String::new, place);
         Err(unusable(
             asked,
-            format!("more than {REDIRECTS} redirects, the last one to {last}"),
+            format!(
+                "more than {REDIRECTS} redirects, the last one to {last}; give the address that serves Vault's API"
+            ),
         ))
     }
 
@@ -193,6 +198,7 @@ impl HttpVault {
                 place(to),
                 printable(&why, 200)
             ),
+            answered: true,
         })?;
         Ok(Connection {
             address,
@@ -372,7 +378,10 @@ fn token(asked: Asked<'_>, answer: Answer) -> Result<Token, Problem> {
         .envelope
         .auth
         .filter(|auth| !auth.client_token.is_empty())
-        .ok_or_else(|| unusable(asked, "it holds no token (no field auth.client_token)"))?;
+        .ok_or_else(|| strange(asked, "it holds no token (no field auth.client_token)"))?;
+    if HeaderValue::from_str(&auth.client_token).is_err() {
+        return Err(strange(asked, "its token holds what no header can carry"));
+    }
     Ok(Token {
         secret: Redacted::new(auth.client_token),
         accessor: auth.accessor,

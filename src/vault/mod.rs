@@ -24,6 +24,7 @@ mod transport;
 mod tests;
 
 pub use budget::Limits;
+pub(crate) use classify::object;
 pub use http::{HttpVault, RedirectRule, RequestObserver, TravelRules};
 pub use ports::{Credentials, Endpoint, Reply, Token, Vault};
 #[doc(hidden)] // For fuzz/paths.rs: what goes out.

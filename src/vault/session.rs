@@ -288,8 +288,14 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
         }
         let result = self.request_login(session).await;
         let outcome = result.as_ref().map(|_| ()).map_err(Clone::clone);
-        // That this instance may not log in says nothing about the login.
-        if outcome.as_ref().err().is_none_or(Problem::is_finding) {
+        // That this instance may not log in says nothing about the login, nor does
+        // what a session meets that was forgotten meanwhile.
+        let forgotten = !self
+            .sessions
+            .borrow()
+            .iter()
+            .any(|kept| std::ptr::eq(Rc::as_ptr(kept), session));
+        if !forgotten && outcome.as_ref().err().is_none_or(Problem::is_finding) {
             self.note(&session.login, now, outcome);
         }
         match result {

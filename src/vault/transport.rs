@@ -190,15 +190,31 @@ impl Transport<'_> {
                 "complete answer"
             };
             let within = connection.timeout.as_secs_f64();
-            return Failure::Unreachable(format!("no {what} within the timeout of {within} s"));
+            return unreachable(&format!("no {what} within the timeout of {within} s"));
+        }
+        // Without close_notify too, whose error is more about TLS than about Vault.
+        if causes.iter().any(|e| ended(*e)) {
+            return unreachable("the connection ended in the middle of an answer");
         }
         // The outer ones say only "error sending request".
-        Failure::Unreachable(match causes.as_slice() {
+        unreachable(&match causes.as_slice() {
             [.., before, last] => format!("{before}: {last}"),
             [last] => last.to_string(),
             [] => "the connection failed".to_owned(),
         })
     }
+}
+
+fn unreachable(what: &str) -> Failure {
+    Failure::Unreachable(format!(
+        "{what}; check the address, the network policies, and what answers there"
+    ))
+}
+
+fn ended(error: &(dyn Error + 'static)) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|io| io.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
 /// rustls' own error, which I/O errors carry inside rather than as a source.

@@ -8,6 +8,7 @@
 mod adoption;
 mod applied;
 mod attempts;
+mod bad_inputs;
 mod bad_specs;
 mod budgets;
 mod configured;
@@ -141,6 +142,7 @@ fn all() -> Vec<TrialOf> {
         ownership::trials(),
         adoption::trials(),
         sharing::trials(),
+        bad_inputs::trials(),
         bad_specs::trials(),
         rollouts::trials(),
         restarts::trials(),

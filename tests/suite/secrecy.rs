@@ -1,9 +1,10 @@
 //! No secret shows: not in logs at any level, events, status or metrics, and no
 //! longer in the operator's memory once it rests. Each search is also made for
-//! something that must be found, so that silence means something.
+//! something that must be found, so that silence means something. (What failures
+//! could show: `bad_inputs`.)
 
 use anyhow::{Context, Result, ensure};
-use ground::faults::{Answer, HttpProxy, Match};
+use ground::faults::{HttpProxy, Match};
 use ground::judges::Canary;
 use ground::judges::canary::Finding;
 use ground::tenant::OPERATOR_ACCOUNT;
@@ -22,7 +23,7 @@ crate::trials![
 const SEEN: &str = "seen-in-the-open";
 
 /// Where a secret could show, and what was found there.
-async fn shown(team: &Team, canary: &Canary) -> Result<Vec<(&'static str, Vec<Finding>)>> {
+pub async fn shown(team: &Team, canary: &Canary) -> Result<Vec<(&'static str, Vec<Finding>)>> {
     let events = team
         .tenant
         .api::<Event>()
@@ -100,8 +101,6 @@ async fn nothing_written_shows_a_secret(suite: &Suite) -> Result<()> {
     let first = Canary::new("canary-one \"/+ of the first version")?;
     let second = Canary::new("canary-two \"/+ of the second version")?;
     let edited = Canary::new("canary-three \"/+ of a hand edit")?;
-    let broken = Canary::new("canary-four of an answer that is no JSON")?;
-    let hidden = Canary::new("canary-five in data that no Secret can hold")?;
     team.put(SEEN, json!({ "password": first.value(), "port": 5432 }))
         .await?;
     team.static_secret(SEEN, json!({})).await?;
@@ -111,7 +110,6 @@ async fn nothing_written_shows_a_secret(suite: &Suite) -> Result<()> {
     team.wait_value(SEEN, "password", second.value()).await?;
     team.edit_secret(SEEN, "password", edited.value()).await?;
     team.wait_value(SEEN, "password", second.value()).await?;
-    errors(&team, &proxy, &broken, &hidden).await?;
 
     let [jwt, vault_token] = tokens(&proxy)?;
     let own_token = std::fs::read_to_string(team.operator.dir.join("operator-1.token"))?;
@@ -120,7 +118,7 @@ async fn nothing_written_shows_a_secret(suite: &Suite) -> Result<()> {
         Canary::new(vault_token)?,
         Canary::new(own_token.trim())?,
     ];
-    let secrets = [first, second, edited, broken, hidden];
+    let secrets = [first, second, edited];
     for canary in secrets.iter().chain(&tokens) {
         for (place, findings) in shown(&team, canary).await? {
             ensure!(findings.is_empty(), "{place} shows a secret: {findings:?}");
@@ -145,42 +143,6 @@ async fn nothing_written_shows_a_secret(suite: &Suite) -> Result<()> {
             .iter()
             .any(|(place, found)| *place == "metrics" && !found.is_empty())
     );
-    Ok(())
-}
-
-/// Failures of many kinds, each of which had a secret in hand.
-async fn errors(team: &Team, proxy: &HttpProxy, broken: &Canary, hidden: &Canary) -> Result<()> {
-    let garbage = format!(
-        "{{\"data\": {{\"data\": {{\"password\": \"{}\" ",
-        broken.value()
-    );
-    proxy
-        .on(Match::any().path_contains("/garbage"))
-        .answer(Answer::body(200, "application/json", garbage));
-    team.static_secret("garbage", json!({})).await?;
-    team.static_secret("missing", json!({})).await?;
-    team.static_secret("denied", json!({ "mount": "kv-of-others" }))
-        .await?;
-    team.put("unfit", json!({ "a key with spaces": hidden.value() }))
-        .await?;
-    team.static_secret("unfit", json!({})).await?;
-    team.put("typed", json!({ "password": hidden.value() }))
-        .await?;
-    team.static_secret(
-        "typed",
-        json!({ "destination": { "type": "kubernetes.io/tls" } }),
-    )
-    .await?;
-    for (name, reason) in [
-        ("garbage", "VaultClientError"),
-        ("missing", "SecretNotFound"),
-        ("denied", "VaultPermissionDenied"),
-        ("unfit", "DestinationInvalid"),
-        ("typed", "DestinationInvalid"),
-    ] {
-        team.wait_for_condition("VaultStaticSecret", name, "Ready", |c| c.reason == reason)
-            .await?;
-    }
     Ok(())
 }
 

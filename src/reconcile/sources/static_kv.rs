@@ -21,7 +21,7 @@ use crate::policy::Read;
 use crate::problem::{Problem, printable};
 use crate::reconcile::resolve::positive_duration;
 use crate::render::Material;
-use crate::vault::Reply;
+use crate::vault::{Reply, object};
 
 /// Looking for changes when the spec says nothing, as existing manifests expect.
 const DEFAULT_REFRESH: Duration = Duration::from_secs(60);
@@ -277,7 +277,9 @@ fn missing(path: String, status: u16, errors: &[String], warnings: &[String]) ->
     let why = if by_mount {
         "there is no such secret in Vault (or no such version): write it, or correct spec.mount, spec.path, spec.type or spec.version".to_owned()
     } else {
-        format!("Vault has nothing there ({said}): correct spec.mount, spec.path and spec.type")
+        format!(
+            "Vault has nothing there ({said}): correct spec.mount, spec.path, spec.type and spec.namespace"
+        )
     };
     Problem::SourceMissing {
         path,
@@ -287,7 +289,7 @@ fn missing(path: String, status: u16, errors: &[String], warnings: &[String]) ->
 }
 
 fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue, path: &str) -> Result<T, Problem> {
-    serde_json::from_str(raw.get()).map_err(|error| Problem::VaultAnswerUnusable {
+    object(raw.get().as_bytes()).map_err(|error| Problem::VaultAnswerUnusable {
         path: path.to_owned(),
         why: format!(
             "its data is not an object of the expected form (column {}); correct spec.type, or look at what answers at the connection's address",

@@ -92,6 +92,9 @@ fn another_engine_is_recognised_without_quoting_data() {
         text.contains("spec.type") && !text.contains("hunter2"),
         "{text}"
     );
+    // What is no object is no answer, even if the parser could make one of it.
+    let list = r#"[{"password":"hunter2"},{"version":7}]"#;
+    assert!(answer("kv-v2", reply(200, Some(list))).is_err());
     let text = answer("kv-v2", reply(200, Some(r#"{"data":"hunter2"}"#)))
         .unwrap_err()
         .to_string();

@@ -8,7 +8,7 @@ use super::http::{endpoint, held, port, port_with};
 use super::permitted;
 use super::server::{Server, answer};
 use crate::policy::Connection;
-use crate::problem::Problem;
+use crate::problem::{Problem, Retry};
 use crate::vault::{TravelRules, Vault};
 
 const DATA: &str = r#"{"data":{"a":"x"}}"#;
@@ -46,6 +46,8 @@ async fn a_redirect_to_another_host_is_not_followed() {
             .await
             .unwrap_err();
         assert_eq!(problem.reason(), "PolicyDenied", "{location}: {problem}");
+        // The next answer may be another.
+        assert_eq!(problem.retry(), Retry::Backoff);
         let text = problem.to_string();
         assert!(
             text.contains(&format!("localhost:{}", thief.port)),
@@ -161,7 +163,7 @@ async fn an_address_that_the_guardrails_refuse_gets_no_connection() {
             .read(&endpoint, &held(), permitted.read())
             .await
             .unwrap_err();
-        let Problem::PolicyDenied { rule, why } = &problem else {
+        let Problem::PolicyDenied { rule, why, .. } = &problem else {
             panic!("{host}: {problem}")
         };
         assert_eq!(*rule, "policy.vaultAddresses");

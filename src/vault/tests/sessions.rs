@@ -308,6 +308,22 @@ async fn what_is_forgotten_logs_in_anew() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_login_that_was_forgotten_while_it_ran_says_nothing() {
+    let model = Model::new(3600, true);
+    let sessions = sessions(&model);
+    let permitted = permitted(ADDRESS, "secret/data/a");
+    model.0.borrow_mut().login_fails = Some(unavailable());
+    let auth = ObjectKey::new("team", "auth");
+    let change = async {
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+        sessions.forget_login(&auth);
+    };
+    let (answer, ()) = tokio::join!(sessions.read(&permitted, at(0)), change);
+    answer.unwrap_err();
+    assert_eq!((model.counts().0, sessions.last_login(&auth)), (1, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_ca_must_hold_a_certificate() {
     let model = Model::new(3600, true);
     let sessions = sessions(&model);

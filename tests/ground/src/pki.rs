@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose,
+    Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
 };
 
 /// The CA of a ground, and the folder that its certificates are written to.
@@ -63,10 +63,17 @@ impl Pki {
     /// # Errors
     /// A name is neither a DNS name nor an address, or the folder can't be written.
     pub fn server(&self, file: &str, names: &[&str]) -> Result<Identity> {
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let mut params = CertificateParams::new(names)?;
-        params.distinguished_name = name(file, None);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(file, serving(file, names)?)
+    }
+
+    /// The same, but its time ended at the beginning of the year 2001.
+    ///
+    /// # Errors
+    /// As [`Pki::server`].
+    pub fn expired_server(&self, file: &str, names: &[&str]) -> Result<Identity> {
+        let mut params = serving(file, names)?;
+        (params.not_before, params.not_after) =
+            (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1));
         self.sign(file, params)
     }
 
@@ -107,6 +114,14 @@ impl Pki {
         write(&identity.key_file, &identity.key_pem)?;
         Ok(identity)
     }
+}
+
+fn serving(file: &str, names: &[&str]) -> Result<CertificateParams> {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name = name(file, None);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    Ok(params)
 }
 
 fn name(common: &str, organization: Option<&str>) -> DistinguishedName {

@@ -278,6 +278,11 @@ async fn answers_that_a_client_can_make_nothing_of() {
     let huge = huge.bytes().await.unwrap();
     assert!(huge.len() > 3 * 1024 * 1024);
     serde_json::from_slice::<serde_json::Value>(&huge).unwrap();
+
+    proxy.on(Match::any().path("/cut")).answer(Answer::cut("{"));
+    let cut = setting.get("/cut").await.unwrap();
+    assert_eq!(cut.status(), 200);
+    assert!(cut.bytes().await.is_err());
     let hang = setting.client.get(proxy.url() + "/hang");
     let error = hang.timeout(Duration::from_millis(150)).send().await;
     assert!(error.unwrap_err().is_timeout());

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -44,6 +45,8 @@ enum Content {
     Fixed(Bytes),
     /// So many MiB, in pieces, without a Content-Length.
     Huge(usize),
+    /// These, and then the end of the connection instead of that of the body.
+    Cut(Bytes),
     /// Redirect: the base to which the request's path and query are added.
     Elsewhere(String),
 }
@@ -100,6 +103,17 @@ impl Answer {
             "application/json",
             &b"{\"data\": \xff\xfe\x00 <html>"[..],
         )
+    }
+
+    /// 200 with JSON as content type, of whose body only this comes before the connection ends.
+    pub fn cut(body: impl Into<Bytes>) -> Self {
+        let headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        Self(Action::Reply(Reply {
+            status: StatusCode::OK,
+            headers,
+            content: Content::Cut(body.into()),
+        }))
     }
 
     /// Bytes that are no HTTP answer at all, then the end of the connection.
@@ -182,6 +196,7 @@ impl Reply {
         let body = match self.content {
             Content::Fixed(bytes) => whole(bytes),
             Content::Huge(mebibytes) => huge(mebibytes),
+            Content::Cut(begin) => cut(begin),
             Content::Elsewhere(base) => {
                 let query = if record.query.is_empty() {
                     String::new()
@@ -208,6 +223,16 @@ pub(super) fn whole(bytes: Bytes) -> Body {
     Full::new(bytes)
         .map_err(|never| match never {})
         .boxed_unsync()
+}
+
+fn cut(begin: Bytes) -> Body {
+    let end = async {
+        // What came before is sent once nothing more is there.
+        tokio::task::yield_now().await;
+        Err("cut by a rule".into())
+    };
+    let frames = futures::stream::iter([Ok(Frame::data(begin))]);
+    StreamBody::new(frames.chain(futures::stream::once(end))).boxed_unsync()
 }
 
 fn huge(mebibytes: usize) -> Body {

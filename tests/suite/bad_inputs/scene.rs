@@ -1,0 +1,149 @@
+//! What a table of cases plays on: one tenant with one operator, whose way to
+//! Vault leads through a proxy that knows the cases apart.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use futures::future::join_all;
+use ground::faults::{HttpProxy, Match};
+use ground::judges::Canary;
+use ground::pki::Pki;
+use kube::api::ListParams;
+use serde_json::json;
+
+use super::Case;
+use super::stage::Stage;
+use crate::secrecy::shown;
+use crate::support::{LONG, Suite, Team};
+
+/// In each value that a case has to do with, right or wrong. What encodings
+/// change is in it.
+pub const CANARY: &str = "canary \"/+ of a bad input";
+
+/// A Secret that somebody made by hand.
+pub const OF_OTHERS: &str = "of-others";
+
+/// Where nobody listens.
+pub const NOBODY: &str = "https://127.0.0.1:1";
+/// A name that never resolves (RFC 6761).
+pub const NO_NAME: &str = "https://vault.invalid:8200";
+
+pub struct Scene {
+    pub team: Team,
+    /// A server whose certificate has expired.
+    pub expired: HttpProxy,
+    /// Certificates of a CA that signed no server.
+    pub other_ca: String,
+    /// The way to Vault.
+    pub proxy: HttpProxy,
+}
+
+impl Scene {
+    pub async fn start(suite: &Suite, name: &str) -> Result<Self> {
+        let mut tenant = suite.ground.tenant(name).await?;
+        let vault = tenant
+            .vault_address
+            .trim_start_matches("https://")
+            .parse()?;
+        let pki = &suite.ground.pki;
+        let serve = async |identity: ground::pki::Identity| {
+            HttpProxy::builder()
+                .tls(identity.cert_pem, identity.key_pem)
+                .upstream_tls(vault, &tenant.ca_pem)
+                .start()
+                .await
+        };
+        let proxy = serve(pki.server(name, &["127.0.0.1"])?).await?;
+        let expired =
+            serve(pki.expired_server(&format!("{name}-expired"), &["127.0.0.1"])?).await?;
+        tenant.vault_address = proxy.url();
+        // Both mounts whole, so that a mistake is answered by the engine.
+        let (kv1, kv2) = (&tenant.kv1, &tenant.kv2);
+        let policy = format!(
+            "path \"{kv1}/*\" {{ capabilities = [\"read\"] }}\npath \"{kv2}/*\" {{ capabilities = [\"read\"] }}\n"
+        );
+        tenant.vault.policy(&tenant.namespace, &policy).await?;
+        let by_hand = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": OF_OTHERS },
+            "stringData": { "password": format!("{CANARY}, made by hand") },
+        });
+        tenant.apply(&by_hand.to_string()).await?;
+        let config = json!({
+            "policy": {
+                "vaultAddresses": [proxy.url(), expired.url(), NOBODY, NO_NAME],
+                "allowedAuthMethods": ["kubernetes", "jwt"],
+            },
+            "rollout": { "debounce": "1s" },
+            "sync": {
+                "backoff": { "initialInterval": "300ms", "maxInterval": "2s" },
+                "vaultRequestsPerSecond": 500, "vaultRequestsBurst": 500,
+            },
+        });
+        let operator = tenant
+            .operator(&suite.binary)
+            .config(&config.to_string())
+            .log_level("trace")
+            .start()
+            .await?;
+        operator.wait_ready(LONG).await?;
+        let other_ca = Pki::new(&tenant.dir.join("other-ca"))?.ca_pem;
+        Ok(Self {
+            team: Team { tenant, operator },
+            expired,
+            other_ca,
+            proxy,
+        })
+    }
+
+    /// All tokens of Vault that were sent.
+    fn tokens(&self) -> Result<Vec<Canary>> {
+        let requests = self.proxy.requests(&Match::any());
+        let sent: BTreeSet<&[u8]> = requests
+            .iter()
+            .filter_map(|request| request.headers.get("X-Vault-Token"))
+            .map(http::HeaderValue::as_bytes)
+            .collect();
+        ensure!(!sent.is_empty(), "no token was sent");
+        sent.into_iter()
+            .map(|token| Canary::new(String::from_utf8_lossy(token)))
+            .collect()
+    }
+
+    /// Plays all cases at a time, and looks for their canaries at the end.
+    pub async fn play(&self, cases: Vec<Case>) -> Result<()> {
+        let process = &self.team.operator.process;
+        let pid = process.pid();
+        let played = join_all(cases.iter().map(|case| async {
+            let stage = Stage { scene: self, case };
+            stage.play().await.with_context(|| case.name.to_owned())
+        }))
+        .await;
+        let failed: Vec<String> = played
+            .into_iter()
+            .filter_map(|outcome| outcome.err().map(|error| format!("{error:#}")))
+            .collect();
+        ensure!(
+            failed.is_empty(),
+            "{} of {} cases:\n{}",
+            failed.len(),
+            cases.len(),
+            failed.join("\n")
+        );
+        ensure!(
+            process.is_running() && process.pid() == pid,
+            "the operator was restarted"
+        );
+        let canary = Canary::new(CANARY)?;
+        let tokens = self.tokens()?;
+        for secret in tokens.iter().chain([&canary]) {
+            for (place, findings) in shown(&self.team, secret).await? {
+                ensure!(findings.is_empty(), "{place} shows a secret: {findings:?}");
+            }
+        }
+        // The search finds them where they belong.
+        let secrets = self.team.secrets().list(&ListParams::default()).await?;
+        let kept = canary.in_text("Secrets", serde_json::to_string(&secrets.items)?);
+        ensure!(kept.len() >= cases.len(), "no canary was kept: {kept:?}");
+        Ok(())
+    }
+}
