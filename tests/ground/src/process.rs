@@ -201,9 +201,14 @@ impl Process {
 
     /// SIGTERM to the child alone, as a kubelet does; SIGKILL after `grace`.
     pub async fn terminate(&self, grace: Duration) -> Exit {
+        self.end(Signal::TERM, grace).await
+    }
+
+    /// Another signal to the child alone that makes it end; SIGKILL after `grace`.
+    pub(crate) async fn end(&self, signal: Signal, grace: Duration) -> Exit {
         let asked = {
             let run = self.locked();
-            run.exit.borrow().is_none() && kill_process(run.pid, Signal::TERM).is_ok()
+            run.exit.borrow().is_none() && kill_process(run.pid, signal).is_ok()
         };
         if asked && let Ok(exit) = tokio::time::timeout(grace, self.wait()).await {
             return exit;
@@ -365,7 +370,7 @@ fn follow(mut events: impl BufRead, started: oneshot::Sender<Result<Pid>>) -> Ex
     }
 }
 
-/// The command lines of all living processes that name this folder in their arguments or their environment.
+/// The command lines of all living processes that work in this folder, or name it in their arguments or environment.
 ///
 /// # Errors
 /// `/proc` can't be read, or the folder's name isn't UTF-8.
@@ -379,7 +384,10 @@ pub fn processes_naming(folder: &Path) -> Result<Vec<String>> {
             String::from_utf8_lossy(&bytes).replace('\0', " ")
         };
         let (arguments, environment) = (read("cmdline"), read("environ"));
-        if arguments.contains(folder) || environment.contains(folder) {
+        // PostgreSQL's children write over both.
+        let works = std::fs::read_link(entry.path().join("cwd"));
+        let works_there = works.is_ok_and(|place| place.starts_with(folder));
+        if works_there || arguments.contains(folder) || environment.contains(folder) {
             found.push(arguments);
         }
     }

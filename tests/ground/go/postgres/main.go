@@ -41,6 +41,7 @@ func bring(cache, into string) error {
 		return err
 	}
 	defer os.RemoveAll(scratch)
+	os.Setenv("TMPDIR", scratch) // where the module leaves the log of a start that failed
 	port, err := freePort()
 	if err != nil {
 		return err
