@@ -28,8 +28,11 @@ pub(crate) use database::quoted;
 /// downloaded first.
 const START: Duration = Duration::from_secs(120);
 
-/// How long it may take to end. A server that is killed instead leaves a System V shared memory segment behind.
-const END: Duration = Duration::from_secs(10);
+/// Ends the server and all its connections at once. Killed instead, it leaves a shared memory segment of System V.
+const END: Signal = Signal::QUIT;
+
+/// How long that may take.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// The superuser.
 const SUPERUSER: &str = "postgres";
@@ -60,7 +63,7 @@ impl Postgres {
             None => home.bring_programs(components).await?,
         };
         let data = home.initialize(&programs).await?;
-        let base = home
+        let mut base = home
             .spec("server", &programs.join("postgres"))
             .arg("-D")
             .arg(&data)
@@ -72,6 +75,7 @@ impl Postgres {
             .flag("fsync", "off")
             .flag("synchronous_commit", "off")
             .flag("full_page_writes", "off");
+        base.end = Some(END);
         let superuser = |port| Connection {
             port,
             database: SUPERUSER.to_owned(),
@@ -100,7 +104,7 @@ impl Postgres {
 
     /// Ends it, and all its connections at once.
     pub(crate) async fn end(&self) {
-        self.process.end(Signal::QUIT, END).await;
+        self.process.end(END, GRACE).await;
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Spec {
     pub dir: PathBuf,
     /// The file that its standard output and standard error are appended to.
     pub log: PathBuf,
+    /// The signal by which it ends with its last handle, where SIGKILL would leave something behind.
+    pub(crate) end: Option<Signal>,
 }
 
 impl Spec {
@@ -52,6 +54,7 @@ impl Spec {
             ],
             dir: dir.to_owned(),
             log: dir.join(format!("{name}.log")),
+            end: None,
         }
     }
 
@@ -313,6 +316,7 @@ fn spawn_supervisor(spec: &Spec) -> Result<(Child, ChildStdin, ChildStdout)> {
     let mut supervisor = Command::new("/proc/self/exe")
         .arg0("ground-supervisor")
         .arg(MARKER)
+        .arg(spec.end.map_or(0, Signal::as_raw).to_string())
         .arg(&spec.program)
         .args(&spec.args)
         .env_clear()

@@ -298,6 +298,8 @@ async fn killed_host(ground: &Ground) -> Result<()> {
         living.len() >= 14,
         "six components, PostgreSQL and their supervisors, not {living:?}"
     );
+    let lock = std::fs::read_to_string(dir.join("postgresql/data/postmaster.pid"))?;
+    let postmaster = lock.lines().next().context("no process id")?;
     victim.kill();
     wait_for(
         "the end of all processes of a killed host",
@@ -309,6 +311,12 @@ async fn killed_host(ground: &Ground) -> Result<()> {
         },
     )
     .await?;
+    let segments = std::fs::read_to_string("/proc/sysvipc/shm")?;
+    let creator = |segment: &str| segment.split_whitespace().nth(4) == Some(postmaster);
+    ensure!(
+        !segments.lines().any(creator),
+        "PostgreSQL left shared memory: {segments}"
+    );
     let next = RunDir::create(&paths::ground().join("runs"))?;
     ensure!(!dir.exists(), "the next start left {}", dir.display());
     next.remove()

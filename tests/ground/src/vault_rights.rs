@@ -56,20 +56,26 @@ impl Right {
         rights
     }
 
-    /// Its paths; those of leases begin with the path that gave them.
-    fn paths(self, secret: &str) -> Vec<String> {
+    /// Its paths; an id of a lease begins with the path of the secret.
+    fn paths(self, secrets: &[&str]) -> Vec<String> {
+        let leases = |what: &str| {
+            let of = |secret| format!("sys/leases/{what}/{secret}/*");
+            secrets.iter().map(of).collect()
+        };
+        let token = |paths: &[&str]| {
+            let of = |path| format!("auth/token/{path}");
+            paths.iter().map(of).collect()
+        };
         match self {
-            Self::RenewByPath => vec![format!("sys/leases/renew/{secret}/*")],
+            Self::RenewByPath => leases("renew"),
             Self::RenewInBody => vec!["sys/leases/renew".to_owned()],
-            Self::RevokeByPath => vec![format!("sys/leases/revoke/{secret}/*")],
+            Self::RevokeByPath => leases("revoke"),
             Self::RevokeInBody => vec!["sys/leases/revoke".to_owned()],
             Self::LookUpLease => vec!["sys/leases/lookup".to_owned()],
-            Self::RenewAccessor => vec!["auth/token/renew-accessor".to_owned()],
-            Self::LookUpAccessor => vec!["auth/token/lookup-accessor".to_owned()],
-            Self::RevokeAccessor => vec!["auth/token/revoke-accessor".to_owned()],
-            Self::OwnToken => ["lookup-self", "renew-self", "revoke-self"]
-                .map(|path| format!("auth/token/{path}"))
-                .to_vec(),
+            Self::RenewAccessor => token(&["renew-accessor"]),
+            Self::LookUpAccessor => token(&["lookup-accessor"]),
+            Self::RevokeAccessor => token(&["revoke-accessor"]),
+            Self::OwnToken => token(&["lookup-self", "renew-self", "revoke-self"]),
         }
     }
 }
@@ -103,11 +109,9 @@ impl Tenant {
         for secret in secrets {
             allow(secret, "\"create\", \"read\", \"update\"");
         }
-        let paths = rights
-            .iter()
-            .flat_map(|right| secrets.iter().flat_map(|secret| right.paths(secret)));
-        // The same path twice is fine.
-        paths.for_each(|path| allow(&path, "\"update\", \"read\""));
+        for path in rights.iter().flat_map(|right| right.paths(secrets)) {
+            allow(&path, "\"read\", \"update\"");
+        }
         self.vault.policy(&self.namespace, &policy).await
     }
 
