@@ -2,20 +2,15 @@
 //! as the user of this process or, where that is root, as one without rights.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, chown, symlink};
+use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use ground::nobody;
 use ground::process::Spec;
 
 use crate::support::Suite;
-
-/// The user and the group that own nothing.
-const NOBODY: u32 = 65534;
-
-/// How to become that user.
-const AS_NOBODY: [&str; 3] = ["--reuid=65534", "--regid=65534", "--clear-groups"];
 
 /// The target folder of sandboxes.
 pub struct Home {
@@ -49,7 +44,7 @@ impl Home {
     /// Who runs the suite as a user is one already. Where such a user may not read the repository, root has to do: that
     /// is said on standard output.
     pub fn of_a_user(suite: &Suite, name: &str) -> Result<Self> {
-        if fs::metadata("/proc/self")?.uid() != 0 {
+        if !nobody::is_root() {
             return Self::new(suite, name);
         }
         if let Err(reason) = nobody_may_read(suite) {
@@ -66,7 +61,7 @@ impl Home {
             of_nobody: true,
         };
         home.link_components(suite)?;
-        chown(&home.dir, Some(NOBODY), Some(NOBODY))?;
+        chown(&home.dir, Some(nobody::ID), Some(nobody::ID))?;
         Ok(home)
     }
 
@@ -77,13 +72,10 @@ impl Home {
 
     /// How to start a sandbox here; its log lies here too.
     pub fn spec(&self, name: &str, args: &[&str]) -> Spec {
-        let mut spec = if self.of_nobody {
-            let mut spec = Spec::new(name, Path::new("setpriv"), &self.dir);
-            spec.args.extend(AS_NOBODY.map(Into::into));
-            spec.arg(&self.program)
-        } else {
-            Spec::new(name, &self.program, &self.dir)
-        };
+        let mut spec = Spec::new(name, &self.program, &self.dir);
+        if self.of_nobody {
+            spec = nobody::run(spec);
+        }
         spec.args.extend(args.iter().map(Into::into));
         spec = spec.env("CARGO_TARGET_DIR", &self.dir);
         if self.assets().exists() {
@@ -137,8 +129,9 @@ fn nobody_may_read(suite: &Suite) -> Result<()> {
         .into_iter()
         .chain(components.iter().map(|(_, path)| path.to_owned()));
     for path in read {
-        let test = Command::new("setpriv")
-            .args(AS_NOBODY)
+        let [setpriv, args @ ..] = nobody::COMMAND;
+        let test = Command::new(setpriv)
+            .args(args)
             .args(["test", "-r"])
             .arg(&path)
             .status()

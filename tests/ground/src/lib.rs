@@ -1,5 +1,5 @@
-//! The ground: a real Kubernetes control plane, a fake node and a real Vault on loopback, for tests, the sandbox and
-//! benchmarks.
+//! The ground: a real Kubernetes control plane, a fake node and a real Vault on loopback, and a real PostgreSQL where it
+//! is asked for; for tests, the sandbox and benchmarks.
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {
@@ -17,43 +17,53 @@
 mod components;
 pub mod control_plane;
 mod disk;
+pub mod engines;
 pub mod faults;
 mod go_build;
 pub mod judges;
 pub mod kubeconfig;
 pub mod manifests;
+pub mod nobody;
 pub mod operator;
 pub mod paths;
 pub mod pki;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 mod progress;
 pub mod resources;
 pub mod selftest;
 pub mod supervisor;
 pub mod tenant;
+mod tls;
+pub mod tls_peers;
 pub mod vault;
 pub mod vault_api;
+pub mod vault_leases;
+pub mod vault_rights;
 pub mod wait;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 pub use components::Components;
 pub use control_plane::ControlPlane;
 pub use operator::{Operator, OperatorBinary};
+pub use postgres::Postgres;
 pub use process::{Exit, Process};
 pub use tenant::Tenant;
 pub use vault::{Vault, VaultStorage};
 pub use vault_api::VaultApi;
+pub use vault_rights::{Right, TokenRules};
 pub use wait::wait_for;
 
 use paths::RunDir;
 use pki::Pki;
 use tenant::Setting;
+use tokio::sync::OnceCell;
 
 /// How long the processes of a cancelled start may take to end.
 const ENDING: Duration = Duration::from_secs(10);
@@ -91,6 +101,8 @@ pub struct Ground {
     /// The CA of all certificates.
     pub pki: Pki,
     components: Components,
+    /// What became of its start, for all who ask for it.
+    postgres: OnceCell<Result<Postgres, String>>,
     repository: PathBuf,
     tenants: AtomicU32,
     stopped: AtomicBool,
@@ -120,6 +132,7 @@ impl Ground {
                 client,
                 pki,
                 components,
+                postgres: OnceCell::new(),
                 repository: options.repository,
                 tenants: AtomicU32::new(0),
                 stopped: AtomicBool::new(false),
@@ -158,6 +171,27 @@ impl Ground {
         Tenant::new(setting, namespace.to_owned(), dir)
     }
 
+    /// PostgreSQL, started by the first who asks for it.
+    ///
+    /// # Errors
+    /// It can't be brought or started.
+    pub async fn postgres(&self) -> Result<&Postgres> {
+        let started = self.postgres.get_or_init(async || {
+            let started = Postgres::start(
+                &self.components,
+                self.dir(),
+                "postgresql",
+                postgres::installed(),
+            );
+            started.await.map_err(|error| format!("{error:#}"))
+        });
+        started.await.as_ref().map_err(|error| anyhow!("{error}"))
+    }
+
+    fn started_postgres(&self) -> Option<&Postgres> {
+        self.postgres.get()?.as_ref().ok()
+    }
+
     fn setting_of(&self, namespace: &str) -> Result<(Setting, PathBuf)> {
         let setting = Setting {
             client: self.client.clone(),
@@ -187,10 +221,11 @@ impl Ground {
         self.run.keep();
     }
 
-    /// Every component's process.
+    /// Every component's process; PostgreSQL's only if it was asked for.
     pub fn processes(&self) -> Vec<&Process> {
         let mut all: Vec<&Process> = self.plane.processes().into();
         all.push(&self.vault.process);
+        all.extend(self.started_postgres().map(|postgres| &postgres.process));
         all
     }
 
@@ -200,7 +235,10 @@ impl Ground {
     /// The folder can't be removed.
     pub async fn stop(&self) -> Result<()> {
         self.stopped.store(true, Ordering::Relaxed);
-        // Nothing here has anything to save: the fastest end is the best one.
+        if let Some(postgres) = self.started_postgres() {
+            postgres.end().await;
+        }
+        // Nothing else here has anything to save: the fastest end is the best one.
         self.processes().iter().for_each(|process| process.kill());
         for process in self.processes() {
             process.wait().await;

@@ -15,6 +15,9 @@ const KEPT_RUNS: usize = 3;
 /// The marker in a run's folder that says: keep it, somebody wants to read it.
 const KEEP: &str = "kept";
 
+/// How the names of folders begin that a run has elsewhere, with a link to them in its own.
+pub(crate) const ELSEWHERE: &str = "ground-elsewhere-";
+
 /// The root of the repository.
 pub fn repository() -> PathBuf {
     let ground = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -95,8 +98,7 @@ impl RunDir {
     /// Removes the folder, unless it is one to keep.
     pub(crate) fn remove(&self) -> Result<()> {
         if !self.path.join(KEEP).exists() {
-            std::fs::remove_dir_all(&self.path)
-                .with_context(|| format!("can't remove {}", self.path.display()))?;
+            remove(&self.path).with_context(|| format!("can't remove {}", self.path.display()))?;
         }
         let _ = std::fs::remove_file(&self.lock_file);
         Ok(())
@@ -132,8 +134,22 @@ fn is_owned(dir: &Path) -> bool {
 
 /// What can't be removed (another user's run) stays; it is in nobody's way.
 fn discard(dir: &Path) {
-    let _ = std::fs::remove_dir_all(dir);
+    let _ = remove(dir);
     let _ = std::fs::remove_file(dir.with_extension("lock"));
+}
+
+/// Removes the folder of a run, and the folders of its own that had to lie elsewhere: its links lead there.
+fn remove(dir: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(dir)?.flatten() {
+        let Ok(elsewhere) = std::fs::read_link(entry.path()) else {
+            continue;
+        };
+        let name = elsewhere.file_name().unwrap_or_default();
+        if name.to_string_lossy().starts_with(ELSEWHERE) {
+            let _ = std::fs::remove_dir_all(elsewhere);
+        }
+    }
+    std::fs::remove_dir_all(dir)
 }
 
 /// Opens a lock file, made if missing.
@@ -143,4 +159,29 @@ pub(crate) fn open(path: &Path) -> Result<File> {
         .append(true)
         .open(path)
         .with_context(|| format!("can't open {}: is it another user's?", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_run_takes_its_folders_elsewhere_with_it() {
+        let runs = tempfile::tempdir().unwrap();
+        let [own, foreign] =
+            [ELSEWHERE, "other-"].map(|prefix| tempfile::TempDir::with_prefix(prefix).unwrap());
+        let run = RunDir::create(runs.path()).unwrap();
+        for folder in [&own, &foreign] {
+            let name = folder.path().file_name().unwrap();
+            std::os::unix::fs::symlink(folder.path(), run.path().join(name)).unwrap();
+        }
+        run.remove().unwrap();
+        assert!(!run.path().exists() && !own.path().exists());
+        assert!(
+            foreign.path().exists(),
+            "somebody else's folder was removed"
+        );
+    }
 }

@@ -73,13 +73,13 @@ where
 /// Whether the program ended because of a port, by what its log holds after the first `before` bytes.
 fn found_port_taken(process: &Process, before: usize) -> bool {
     let log = std::fs::read(process.log()).unwrap_or_default();
-    let lines = String::from_utf8_lossy(log.get(before..).unwrap_or_default());
+    let lines = String::from_utf8_lossy(log.get(before..).unwrap_or_default()).to_lowercase();
     !process.is_running()
         && [
             "address already in use",
             "is taken by another process",
-            "Address in use",
-            "AddrInUse",
+            "address in use",
+            "addrinuse",
         ]
         .iter()
         .any(|sign| lines.contains(sign))

@@ -37,6 +37,8 @@ pub struct Spec {
     pub dir: PathBuf,
     /// The file that its standard output and standard error are appended to.
     pub log: PathBuf,
+    /// The signal by which it ends with its last handle, where SIGKILL would leave something behind.
+    pub(crate) end: Option<Signal>,
 }
 
 impl Spec {
@@ -52,6 +54,7 @@ impl Spec {
             ],
             dir: dir.to_owned(),
             log: dir.join(format!("{name}.log")),
+            end: None,
         }
     }
 
@@ -201,9 +204,14 @@ impl Process {
 
     /// SIGTERM to the child alone, as a kubelet does; SIGKILL after `grace`.
     pub async fn terminate(&self, grace: Duration) -> Exit {
+        self.end(Signal::TERM, grace).await
+    }
+
+    /// Another signal to the child alone that makes it end; SIGKILL after `grace`.
+    pub(crate) async fn end(&self, signal: Signal, grace: Duration) -> Exit {
         let asked = {
             let run = self.locked();
-            run.exit.borrow().is_none() && kill_process(run.pid, Signal::TERM).is_ok()
+            run.exit.borrow().is_none() && kill_process(run.pid, signal).is_ok()
         };
         if asked && let Ok(exit) = tokio::time::timeout(grace, self.wait()).await {
             return exit;
@@ -308,6 +316,7 @@ fn spawn_supervisor(spec: &Spec) -> Result<(Child, ChildStdin, ChildStdout)> {
     let mut supervisor = Command::new("/proc/self/exe")
         .arg0("ground-supervisor")
         .arg(MARKER)
+        .arg(spec.end.map_or(0, Signal::as_raw).to_string())
         .arg(&spec.program)
         .args(&spec.args)
         .env_clear()
@@ -365,7 +374,7 @@ fn follow(mut events: impl BufRead, started: oneshot::Sender<Result<Pid>>) -> Ex
     }
 }
 
-/// The command lines of all living processes that name this folder in their arguments or their environment.
+/// The command lines of all living processes that work in this folder, or name it in their arguments or environment.
 ///
 /// # Errors
 /// `/proc` can't be read, or the folder's name isn't UTF-8.
@@ -379,7 +388,10 @@ pub fn processes_naming(folder: &Path) -> Result<Vec<String>> {
             String::from_utf8_lossy(&bytes).replace('\0', " ")
         };
         let (arguments, environment) = (read("cmdline"), read("environ"));
-        if arguments.contains(folder) || environment.contains(folder) {
+        // PostgreSQL's children write over both.
+        let works = std::fs::read_link(entry.path().join("cwd"));
+        let works_there = works.is_ok_and(|place| place.starts_with(folder));
+        if works_there || arguments.contains(folder) || environment.contains(folder) {
             found.push(arguments);
         }
     }

@@ -3,6 +3,7 @@
 //! Each takes the shared ground and makes a tenant of its own; those that stop a component or kill a host start grounds
 //! of their own.
 
+mod engines;
 mod parts;
 mod pods;
 mod starts;
@@ -45,7 +46,7 @@ pub struct Trial {
 
 /// All trials of the ground itself.
 pub fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = vec![
         Trial {
             name: "ground::every_component_runs",
             run: |ground| async move { every_component_runs(&ground) }.boxed(),
@@ -86,7 +87,9 @@ pub fn trials() -> Vec<Trial> {
             name: "ground::a_killed_host_leaves_no_process_and_no_folder",
             run: |ground| async move { killed_host(&ground).await }.boxed(),
         },
-    ]
+    ];
+    trials.extend(engines::trials());
+    trials
 }
 
 /// Turns this process into the victim of a trial when its arguments say so, and never returns then; to be called right
@@ -104,6 +107,7 @@ pub fn dispatch() {
                     ..Options::default()
                 })
                 .await?;
+                ground.postgres().await?;
                 println!("{VICTIM_DIR}{}", ground.dir().display());
                 std::future::pending::<Result<()>>().await
             })
@@ -119,7 +123,11 @@ fn every_component_runs(ground: &Ground) -> Result<()> {
         .filter(|process| !process.is_running())
         .collect();
     ensure!(ended.is_empty(), "ended: {ended:?}");
-    ensure!(ground.processes().len() == 6, "six components");
+    let expected = 6..=7;
+    ensure!(
+        expected.contains(&ground.processes().len()),
+        "six components, and PostgreSQL if a trial asked for it"
+    );
     Ok(())
 }
 
@@ -287,9 +295,11 @@ async fn killed_host(ground: &Ground) -> Result<()> {
         .await?;
     let living = processes_naming(&dir)?;
     ensure!(
-        living.len() >= 12,
-        "six components and their supervisors, not {living:?}"
+        living.len() >= 14,
+        "six components, PostgreSQL and their supervisors, not {living:?}"
     );
+    let lock = std::fs::read_to_string(dir.join("postgresql/data/postmaster.pid"))?;
+    let postmaster = lock.lines().next().context("no process id")?;
     victim.kill();
     wait_for(
         "the end of all processes of a killed host",
@@ -301,6 +311,12 @@ async fn killed_host(ground: &Ground) -> Result<()> {
         },
     )
     .await?;
+    let segments = std::fs::read_to_string("/proc/sysvipc/shm")?;
+    let creator = |segment: &str| segment.split_whitespace().nth(4) == Some(postmaster);
+    ensure!(
+        !segments.lines().any(creator),
+        "PostgreSQL left shared memory: {segments}"
+    );
     let next = RunDir::create(&paths::ground().join("runs"))?;
     ensure!(!dir.exists(), "the next start left {}", dir.display());
     next.remove()

@@ -1,7 +1,8 @@
 //! The supervisor: a small process between this one and each component, so that nothing outlives a killed run.
 //!
 //! The host starts itself again with a marker argument; that copy starts the component in a process group of its own
-//! and ends the whole group as soon as its standard input closes, which the kernel does for it however the host dies.
+//! and ends the whole group as soon as its standard input closes, which the kernel does for it however the host dies. It
+//! kills it, or gives it a moment to end by a signal of its own first, if it would leave something behind.
 //! It speaks one line per event on its standard output (`started PID`, `failed REASON`, `exited code N`,
 //! `exited signal N`) and does nothing else: no restarts, no logs of its own.
 
@@ -11,11 +12,17 @@ use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
+};
 
 /// The first argument that makes a copy of the host a supervisor.
 pub(crate) const MARKER: &str = "--ground-supervisor";
+
+/// How long a component has to end by its own signal.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Turns this process into a supervisor when its arguments say so, and never returns then.
 ///
@@ -28,8 +35,12 @@ pub fn dispatch() {
     std::process::exit(supervise(args.collect()));
 }
 
-/// Runs `program args...` and answers the exit code of the supervisor itself.
-fn supervise(command: Vec<OsString>) -> i32 {
+/// Runs `signal program args...` (0: no signal of its own) and answers the exit code of the supervisor itself.
+fn supervise(mut command: Vec<OsString>) -> i32 {
+    let first = command.drain(..1.min(command.len())).next();
+    let gently = first
+        .and_then(|number| number.to_str()?.parse().ok())
+        .and_then(Signal::from_named_raw);
     let child = match start(&command) {
         Ok(child) => child,
         Err(error) => {
@@ -48,10 +59,25 @@ fn supervise(command: Vec<OsString>) -> i32 {
     let watched = Arc::clone(&alive);
     std::thread::spawn(move || {
         wait_for_end_of_input();
-        let alive = watched.lock().unwrap_or_else(PoisonError::into_inner);
-        if *alive {
-            let _ = kill_process_group(pid, Signal::KILL);
+        let if_alive = |act: &dyn Fn()| {
+            let alive = watched.lock().unwrap_or_else(PoisonError::into_inner);
+            if *alive {
+                act();
+            }
+            *alive
+        };
+        if let Some(signal) = gently {
+            if_alive(&|| {
+                let _ = kill_process(pid, signal);
+            });
+            let deadline = Instant::now() + GRACE;
+            while if_alive(&|| ()) && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
+        if_alive(&|| {
+            let _ = kill_process_group(pid, Signal::KILL);
+        });
     });
     reap(child, pid, &alive)
 }

@@ -112,10 +112,7 @@ impl Tenant {
     }
 
     async fn create_in_vault(&self) -> Result<()> {
-        let (kv1, kv2) = (&self.kv1, &self.kv2);
-        let policy = format!(
-            "path \"{kv1}/*\" {{ capabilities = [\"read\"] }}\npath \"{kv2}/data/*\" {{ capabilities = [\"read\"] }}\n"
-        );
+        let policy = self.kv_policy();
         let role = KubernetesRole {
             service_account: APP_ACCOUNT,
             namespace: &self.namespace,
@@ -124,13 +121,21 @@ impl Tenant {
             ttl: Duration::from_secs(3600),
         };
         tokio::try_join!(
-            self.vault.mount_kv1(kv1),
-            self.vault.mount_kv2(kv2),
+            self.vault.mount_kv1(&self.kv1),
+            self.vault.mount_kv2(&self.kv2),
             self.vault.policy(&self.namespace, &policy),
             self.vault
                 .kubernetes_role(KUBERNETES_AUTH, &self.namespace, &role),
         )?;
         Ok(())
+    }
+
+    /// The policy (HCL) that lets its role read its kv mounts.
+    pub(crate) fn kv_policy(&self) -> String {
+        let (kv1, kv2) = (&self.kv1, &self.kv2);
+        format!(
+            "path \"{kv1}/*\" {{ capabilities = [\"read\"] }}\npath \"{kv2}/data/*\" {{ capabilities = [\"read\"] }}\n"
+        )
     }
 
     /// The name of its role (and policy) at Vault's kubernetes auth method.
@@ -209,8 +214,18 @@ impl Tenant {
         account: &str,
         server: Option<&str>,
     ) -> Result<PathBuf> {
+        let token = self.token(account, &[]).await?;
+        self.kubeconfig_of_token(name, &token, server)
+    }
+
+    fn kubeconfig_of_token(
+        &self,
+        name: &str,
+        token: &str,
+        server: Option<&str>,
+    ) -> Result<PathBuf> {
         let token_file = self.dir.join(format!("{name}.token"));
-        std::fs::write(&token_file, self.token(account, &[]).await?)?;
+        std::fs::write(&token_file, token)?;
         let file = self.dir.join(format!("{name}.kubeconfig"));
         let server = server.unwrap_or(&self.setting.api_url);
         kubeconfig::write(
@@ -231,6 +246,15 @@ impl Tenant {
         let kubeconfig = self
             .kubeconfig(&format!("client-{account}"), account, None)
             .await?;
+        crate::control_plane::client(&kubeconfig).await
+    }
+
+    /// A client that acts by this token; `name` is that of its files in the tenant's folder.
+    ///
+    /// # Errors
+    /// The files can't be written.
+    pub async fn client_with_token(&self, name: &str, token: &str) -> Result<kube::Client> {
+        let kubeconfig = self.kubeconfig_of_token(name, token, None)?;
         crate::control_plane::client(&kubeconfig).await
     }
 }

@@ -65,25 +65,46 @@ impl VaultApi {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Answer> {
+        let failed = || format!("{method} {path} at Vault");
+        let (status, bytes) = self
+            .send(method.clone(), path, body)
+            .await
+            .with_context(failed)?;
+        let body = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes).with_context(failed)?
+        };
+        Ok(Answer { status, body })
+    }
+
+    /// Reads a path whose answer isn't JSON, such as a CRL.
+    ///
+    /// # Errors
+    /// Vault answers anything but 200.
+    pub async fn bytes(&self, path: &str) -> Result<Vec<u8>> {
+        let (status, bytes) = self.send(Method::GET, path, None).await?;
+        ensure!(status == 200, "Vault answered {status} to GET {path}");
+        Ok(bytes)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Vec<u8>)> {
         let mut request = self
             .http
-            .request(method.clone(), format!("{}/v1/{path}", self.address));
+            .request(method, format!("{}/v1/{path}", self.address));
         if !self.token.is_empty() {
             request = request.header("X-Vault-Token", &self.token);
         }
         if let Some(body) = body {
             request = request.body(body.to_string());
         }
-        let failed = || format!("{method} {path} at Vault");
-        let response = request.send().await.with_context(failed)?;
-        let status = response.status().as_u16();
-        let text = response.text().await.with_context(failed)?;
-        let body = if text.is_empty() {
-            Value::Null
-        } else {
-            serde_json::from_str(&text).with_context(failed)?
-        };
-        Ok(Answer { status, body })
+        let response = request.send().await?;
+        Ok((response.status().as_u16(), response.bytes().await?.to_vec()))
     }
 
     async fn ok(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {

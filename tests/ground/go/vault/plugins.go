@@ -6,6 +6,7 @@ import (
 
 	authJWT "github.com/hashicorp/vault-plugin-auth-jwt"
 	authKubernetes "github.com/hashicorp/vault-plugin-auth-kubernetes"
+	secretsKubernetes "github.com/hashicorp/vault-plugin-secrets-kubernetes"
 	secretsKV "github.com/hashicorp/vault-plugin-secrets-kv"
 	"github.com/hashicorp/vault/audit"
 	authAppRole "github.com/hashicorp/vault/builtin/credential/approle"
@@ -23,10 +24,11 @@ import (
 // engine know. Each import costs build time, so only what a test uses is here.
 var (
 	secretEngines = map[string]logical.Factory{
-		"database": secretsDatabase.Factory,
-		"kv":       secretsKV.Factory,
-		"pki":      secretsPKI.Factory,
-		"transit":  secretsTransit.Factory,
+		"database":   secretsDatabase.Factory,
+		"kubernetes": secretsKubernetes.Factory,
+		"kv":         secretsKV.Factory,
+		"pki":        secretsPKI.Factory,
+		"transit":    secretsTransit.Factory,
 	}
 	authMethods = map[string]logical.Factory{
 		"approle":    authAppRole.Factory,

@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::tls;
+use crate::tls;
 pub use answer::Answer;
 pub(in crate::faults) use answer::Hook;
 pub use record::{CAPTURE_LIMIT, Mark, Outcome, Record};

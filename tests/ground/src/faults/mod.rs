@@ -10,7 +10,6 @@ pub mod sink;
 pub mod tcp;
 #[cfg(test)]
 mod test_pki;
-mod tls;
 
 pub use http::{Answer, HttpProxy, Match, Record, RuleHandle};
 pub use killer::KillPoint;

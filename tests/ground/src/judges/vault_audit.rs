@@ -8,7 +8,7 @@
 //! Vault answers only after its audit device took the `response` line. So whoever has the answer finds the request here;
 //! only for requests of *others* that may still be under way, [`Log::settle`] or wait for the last one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result};
 use jiff::Timestamp;
@@ -43,6 +43,8 @@ pub struct VaultRequest {
     pub user_agent: String,
     /// The client's port, which tells its connections apart.
     pub remote_port: u16,
+    /// The lease in its answer: a new one, or one that was renewed; else empty.
+    pub lease: String,
     /// Whether its answer was logged.
     pub answered: bool,
 }
@@ -151,6 +153,20 @@ impl VaultFilter {
 /// The audit log of one Vault.
 pub type VaultAudit = Log<VaultRequests>;
 
+impl VaultAudit {
+    /// How many match, by their path.
+    ///
+    /// # Errors
+    /// As for [`Log::requests`].
+    pub fn count_by_path(&self, filter: &VaultFilter) -> Result<BTreeMap<String, usize>> {
+        let mut counts = BTreeMap::new();
+        for request in self.requests(filter)? {
+            *counts.entry(request.path).or_default() += 1;
+        }
+        Ok(counts)
+    }
+}
+
 /// What was read of such a log.
 #[derive(Default)]
 pub struct VaultRequests {
@@ -179,6 +195,7 @@ impl Ledger for VaultRequests {
             .and_then(|&place| self.entries.get_mut(place));
         if let Some(known) = known {
             known.answered |= answered;
+            known.lease.push_str(&line.response.secret.lease_id);
             if !auth.display_name.is_empty() {
                 known.display_name = auth.display_name;
                 known.entity = auth.entity_id;
@@ -201,6 +218,7 @@ impl Ledger for VaultRequests {
             error: line.error,
             user_agent: line.request.headers.user_agent.concat(),
             remote_port: line.request.remote_port,
+            lease: line.response.secret.lease_id,
             answered,
         });
         Ok(())
@@ -269,6 +287,13 @@ struct Namespace {
 #[serde(default)]
 struct Response {
     auth: Option<Auth>,
+    secret: Secret,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Secret {
+    lease_id: String,
 }
 
 #[cfg(test)]

@@ -152,3 +152,23 @@ async fn waits_and_settles() {
     );
     assert!(audit.wait_for(&VaultFilter::new(), 3, brief).await.is_err());
 }
+
+#[test]
+fn tells_the_lease_of_an_answer_and_counts_by_path() {
+    let mut lines = login_and_read();
+    lines.push(line("request", "3", "read", "database/creds/app", "app"));
+    let mut answer = line("response", "3", "read", "database/creds/app", "app");
+    answer["response"] = json!({"secret": {"lease_id": "database/creds/app/one"}});
+    lines.push(answer);
+    let (_folder, audit) = audit(&lines);
+    let leased = VaultFilter::new().path("database/creds/app");
+    assert_eq!(
+        audit.requests(&leased).unwrap()[0].lease,
+        "database/creds/app/one"
+    );
+    let counts = audit.count_by_path(&VaultFilter::new()).unwrap();
+    let counts: Vec<_> = counts.into_iter().collect();
+    let once = |path: &str| (path.to_owned(), 1);
+    let paths = ["auth/kubernetes/login", "database/creds/app", "kv/data/app"];
+    assert_eq!(counts, paths.map(once));
+}

@@ -1,6 +1,6 @@
-//! TLS ends for the proxies, made from PEM text.
+//! TLS ends for proxies and test servers, made from PEM text.
 //!
-//! Only HTTP/1.1 is spoken, so no ALPN protocol is offered. Nothing here is meant for anything but loopback.
+//! No ALPN protocol is offered. Nothing here is meant for anything but loopback.
 
 use std::sync::Arc;
 
@@ -11,21 +11,21 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// The server's end: presents `cert_pem` (leaf first, then its chain) with `key_pem`.
-pub(super) fn acceptor(cert_pem: &str, key_pem: &str) -> Result<TlsAcceptor> {
-    let chain = certificates(cert_pem).context("the proxy's own certificate")?;
+pub(crate) fn acceptor(cert_pem: &str, key_pem: &str) -> Result<TlsAcceptor> {
+    let chain = certificates(cert_pem).context("the certificate of the server")?;
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
-        .context("the proxy's private key is no PEM key")?;
+        .context("the private key of the server is no PEM key")?;
     let config =
         ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain, key)
-            .context("the proxy's certificate and key don't fit")?;
+            .context("the certificate and the key of the server don't fit")?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// The client's end: trusts `ca_pem` and nothing else.
-pub(super) fn connector(ca_pem: &str) -> Result<TlsConnector> {
+pub(crate) fn connector(ca_pem: &str) -> Result<TlsConnector> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(ca_pem).context("the CA of the upstream")? {
         roots
@@ -40,7 +40,7 @@ pub(super) fn connector(ca_pem: &str) -> Result<TlsConnector> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
+pub(crate) fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
     let found = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .context("isn't PEM")?;
