@@ -44,7 +44,7 @@ pub(super) struct Memory {
     /// Failed attempts in a row.
     pub attempts: u32,
     /// Why the last patch of a workload was refused; told once.
-    pub refused: Option<Problem>,
+    pub refused: Option<Box<Problem>>,
     /// When the source was last read by a reconcile that ended well, and what it
     /// said of itself. (A read that led to no write is as good as none.)
     pub last_read: Option<Timestamp>,
@@ -84,7 +84,7 @@ pub struct Engine<C, V, K> {
     pub(super) key: HashKey,
     pub(super) metrics: Rc<Metrics>,
     pub(super) term: RefCell<Term>,
-    pub(super) memory: RefCell<HashMap<WorkKey, Memory>>,
+    pub(super) memory: RefCell<BTreeMap<WorkKey, Box<Memory>>>,
     /// Resources whose left-over finalizer was reported by this process.
     pub(super) told_finalizer: RefCell<HashSet<ResourceKey>>,
     /// What the Role is known to lack.
@@ -380,7 +380,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     pub(super) fn remembered(&self, resource: &ResourceKey) -> Memory {
         let key = WorkKey::Resource(resource.clone());
-        self.memory.borrow().get(&key).cloned().unwrap_or_default()
+        let memory = self.memory.borrow();
+        memory
+            .get(&key)
+            .map(|one| Memory::clone(one))
+            .unwrap_or_default()
     }
 
     pub(super) fn forget(&self, resource: &ResourceKey) {

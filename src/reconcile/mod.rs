@@ -22,6 +22,7 @@ mod finalizers;
 mod fits;
 mod former;
 mod gone_source;
+mod index;
 pub mod kept;
 mod lacking;
 pub mod observe;

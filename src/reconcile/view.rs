@@ -8,6 +8,7 @@ use std::rc::Rc;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
+use super::index::Index;
 use super::queue::Urgency;
 use super::stores::Stores;
 use super::wanted::Naming;
@@ -188,8 +189,8 @@ pub struct View {
     pub(super) naming: Naming,
     /// Secrets that carry the state of a resource whose destination is another.
     pub(super) strays: BTreeSet<ObjectKey>,
-    by_destination: BTreeMap<ObjectKey, BTreeSet<ResourceKey>>,
-    by_workload: BTreeMap<WorkloadKey, BTreeSet<ResourceKey>>,
+    by_destination: Index<ObjectKey>,
+    by_workload: Index<WorkloadKey>,
 }
 
 impl View {
@@ -203,10 +204,10 @@ impl View {
         self.naming.compare(old.as_deref(), new.as_deref());
         if let Some(old) = old {
             let left = destination_of(&old);
-            unlink(&mut self.by_destination, &left, &resource);
+            self.by_destination.unlink(&left, &resource);
             self.judge_stray(&left);
             for workload in targets_of(&old) {
-                unlink(&mut self.by_workload, &workload, &resource);
+                self.by_workload.unlink(&workload, &resource);
             }
         }
         if new.is_none() {
@@ -214,16 +215,10 @@ impl View {
         }
         if let Some(new) = new {
             let named = destination_of(&new);
-            self.by_destination
-                .entry(named.clone())
-                .or_default()
-                .insert(resource.clone());
+            self.by_destination.link(named.clone(), &resource);
             self.judge_stray(&named);
             for workload in targets_of(&new) {
-                self.by_workload
-                    .entry(workload)
-                    .or_default()
-                    .insert(resource.clone());
+                self.by_workload.link(workload, &resource);
             }
             self.statics.insert(key.clone(), new);
         }
@@ -313,7 +308,7 @@ impl View {
 
     /// The resources whose destination is this Secret.
     pub fn resources_of_secret(&self, secret: &ObjectKey) -> impl Iterator<Item = &ResourceKey> {
-        self.by_destination.get(secret).into_iter().flatten()
+        self.by_destination.of(secret)
     }
 
     /// The resources that name this workload as a restart target.
@@ -321,7 +316,7 @@ impl View {
         &self,
         workload: &WorkloadKey,
     ) -> impl Iterator<Item = &ResourceKey> {
-        self.by_workload.get(workload).into_iter().flatten()
+        self.by_workload.of(workload)
     }
 
     /// What work that nobody asked for now has to wait for: a Secret that is not
@@ -349,19 +344,6 @@ pub fn is_older(one: &str, other: &str) -> bool {
     match (one.parse::<u64>(), other.parse::<u64>()) {
         (Ok(one), Ok(other)) => one < other,
         _ => false,
-    }
-}
-
-fn unlink<K: Ord>(
-    index: &mut BTreeMap<K, BTreeSet<ResourceKey>>,
-    from: &K,
-    resource: &ResourceKey,
-) {
-    if let Some(resources) = index.get_mut(from) {
-        resources.remove(resource);
-        if resources.is_empty() {
-            index.remove(from);
-        }
     }
 }
 
