@@ -27,6 +27,7 @@ pub mod kept;
 mod lacking;
 pub mod observe;
 mod observer;
+mod outbox;
 mod ownership;
 mod parting;
 pub mod ports;

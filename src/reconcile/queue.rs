@@ -148,6 +148,16 @@ impl Queue {
         }
     }
 
+    /// Whether a key that somebody waits for is still to be taken.
+    pub fn is_urgent(&self) -> bool {
+        let inner = self.inner.borrow();
+        let is_urgent = |keys: &BTreeSet<(Urgency, u64, WorkKey)>| {
+            keys.first()
+                .is_some_and(|(first, ..)| *first == Urgency::Now)
+        };
+        is_urgent(&inner.ready) || inner.parked.values().any(is_urgent)
+    }
+
     /// When the next key becomes ready by itself.
     pub fn next_time(&self) -> Option<Timestamp> {
         let inner = self.inner.borrow();
