@@ -1,15 +1,37 @@
-//! Figures beside their limits.
+//! Figures beside their goals.
 
 use std::io::Write as _;
 
 use anyhow::Result;
 
-/// One figure and the most that it may be, in the same unit.
+/// What a figure is held against; a figure may be as much, and less is better.
+#[derive(Clone, Copy)]
+pub enum Bound {
+    /// Nothing.
+    None,
+    /// What is aimed at.
+    Goal(f64),
+    /// What must not be passed: the benchmark fails then.
+    Limit(f64),
+}
+
+impl Bound {
+    /// A goal that counts only where the measurement has the size that the goal was set for.
+    pub fn goal_if(of_that_size: bool, goal: f64) -> Self {
+        if of_that_size {
+            Self::Goal(goal)
+        } else {
+            Self::None
+        }
+    }
+}
+
+/// One figure, measured once or several times, with what it is held against in the same unit.
 struct Row {
-    what: &'static str,
+    what: String,
     unit: &'static str,
-    measured: f64,
-    limit: Option<f64>,
+    measured: Vec<f64>,
+    bound: Bound,
 }
 
 /// Figures in the order in which they were measured.
@@ -19,24 +41,37 @@ pub struct Table {
 }
 
 impl Table {
-    /// A figure that has no limit of its own.
-    pub fn figure(&mut self, what: &'static str, unit: &'static str, measured: f64) {
+    /// A figure that was measured once.
+    pub fn one(
+        &mut self,
+        what: impl Into<String>,
+        unit: &'static str,
+        measured: f64,
+        bound: Bound,
+    ) {
+        self.several(what, unit, vec![measured], bound);
+    }
+
+    /// A figure that was measured in several rounds; its median is held against the bound.
+    pub fn several(
+        &mut self,
+        what: impl Into<String>,
+        unit: &'static str,
+        mut measured: Vec<f64>,
+        bound: Bound,
+    ) {
+        measured.sort_by(f64::total_cmp);
         self.rows.push(Row {
-            what,
+            what: what.into(),
             unit,
             measured,
-            limit: None,
+            bound,
         });
     }
 
-    /// A figure that must not be over `limit`.
-    pub fn limited(&mut self, what: &'static str, unit: &'static str, measured: f64, limit: f64) {
-        self.rows.push(Row {
-            what,
-            unit,
-            measured,
-            limit: Some(limit),
-        });
+    /// Takes over the figures of another table.
+    pub fn append(&mut self, mut other: Self) {
+        self.rows.append(&mut other.rows);
     }
 
     /// Writes the table to standard output; whether every limit holds.
@@ -46,23 +81,44 @@ impl Table {
     pub fn print(&self) -> Result<bool> {
         let mut out = std::io::stdout().lock();
         let mut holds = true;
+        writeln!(
+            out,
+            "{:<56} {:>9} {:>9} {:>9} {:<5} {:>7}",
+            "figure", "min", "median", "max", "unit", "goal"
+        )?;
         for row in &self.rows {
-            let Row {
-                what,
-                unit,
-                measured,
-                limit,
-            } = row;
-            let verdict = match limit {
-                None => String::new(),
-                Some(limit) if measured <= limit => format!("   at most {limit} {unit}"),
-                Some(limit) => {
+            let (what, unit) = (&row.what, row.unit);
+            let median = quantile(&row.measured, 0.5);
+            let spread = match row.measured.as_slice() {
+                [one] => format!("{:>9} {one:>9.2} {:>9}", "", ""),
+                all => format!(
+                    "{:>9.2} {median:>9.2} {:>9.2}",
+                    quantile(all, 0.0),
+                    quantile(all, 1.0)
+                ),
+            };
+            let of = |most: f64| format!("{most:>7} {:>5.2} of it", median / most);
+            let verdict = match row.bound {
+                Bound::None => String::new(),
+                // No ratio to nothing.
+                Bound::Goal(0.0) if median <= 0.0 => format!("{:>7}", 0),
+                Bound::Goal(most) | Bound::Limit(most) if median <= most => of(most),
+                Bound::Goal(most) => of(most) + ": MISSED",
+                Bound::Limit(most) => {
                     holds = false;
-                    format!("   OVER the limit of {limit} {unit}")
+                    of(most) + ": OVER THE LIMIT"
                 }
             };
-            writeln!(out, "{what:<48} {measured:>9.2} {unit:<3}{verdict}")?;
+            let line = format!("{what:<56} {spread} {unit:<5} {verdict}");
+            writeln!(out, "{}", line.trim_end())?;
         }
         Ok(holds)
     }
+}
+
+/// The value below which `part` (0 to 1) of the sorted values lie; not a number where there are none.
+pub fn quantile(sorted: &[f64], part: f64) -> f64 {
+    let last = sorted.len().saturating_sub(1);
+    let place = (last as f64 * part).round() as usize;
+    sorted.get(place).copied().unwrap_or(f64::NAN)
 }

@@ -32,33 +32,36 @@ pub fn secret(object: PartialObjectMeta<Secret>) -> SecretMeta {
         resource_version: meta.resource_version.unwrap_or_default(),
         created: meta.creation_timestamp.map(|time| time.0),
         deleting: meta.deletion_timestamp.is_some(),
-        owners: meta
-            .owner_references
-            .into_iter()
-            .flatten()
-            .map(|owner| owner.uid)
-            .collect(),
+        owners: exactly(
+            meta.owner_references
+                .into_iter()
+                .flatten()
+                .map(|owner| owner.uid),
+        ),
         states: ours(meta.annotations.unwrap_or_default()),
-        managers: meta
-            .managed_fields
-            .into_iter()
-            .flatten()
-            .map(|entry| {
-                let fields = entry.fields_v1.map(|fields| fields.0).unwrap_or_default();
-                Manager {
-                    name: entry.manager.unwrap_or_default(),
-                    time: entry.time.map(|time| time.0),
-                    fields: digest_of_managed(&fields),
-                    applied: entry.operation.as_deref() == Some("Apply"),
-                    owns_type: fields.get("f:type").is_some(),
-                    // What was applied as `stringData` is in `data`, where nobody owns it.
-                    owns_data: ["f:data", "f:stringData"]
-                        .iter()
-                        .any(|name| fields.get(name).is_some()),
-                }
-            })
-            .collect(),
+        managers: exactly(meta.managed_fields.into_iter().flatten().map(|entry| {
+            let fields = entry.fields_v1.map(|fields| fields.0).unwrap_or_default();
+            Manager {
+                name: entry.manager.unwrap_or_default(),
+                time: entry.time.map(|time| time.0),
+                fields: digest_of_managed(&fields),
+                applied: entry.operation.as_deref() == Some("Apply"),
+                owns_type: fields.get("f:type").is_some(),
+                // What was applied as `stringData` is in `data`, where nobody owns it.
+                owns_data: ["f:data", "f:stringData"]
+                    .iter()
+                    .any(|name| fields.get(name).is_some()),
+            }
+        })),
     }
+}
+
+/// In no more room than they need: a vector that grows takes room for four, and
+/// most Secrets have one owner and one manager.
+fn exactly<T>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut all: Vec<T> = items.collect();
+    all.shrink_to_fit();
+    all
 }
 
 fn ours(annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {

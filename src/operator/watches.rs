@@ -66,6 +66,10 @@ fn topic(place: &Place) -> String {
     format!("watch {place}")
 }
 
+/// Objects in one answer to a list, as client-go and kubectl have it: a thousand
+/// take few requests, and one answer little memory.
+const PAGE_SIZE: u32 = 500;
+
 /// After a first failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -115,8 +119,10 @@ pub async fn run<K, T>(
         last: None,
     };
     loop {
-        // Lists come from the API server's cache and in pages: cheap for both sides.
-        let mut config = watcher::Config::default().any_semantic().page_size(100);
+        // Lists come from the API server's cache, in pages of the size that is usual.
+        let mut config = watcher::Config::default()
+            .any_semantic()
+            .page_size(PAGE_SIZE);
         if let Some(name) = &place.name {
             config = config.fields(&selector(name));
         }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::breaker::{Breaker, LONGEST_PROBE_WAIT};
 use super::drift::Repairs;
 use super::lacking::Lacking;
+use super::outbox::{LONGEST_WAIT, Outbox};
 use super::ports::{Clock, Cluster};
 use super::queue::{Lane, Queue, Urgency, WorkKey};
 use super::resolve::{self, Scope};
@@ -44,7 +45,7 @@ pub(super) struct Memory {
     /// Failed attempts in a row.
     pub attempts: u32,
     /// Why the last patch of a workload was refused; told once.
-    pub refused: Option<Problem>,
+    pub refused: Option<Box<Problem>>,
     /// When the source was last read by a reconcile that ended well, and what it
     /// said of itself. (A read that led to no write is as good as none.)
     pub last_read: Option<Timestamp>,
@@ -73,6 +74,14 @@ pub enum Next {
     Failed(Problem),
 }
 
+/// What ended among the tasks of [`Engine::run`].
+enum Ended {
+    /// Work that had a place in this lane.
+    Work(Lane),
+    /// Telling the events that waited.
+    Telling,
+}
+
 /// Everything that a reconcile works with.
 pub struct Engine<C, V, K> {
     pub(super) cluster: Rc<C>,
@@ -84,7 +93,7 @@ pub struct Engine<C, V, K> {
     pub(super) key: HashKey,
     pub(super) metrics: Rc<Metrics>,
     pub(super) term: RefCell<Term>,
-    pub(super) memory: RefCell<HashMap<WorkKey, Memory>>,
+    pub(super) memory: RefCell<BTreeMap<WorkKey, Box<Memory>>>,
     /// Resources whose left-over finalizer was reported by this process.
     pub(super) told_finalizer: RefCell<HashSet<ResourceKey>>,
     /// What the Role is known to lack.
@@ -95,6 +104,8 @@ pub struct Engine<C, V, K> {
     pub(super) pruned: RefCell<BTreeMap<Kind, BTreeSet<String>>>,
     /// What is known of each Vault that was asked.
     pub(super) breakers: RefCell<BTreeMap<Lane, Rc<Breaker>>>,
+    /// Events that wait.
+    pub(super) outbox: Outbox,
     /// What the watches have shown.
     pub view: RefCell<View>,
     /// What is to be done.
@@ -141,6 +152,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             suspects: RefCell::default(),
             pruned: RefCell::default(),
             breakers: RefCell::default(),
+            outbox: Outbox::default(),
             view: RefCell::default(),
             queue: Queue::default(),
         }
@@ -156,6 +168,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     {
         let places = usize::from(self.config.sync.max_concurrent_reconciles);
         let mut taken: HashMap<Lane, usize> = HashMap::new();
+        let mut telling = false;
         let mut tasks = JoinSet::new();
         loop {
             if let Some(key) = self.queue.take(self.clock.now()) {
@@ -170,43 +183,60 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                         if work.await.is_err() {
                             engine.queue.done(&key);
                         }
-                        lane
+                        Ended::Work(lane)
                     });
                 } else {
                     self.queue.park(key, lane);
                 }
                 continue;
             }
+            if !telling && self.has_to_tell() {
+                telling = true;
+                let engine = Rc::clone(&self);
+                tasks.spawn_local(async move {
+                    let told = AssertUnwindSafe(engine.publish_waiting()).catch_unwind();
+                    let _ = told.await;
+                    Ended::Telling
+                });
+            }
             let wait = self.until_next();
             // Biased: no chance in here, so that a simulated run repeats exactly.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(Ok(lane)) = tasks.join_next() => {
-                    self.queue.unpark(&lane);
-                    if let Entry::Occupied(mut entry) = taken.entry(lane) {
-                        *entry.get_mut() -= 1;
-                        if *entry.get() == 0 {
-                            entry.remove();
+                Some(Ok(ended)) = tasks.join_next() => match ended {
+                    Ended::Telling => telling = false,
+                    Ended::Work(lane) => {
+                        self.queue.unpark(&lane);
+                        if let Entry::Occupied(mut entry) = taken.entry(lane) {
+                            *entry.get_mut() -= 1;
+                            if *entry.get() == 0 {
+                                entry.remove();
+                            }
                         }
                     }
-                }
+                },
                 () = self.queue.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
         while tasks.join_next().await.is_some() {}
+        self.publish_rest().await;
     }
 
     fn until_next(&self) -> Duration {
-        const LONGEST: Duration = Duration::from_secs(60);
+        let longest = if self.outbox.is_empty() {
+            Duration::from_secs(60)
+        } else {
+            LONGEST_WAIT.unsigned_abs()
+        };
         let Some(time) = self.queue.next_time() else {
-            return LONGEST;
+            return longest;
         };
         let wait = time
             .as_millisecond()
             .saturating_sub(self.clock.now().as_millisecond());
-        Duration::from_millis(u64::try_from(wait).unwrap_or(0)).min(LONGEST)
+        Duration::from_millis(u64::try_from(wait).unwrap_or(0)).min(longest)
     }
 
     /// Works on one key within term and deadline, and puts it back for its next time.
@@ -376,7 +406,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     pub(super) fn remembered(&self, resource: &ResourceKey) -> Memory {
         let key = WorkKey::Resource(resource.clone());
-        self.memory.borrow().get(&key).cloned().unwrap_or_default()
+        let memory = self.memory.borrow();
+        memory
+            .get(&key)
+            .map(|one| Memory::clone(one))
+            .unwrap_or_default()
     }
 
     pub(super) fn forget(&self, resource: &ResourceKey) {

@@ -70,6 +70,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             reason: "FinalizerLeft",
             message: format!("a finalizer of the Vault Secrets Operator is still on this resource and would keep it from being deleted: {mend}"),
             action: "Migrate",
+            at: self.clock.now(),
         })
         .await;
         Ok(())

@@ -134,6 +134,8 @@ pub struct Note {
     pub message: String,
     /// What was being done, CamelCase.
     pub action: &'static str,
+    /// When it happened.
+    pub at: Timestamp,
 }
 
 /// The requests that the pipeline makes to the API server.

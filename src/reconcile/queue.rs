@@ -3,7 +3,7 @@
 //! threaded; holds no business state, so losing it loses nothing.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
@@ -36,16 +36,17 @@ pub enum Urgency {
 /// Vault that hangs takes up its own places alone.
 pub type Lane = Option<ObjectKey>;
 
+/// Trees throughout: unlike tables they give back what a storm of keys took.
 #[derive(Debug, Default)]
 struct Inner {
     ready: BTreeSet<(Urgency, u64, WorkKey)>,
-    ready_as: HashMap<WorkKey, (Urgency, u64)>,
+    ready_as: BTreeMap<WorkKey, (Urgency, u64)>,
     later: BTreeMap<(Timestamp, WorkKey), Urgency>,
-    later_as: HashMap<WorkKey, Timestamp>,
-    running: HashMap<WorkKey, Urgency>,
-    parked: HashMap<Lane, BTreeSet<(Urgency, u64, WorkKey)>>,
-    parked_as: HashMap<WorkKey, (Lane, Urgency, u64)>,
-    again: HashMap<WorkKey, Urgency>,
+    later_as: BTreeMap<WorkKey, Timestamp>,
+    running: BTreeMap<WorkKey, Urgency>,
+    parked: BTreeMap<Lane, BTreeSet<(Urgency, u64, WorkKey)>>,
+    parked_as: BTreeMap<WorkKey, (Lane, Urgency, u64)>,
+    again: BTreeMap<WorkKey, Urgency>,
     held: bool,
     sequence: u64,
 }
@@ -145,6 +146,16 @@ impl Queue {
             inner.make_ready(key.clone(), urgency);
             self.changed.notify_one();
         }
+    }
+
+    /// Whether a key that somebody waits for is still to be taken.
+    pub fn is_urgent(&self) -> bool {
+        let inner = self.inner.borrow();
+        let is_urgent = |keys: &BTreeSet<(Urgency, u64, WorkKey)>| {
+            keys.first()
+                .is_some_and(|(first, ..)| *first == Urgency::Now)
+        };
+        is_urgent(&inner.ready) || inner.parked.values().any(is_urgent)
     }
 
     /// When the next key becomes ready by itself.

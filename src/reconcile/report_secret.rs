@@ -79,6 +79,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             reason: problem.reason(),
             message: problem.to_string(),
             action: "Reconcile",
+            at: self.clock.now(),
         };
         self.publish(note).await;
     }

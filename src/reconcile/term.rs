@@ -50,6 +50,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Ends the term: nothing is worked on until the next one.
     pub fn end_term(&self) {
         self.queue.hold();
+        self.outbox.clear();
         self.term.borrow().ended.cancel();
     }
 

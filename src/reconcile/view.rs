@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
+use super::index::Index;
 use super::queue::Urgency;
 use super::sources::{SecretResource, destination_of, targets_of};
 use super::stores::Stores;
@@ -193,8 +194,8 @@ pub struct View {
     pub(super) naming: Naming,
     /// Secrets that carry the state of a resource whose destination is another.
     pub(super) strays: BTreeSet<ObjectKey>,
-    by_destination: BTreeMap<ObjectKey, BTreeSet<ResourceKey>>,
-    by_workload: BTreeMap<WorkloadKey, BTreeSet<ResourceKey>>,
+    by_destination: Index<ObjectKey>,
+    by_workload: Index<WorkloadKey>,
 }
 
 impl View {
@@ -230,10 +231,10 @@ impl View {
         self.naming.compare(old, new);
         if let Some(old) = old {
             let left = destination_of(old);
-            unlink(&mut self.by_destination, &left, key);
+            self.by_destination.unlink(&left, key);
             self.judge_stray(&left);
             for workload in targets_of(old) {
-                unlink(&mut self.by_workload, &workload, key);
+                self.by_workload.unlink(&workload, key);
             }
         }
         let Some(new) = new else {
@@ -241,12 +242,10 @@ impl View {
             return;
         };
         let named = destination_of(new);
-        let users = self.by_destination.entry(named.clone()).or_default();
-        users.insert(key.clone());
+        self.by_destination.link(named.clone(), key);
         self.judge_stray(&named);
         for workload in targets_of(new) {
-            let users = self.by_workload.entry(workload).or_default();
-            users.insert(key.clone());
+            self.by_workload.link(workload, key);
         }
     }
 
@@ -344,7 +343,7 @@ impl View {
 
     /// The resources whose destination is this Secret.
     pub fn resources_of_secret(&self, secret: &ObjectKey) -> impl Iterator<Item = &ResourceKey> {
-        self.by_destination.get(secret).into_iter().flatten()
+        self.by_destination.of(secret)
     }
 
     /// The resources that name this workload as a restart target.
@@ -352,7 +351,7 @@ impl View {
         &self,
         workload: &WorkloadKey,
     ) -> impl Iterator<Item = &ResourceKey> {
-        self.by_workload.get(workload).into_iter().flatten()
+        self.by_workload.of(workload)
     }
 
     /// What work that nobody asked for now has to wait for: a Secret that is not
@@ -379,19 +378,6 @@ pub fn is_older(one: &str, other: &str) -> bool {
     match (one.parse::<u64>(), other.parse::<u64>()) {
         (Ok(one), Ok(other)) => one < other,
         _ => false,
-    }
-}
-
-fn unlink<K: Ord>(
-    index: &mut BTreeMap<K, BTreeSet<ResourceKey>>,
-    from: &K,
-    resource: &ResourceKey,
-) {
-    if let Some(resources) = index.get_mut(from) {
-        resources.remove(resource);
-        if resources.is_empty() {
-            index.remove(from);
-        }
     }
 }
 

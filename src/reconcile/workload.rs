@@ -121,7 +121,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             self.tell_restart(resource, target, Some(&problem)).await;
         }
         let key = WorkKey::Workload(target.clone());
-        self.memory.borrow_mut().entry(key).or_default().refused = Some(problem.clone());
+        self.memory.borrow_mut().entry(key).or_default().refused = Some(Box::new(problem.clone()));
         self.wake_reports(target);
         Next::Failed(problem)
     }
@@ -129,7 +129,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Why the last patch of a workload was refused, if it was.
     fn refused(&self, target: &WorkloadKey) -> Option<Problem> {
         let key = WorkKey::Workload(target.clone());
-        self.memory.borrow().get(&key)?.refused.clone()
+        self.memory.borrow().get(&key)?.refused.as_deref().cloned()
     }
 
     async fn tell_restart(
@@ -162,6 +162,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             reason,
             message,
             action: "Restart",
+            at: self.clock.now(),
         };
         self.publish(note).await;
     }

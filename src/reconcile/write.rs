@@ -387,14 +387,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             reason,
             message,
             action: "Sync",
+            at: self.clock.now(),
         };
         self.publish(note).await;
-    }
-
-    /// Events inform; a reconcile does not fail because one could not be told.
-    pub(super) async fn publish(&self, note: Note) {
-        if let Err(problem) = self.cluster.publish(&note).await {
-            tracing::warn!(resource = %note.about, reason = note.reason, %problem, "event not published");
-        }
     }
 }

@@ -8,7 +8,6 @@ use ground::faults::{HttpProxy, TcpProxy};
 use ground::judges::vault_audit::VaultRequest;
 use ground::judges::workloads::{Kind, Templates};
 use ground::judges::{ApiAudit, ApiFilter, Mark, VaultAudit, VaultFilter};
-use ground::tenant::OPERATOR_ACCOUNT;
 use ground::{Ground, Tenant, wait_for};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
@@ -27,7 +26,7 @@ pub const QUIET: Duration = Duration::from_secs(4);
 pub struct Eye {
     pub vault: VaultAudit,
     pub api: ApiAudit,
-    namespace: String,
+    tenant: Tenant,
 }
 
 impl Eye {
@@ -39,34 +38,33 @@ impl Eye {
         Self {
             vault: VaultAudit::new(&ground.vault.audit_log),
             api: ApiAudit::new(&ground.plane.audit_log),
-            namespace: tenant.namespace.clone(),
+            tenant: tenant.clone(),
         }
     }
 
     /// Requests to Vault that the team's operator made.
     pub fn at_vault(&self) -> VaultFilter {
-        VaultFilter::new().user_agent_contains(&format!("({})", self.namespace))
+        self.tenant.at_vault()
     }
 
     /// Those of them that read a secret.
     pub fn reads(&self) -> VaultFilter {
-        let mounts = format!("{}-kv", self.namespace);
-        self.at_vault().path_prefix(&mounts).operation("read")
+        self.tenant.reads()
     }
 
     /// Those of them that log in.
     pub fn logins(&self) -> VaultFilter {
-        self.at_vault().path("auth/kubernetes/login")
+        self.tenant.logins()
     }
 
     /// Requests to the API server that the team's operator made for its work.
     pub fn at_api(&self) -> ApiFilter {
-        ApiFilter::service_account(&self.namespace, OPERATOR_ACCOUNT).without("leases")
+        self.tenant.at_api()
     }
 
     /// Those that it made to be allowed to work: leadership and claims.
     pub fn at_leases(&self) -> ApiFilter {
-        ApiFilter::service_account(&self.namespace, OPERATOR_ACCOUNT).resource("leases")
+        self.tenant.at_leases()
     }
 
     /// Both logs' present ends.

@@ -1,16 +1,15 @@
 //! How soon a new resource has its Secret while two thousand others are read
 //! again and again.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
+use ground::judges::Arrivals;
 use ground::wait_for;
 use kube::ResourceExt as _;
-use kube::api::{DynamicObject, ListParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{DynamicObject, ListParams, PostParams};
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use crate::probes::Eye;
 use crate::support::{LONG, Suite, Team, config, prepare, static_secret};
@@ -48,7 +47,7 @@ async fn among_two_thousand_a_new_secret_is_there_within_a_second(suite: &Suite)
     let eye = Eye::on(suite, &team);
     let (vault, _) = eye.mark()?;
 
-    let arrivals = team.arrivals().await?;
+    let arrivals = Arrivals::follow(team.secrets()).await?;
     let measured = Instant::now();
     let mut took = Vec::new();
     let mut pace = tokio::time::interval(PACE);
@@ -57,10 +56,7 @@ async fn among_two_thousand_a_new_secret_is_there_within_a_second(suite: &Suite)
         let name = format!("new-{number}");
         let asked = Instant::now();
         team.create(name.clone()).await?;
-        let mut arrivals = arrivals.clone();
-        let there = arrivals.wait_for(|seen| seen.contains_key(&name));
-        let seen = tokio::time::timeout(LONG, there).await??[&name];
-        took.push(seen - asked);
+        took.push(arrivals.of(&name, LONG).await? - asked);
     }
     let (reads, lasted) = (
         eye.vault.count(&eye.reads().since(vault))?,
@@ -107,28 +103,5 @@ impl Team {
             Ok(())
         })
         .await
-    }
-
-    /// When each Secret was first seen, from now on.
-    async fn arrivals(&self) -> Result<watch::Receiver<BTreeMap<String, Instant>>> {
-        let secrets = self.secrets();
-        let now = secrets
-            .list_metadata(&ListParams::default().limit(1))
-            .await?;
-        let now = now.metadata.resource_version.context("no version")?;
-        let (sender, receiver) = watch::channel(BTreeMap::new());
-        tokio::spawn(async move {
-            let params = WatchParams::default().timeout(290);
-            let mut events = secrets.watch_metadata(&params, &now).await?.boxed();
-            while let Some(event) = events.try_next().await? {
-                if let WatchEvent::Added(secret) = event {
-                    sender.send_modify(|seen| {
-                        seen.entry(secret.name_any()).or_insert_with(Instant::now);
-                    });
-                }
-            }
-            anyhow::Ok(())
-        });
-        Ok(receiver)
     }
 }

@@ -13,10 +13,9 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
-use kube::core::ApiResource;
 use serde_json::{Value, json};
 
-pub use ground::resources::{config, merge, prepare, static_secret};
+pub use ground::resources::{config, merge, prepare, resources, static_secret};
 
 /// Long enough for a busy machine; a trial that waits so long has failed.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -225,16 +224,4 @@ pub fn deployment(name: &str, secret: &str) -> Value {
             },
         },
     })
-}
-
-/// A tenant's resources of one of our kinds.
-pub fn resources(tenant: &Tenant, kind: &str) -> Api<DynamicObject> {
-    let resource = ApiResource {
-        group: "secrets.hashicorp.com".into(),
-        version: "v1beta1".into(),
-        api_version: "secrets.hashicorp.com/v1beta1".into(),
-        kind: kind.into(),
-        plural: format!("{}s", kind.to_lowercase()),
-    };
-    Api::namespaced_with(tenant.client.clone(), &tenant.namespace, &resource)
 }

@@ -1,6 +1,8 @@
 //! The custom resources and the operator configuration that most trials and benchmarks begin with.
 
 use anyhow::Result;
+use kube::api::{Api, DynamicObject};
+use kube::core::ApiResource;
 use serde_json::{Value, json};
 
 use crate::tenant::{APP_ACCOUNT, AUDIENCE, Tenant};
@@ -65,6 +67,19 @@ pub fn static_secret(tenant: &Tenant, name: &str, more: Value) -> Value {
         "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": "VaultStaticSecret",
         "metadata": { "name": name }, "spec": spec,
     })
+}
+
+/// A tenant's resources of one of our kinds.
+#[must_use]
+pub fn resources(tenant: &Tenant, kind: &str) -> Api<DynamicObject> {
+    let resource = ApiResource {
+        group: "secrets.hashicorp.com".into(),
+        version: "v1beta1".into(),
+        api_version: "secrets.hashicorp.com/v1beta1".into(),
+        kind: kind.into(),
+        plural: format!("{}s", kind.to_lowercase()),
+    };
+    Api::namespaced_with(tenant.client.clone(), &tenant.namespace, &resource)
 }
 
 /// Merges one JSON object into another, objects recursively.

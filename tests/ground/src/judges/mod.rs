@@ -4,15 +4,18 @@
 //! "nothing found": a test that relies on silence must not pass because a file was missing.
 
 pub mod api_audit;
+mod arrivals;
 pub mod canary;
 mod follow;
 pub mod memory;
+mod of_tenant;
 pub mod role_use;
 pub mod vault_access;
 pub mod vault_audit;
 pub mod workloads;
 
 pub use api_audit::{ApiAudit, ApiFilter, ApiRequest};
+pub use arrivals::Arrivals;
 pub use canary::Canary;
 pub use follow::{Log, Mark};
 pub use memory::Memory;
