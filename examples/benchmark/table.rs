@@ -90,12 +90,12 @@ impl Table {
             let (what, unit) = (&row.what, row.unit);
             let median = quantile(&row.measured, 0.5);
             let spread = match row.measured.as_slice() {
-                [one] => format!("{:>9} {one:>9.2} {:>9}", "", ""),
-                all => format!(
-                    "{:>9.2} {median:>9.2} {:>9.2}",
-                    quantile(all, 0.0),
-                    quantile(all, 1.0)
-                ),
+                [one] => format!("{:>9} {:>9} {:>9}", "", number(*one, unit), ""),
+                all => {
+                    let [min, median, max] =
+                        [0.0, 0.5, 1.0].map(|part| number(quantile(all, part), unit));
+                    format!("{min:>9} {median:>9} {max:>9}")
+                }
             };
             let of = |most: f64| format!("{most:>7} {:>5.2} of it", median / most);
             let verdict = match row.bound {
@@ -113,6 +113,17 @@ impl Table {
             writeln!(out, "{}", line.trim_end())?;
         }
         Ok(holds)
+    }
+}
+
+/// A count as exact as it is (one read too many of ten thousand shows), all else with two decimals.
+fn number(value: f64, unit: &str) -> String {
+    if !unit.is_empty() {
+        format!("{value:.2}")
+    } else if value.fract() == 0.0 {
+        format!("{value:.0}")
+    } else {
+        format!("{value:.4}")
     }
 }
 
