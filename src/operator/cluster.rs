@@ -183,6 +183,8 @@ impl Cluster for KubeCluster {
             };
             let data = secret.data.unwrap_or_default().into_iter();
             SecretContent {
+                uid: secret.metadata.uid.unwrap_or_default(),
+                resource_version: secret.metadata.resource_version.unwrap_or_default(),
                 type_: secret.type_.unwrap_or_default(),
                 data: data
                     .filter(|(key, _)| owned(key))

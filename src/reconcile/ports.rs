@@ -100,6 +100,10 @@ pub struct SecretWrite {
 /// What a live look at a Secret finds.
 #[derive(Clone, Debug)]
 pub struct SecretContent {
+    /// Its uid.
+    pub uid: String,
+    /// Its resourceVersion.
+    pub resource_version: String,
     /// Its type.
     pub type_: String,
     /// The data keys that were asked for.

@@ -254,15 +254,33 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Ok(hash)
     }
 
-    /// Hash of what the Secret holds now of ours, and its number of keys. A key that somebody edited is
-    /// not ours any more: what it held is not known, and a restart is the safe
-    /// side.
+    /// Hash of what the Secret holds now of ours, and its number of keys. A key
+    /// that somebody edited is not ours any more: what it held is not known, and a
+    /// restart is the safe side.
+    ///
+    /// # Errors
+    /// [`Problem::Conflict`] when it is not as it was seen: what was decided from
+    /// its state is not about this content.
     async fn live_content(&self, work: &Work) -> Result<(ContentHash, usize), Problem> {
         let secret = &work.permitted.destination().secret;
         let found = self
             .cluster
             .secret_content(secret, &work.me.manager)
             .await?;
+        let seen = self.view.borrow().secrets.get(secret).cloned();
+        let same = match (&found, &seen) {
+            (Some(found), Some(seen)) => {
+                (&found.uid, &found.resource_version) == (&seen.uid, &seen.resource_version)
+            }
+            (found, seen) => found.is_none() && seen.is_none(),
+        };
+        if !same {
+            self.look_at(secret).await?;
+            return Err(Problem::Conflict {
+                what: format!("read what the Secret {} holds", secret.name),
+                why: "it changed meanwhile".to_owned(),
+            });
+        }
         let mut data = found.map(|found| found.data).unwrap_or_default();
         data.remove(crate::render::RAW_KEY);
         Ok((self.key.content(&work.me.tag, &data), data.len()))

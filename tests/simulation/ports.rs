@@ -242,6 +242,8 @@ impl Cluster for SimCluster {
                     let data = found.data_of(manager).into_iter();
                     let type_ = found.fields.get(&Field::Type);
                     SecretContent {
+                        uid: found.uid.clone(),
+                        resource_version: found.version.to_string(),
                         type_: String::from_utf8_lossy(type_.map_or(b"Opaque", |t| t)).into_owned(),
                         data: data
                             .map(|(key, value)| (key, Redacted::new(value)))
