@@ -15,29 +15,22 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::breaker::{Breaker, LONGEST_PROBE_WAIT};
+use super::breaker::Breaker;
 use super::drift::Repairs;
 use super::lacking::Lacking;
 use super::outbox::{LONGEST_WAIT, Outbox};
 use super::ports::{Clock, Cluster};
-use super::queue::{Lane, Queue, Urgency, WorkKey};
+use super::queue::{Lane, Queue, WorkKey};
 use super::resolve::{self, Scope};
 use super::term::Term;
-use super::time::{fraction, later};
 use super::view::{View, WorkloadKind};
 use crate::config::Config;
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::policy::{OwnIdentity, Policy};
-use crate::problem::{Problem, Retry};
+use crate::problem::Problem;
 use crate::render::HashKey;
 use crate::telemetry::Metrics;
 use crate::vault::{Sessions, Vault};
-
-/// Tries after which the backoff no longer grows.
-const ATTEMPTS_LIMIT: u32 = 32;
-
-/// Waiting after a write that was refused because the view was old.
-const SOON: Duration = Duration::from_millis(200);
 
 /// What the engine remembers of a resource or workload. All of it may be lost.
 #[derive(Clone, Debug, Default)]
@@ -306,65 +299,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 | Kind::VaultPkiSecret => self.reconcile_not_served(resource).await,
             },
         }
-    }
-
-    fn schedule(&self, key: WorkKey, next: Next) {
-        let now = self.clock.now();
-        let attempts = self.count_attempt(&key, &next);
-        match next {
-            Next::Settled(None) => {}
-            Next::Settled(Some(time)) => self.queue.wake_at(key, time, Urgency::Routine),
-            Next::Failed(problem) if self.waits_for_vault(&key, &problem) => {}
-            Next::Failed(problem) => {
-                let wait = match problem.retry() {
-                    Retry::WhenChanged => return,
-                    Retry::Soon => self.soon(attempts),
-                    Retry::Backoff => self.backoff(&key, attempts),
-                    Retry::NotBefore(after) => after.max(self.backoff(&key, attempts)),
-                };
-                let urgency = match &key {
-                    WorkKey::Resource(resource) => self.view.borrow().urgency(resource),
-                    WorkKey::Workload(_) | WorkKey::Vault(_) => Urgency::Now,
-                };
-                self.queue.wake_at(key, later(now, wait), urgency);
-            }
-        }
-    }
-
-    fn count_attempt(&self, key: &WorkKey, next: &Next) -> u32 {
-        let mut memory = self.memory.borrow_mut();
-        match next {
-            Next::Settled(_) => {
-                if let Some(entry) = memory.get_mut(key) {
-                    (entry.attempts, entry.refused) = (0, None);
-                }
-                0
-            }
-            Next::Failed(_) => {
-                let entry = memory.entry(key.clone()).or_default();
-                entry.attempts = entry.attempts.saturating_add(1).min(ATTEMPTS_LIMIT);
-                entry.attempts
-            }
-        }
-    }
-
-    /// Soon, but ever less so while it does not help.
-    fn soon(&self, attempts: u32) -> Duration {
-        let doublings = attempts.saturating_sub(1).min(16);
-        (SOON * (1 << doublings)).min(self.config.sync.backoff.max_interval)
-    }
-
-    /// Exponential, half of it jitter. The jitter comes from key and attempt, so
-    /// that a simulated run repeats exactly while real resources stay apart.
-    pub(super) fn backoff(&self, key: &WorkKey, attempts: u32) -> Duration {
-        let policy = &self.config.sync.backoff;
-        let longest = match key {
-            WorkKey::Vault(_) => policy.max_interval.min(LONGEST_PROBE_WAIT),
-            WorkKey::Resource(_) | WorkKey::Workload(_) => policy.max_interval,
-        };
-        let factor = 1.5_f64.powi(i32::try_from(attempts.saturating_sub(1)).unwrap_or(0));
-        let full = policy.initial_interval.mul_f64(factor).min(longest);
-        full.mul_f64(0.5 + 0.5 * fraction(&format!("{key:?}/{attempts}")))
     }
 
     /// The operator's configuration.

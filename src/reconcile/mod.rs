@@ -40,6 +40,7 @@ mod report_plain;
 mod report_secret;
 mod resolve;
 mod restart;
+mod retry;
 mod secret;
 mod sight;
 mod slots;
