@@ -75,9 +75,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return Ok(());
         }
         let destinations: Vec<&String> = std::iter::once(name).chain(*told).collect();
-        let told = json!({ "destinations": destinations });
+        let mut told = work.resource.status_fields();
+        told["destinations"] = json!(destinations);
         let stored = self.cluster.apply_status(&work.key, &told).await?;
-        status["destinations"] = told["destinations"].clone();
+        for (name, value) in told.as_object().into_iter().flatten() {
+            status[name] = value.clone();
+        }
         self.put_status(&work.key, &metadata, status, stored.version);
         Err(Problem::Conflict {
             what: format!("make the Secret {name}"),

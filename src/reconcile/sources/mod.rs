@@ -61,7 +61,7 @@ pub trait SecretResource: std::fmt::Debug {
     fn material(&self, read: &Read, reply: Reply) -> Result<Material, Problem>;
     /// The source by name, with its version where it has one, for messages.
     fn source_name(&self, version: &str) -> String;
-    /// Status fields of the kind's own, which its schema requires.
+    /// Status fields that the kind's schema requires, as they stand.
     fn status_fields(&self) -> Value;
 }
 

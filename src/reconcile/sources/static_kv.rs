@@ -105,7 +105,8 @@ impl SecretResource for VaultStaticSecret {
     }
 
     fn status_fields(&self) -> Value {
-        json!({})
+        let told = self.status.as_ref();
+        json!({ "lastGeneration": told.map_or(0, |status| status.last_generation) })
     }
 }
 
