@@ -10,19 +10,22 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
+use crate::grades::{Grade, Names};
 use crate::probes::Eye;
 use crate::support::{LONG, Suite, Team, deployment, resources, static_secret};
 
 crate::trials![
-    "adoption": a_secret_of_the_existing_operator_is_kept_on_without_a_restart,
+    "adoption": ; in each grade:
+    a_secret_of_the_existing_operator_is_kept_on_without_a_restart,
     content_that_came_while_nobody_looked_restarts_once,
     a_secret_that_it_made_for_another_resource_is_refused,
 ];
 
 async fn a_secret_of_the_existing_operator_is_kept_on_without_a_restart(
     suite: &Suite,
+    grade: Grade,
 ) -> Result<()> {
-    let team = Team::start(suite, "adopted").await?;
+    let team = Team::graded(suite, grade, "adopted", Names::ROLLED).await?;
     let held = json!({ "password": "vault", "user": "u" });
     team.put("app", held.clone()).await?;
     team.stop_and_leave("app", held).await?;
@@ -69,8 +72,11 @@ async fn a_secret_of_the_existing_operator_is_kept_on_without_a_restart(
     Ok(())
 }
 
-async fn content_that_came_while_nobody_looked_restarts_once(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "adopted-behind").await?;
+async fn content_that_came_while_nobody_looked_restarts_once(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let team = Team::graded(suite, grade, "adopted-behind", Names::ROLLED).await?;
     team.put("app", json!({ "password": "new" })).await?;
     team.stop_and_leave("app", json!({ "password": "old" }))
         .await?;
@@ -82,8 +88,15 @@ async fn content_that_came_while_nobody_looked_restarts_once(suite: &Suite) -> R
     team.wait_restarts(Kind::Deployment, "web", 1).await
 }
 
-async fn a_secret_that_it_made_for_another_resource_is_refused(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "adopted-not").await?;
+async fn a_secret_that_it_made_for_another_resource_is_refused(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let names = Names {
+        secrets: &["app", "other"],
+        ..Names::ROLLED
+    };
+    let team = Team::graded(suite, grade, "adopted-not", names).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     team.stop_and_leave("app", json!({ "password": "theirs" }))
         .await?;

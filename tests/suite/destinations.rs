@@ -9,11 +9,13 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use crate::grades::{Grade, Names};
 use crate::probes::Eye;
 use crate::support::{LONG, Suite, Team};
 
 crate::trials![
-    "destinations": labels_annotations_and_type_are_as_asked, what_others_own_survives,
+    "destinations": ; in each grade:
+    labels_annotations_and_type_are_as_asked, what_others_own_survives,
     a_foreign_secret_is_refused_until_it_may_be_overwritten,
     without_create_it_waits_for_the_secret_and_goes_on_at_once,
     a_deleted_resource_takes_its_secret_along, an_edit_while_the_operator_was_down_is_repaired,
@@ -21,8 +23,8 @@ crate::trials![
     what_no_secret_can_hold_is_named_before_anything_is_written,
 ];
 
-async fn labels_annotations_and_type_are_as_asked(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "labels").await?;
+async fn labels_annotations_and_type_are_as_asked(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "labels", Names::secrets(&["web"])).await?;
     let pair = suite
         .ground
         .pki
@@ -82,8 +84,8 @@ async fn labels_annotations_and_type_are_as_asked(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn what_others_own_survives(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "others").await?;
+async fn what_others_own_survives(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "others", Names::APP).await?;
     team.put("app", json!({ "password": "first" })).await?;
     team.static_secret(
         "app",
@@ -124,8 +126,11 @@ async fn what_others_own_survives(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn a_foreign_secret_is_refused_until_it_may_be_overwritten(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "foreign").await?;
+async fn a_foreign_secret_is_refused_until_it_may_be_overwritten(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let team = Team::graded(suite, grade, "foreign", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     team.make_secret("app", json!({ "password": "theirs", "more": "kept" }))
         .await?;
@@ -154,8 +159,11 @@ async fn a_foreign_secret_is_refused_until_it_may_be_overwritten(suite: &Suite) 
     Ok(())
 }
 
-async fn without_create_it_waits_for_the_secret_and_goes_on_at_once(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "not-created").await?;
+async fn without_create_it_waits_for_the_secret_and_goes_on_at_once(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let team = Team::graded(suite, grade, "not-created", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     let spec = json!({ "refreshAfter": "1h", "destination": { "create": false } });
     team.static_secret("app", spec).await?;
@@ -183,8 +191,8 @@ async fn without_create_it_waits_for_the_secret_and_goes_on_at_once(suite: &Suit
     team.wait_value("app", "password", "vault").await
 }
 
-async fn a_deleted_resource_takes_its_secret_along(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "collected").await?;
+async fn a_deleted_resource_takes_its_secret_along(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "collected", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_ready("app").await?;
@@ -203,9 +211,13 @@ async fn a_deleted_resource_takes_its_secret_along(suite: &Suite) -> Result<()> 
     Ok(())
 }
 
-async fn an_edit_while_the_operator_was_down_is_repaired(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "down").await?;
-    for name in ["edited", "deleted", "untouched"] {
+async fn an_edit_while_the_operator_was_down_is_repaired(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let names = ["edited", "deleted", "untouched"];
+    let team = Team::graded(suite, grade, "down", Names::secrets(&names)).await?;
+    for name in names {
         team.put(name, json!({ "password": "vault" })).await?;
         // So long that no slot falls into the trial.
         team.static_secret(name, json!({ "refreshAfter": "1000h" }))
@@ -231,8 +243,11 @@ async fn an_edit_while_the_operator_was_down_is_repaired(suite: &Suite) -> Resul
     Ok(())
 }
 
-async fn a_write_into_an_unseen_secret_is_taken_out_again(suite: &Suite) -> Result<()> {
-    let (team, proxy) = Team::behind_api_proxy(suite, "unseen", "").await?;
+async fn a_write_into_an_unseen_secret_is_taken_out_again(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let (team, proxy) = Team::graded_behind_api_proxy(suite, grade, "unseen", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     let apply = Match::method("PATCH").path_contains("/secrets/app");
     let late = proxy
@@ -264,8 +279,8 @@ async fn a_write_into_an_unseen_secret_is_taken_out_again(suite: &Suite) -> Resu
     Ok(())
 }
 
-async fn a_hand_edit_costs_one_read_and_one_write(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "one-read").await?;
+async fn a_hand_edit_costs_one_read_and_one_write(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "one-read", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     team.static_secret("app", json!({ "refreshAfter": "1h" }))
         .await?;
@@ -283,8 +298,11 @@ async fn a_hand_edit_costs_one_read_and_one_write(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn what_no_secret_can_hold_is_named_before_anything_is_written(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "unfit").await?;
+async fn what_no_secret_can_hold_is_named_before_anything_is_written(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let team = Team::graded(suite, grade, "unfit", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_ready("app").await?;

@@ -9,17 +9,22 @@ use ground::wait_for;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
+use crate::grades::{Grade, Names};
 use crate::probes::{Eye, QUIET, workload};
 use crate::support::{LONG, Suite, Team};
 
 crate::trials![
-    "drift": an_edit_is_repaired_by_one_read_that_names_who_made_it,
+    "drift": ; in each grade:
+    an_edit_is_repaired_by_one_read_that_names_who_made_it,
     two_that_correct_each_other_come_to_rest, a_secret_that_is_always_deleted_is_left,
     a_mount_that_vanishes_and_a_right_that_is_lost_keep_the_secret,
 ];
 
-async fn an_edit_is_repaired_by_one_read_that_names_who_made_it(suite: &Suite) -> Result<()> {
-    let team = quiet(suite, "drifted").await?;
+async fn an_edit_is_repaired_by_one_read_that_names_who_made_it(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let team = quiet(suite, grade, "drifted").await?;
     let eye = Eye::on(suite, &team);
     // Warm token and connections, as in the middle of a day.
     let mut times = Vec::new();
@@ -48,8 +53,8 @@ async fn an_edit_is_repaired_by_one_read_that_names_who_made_it(suite: &Suite) -
     Ok(())
 }
 
-async fn two_that_correct_each_other_come_to_rest(suite: &Suite) -> Result<()> {
-    let team = quiet(suite, "fight").await?;
+async fn two_that_correct_each_other_come_to_rest(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = quiet(suite, grade, "fight").await?;
     let edit = async || {
         let patch = Patch::Merge(json!({ "stringData": { "value": "theirs" } }));
         let params = PatchParams {
@@ -93,8 +98,8 @@ async fn two_that_correct_each_other_come_to_rest(suite: &Suite) -> Result<()> {
     team.wait_restarts(Kind::Deployment, "web", 1).await
 }
 
-async fn a_secret_that_is_always_deleted_is_left(suite: &Suite) -> Result<()> {
-    let team = quiet(suite, "always-deleted").await?;
+async fn a_secret_that_is_always_deleted_is_left(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = quiet(suite, grade, "always-deleted").await?;
     let delete = async || {
         let gone = DeleteParams::default();
         team.secrets().delete("app", &gone).await
@@ -117,8 +122,9 @@ async fn a_secret_that_is_always_deleted_is_left(suite: &Suite) -> Result<()> {
 
 async fn a_mount_that_vanishes_and_a_right_that_is_lost_keep_the_secret(
     suite: &Suite,
+    grade: Grade,
 ) -> Result<()> {
-    let team = Team::start(suite, "vanished").await?;
+    let team = Team::graded(suite, grade, "vanished", Names::APP).await?;
     let mount = format!("{}-extra", team.tenant.kv2);
     let (vault, policy) = (&team.tenant.vault, &team.tenant.namespace);
     vault.mount_kv2(&mount).await?;
@@ -143,6 +149,8 @@ async fn a_mount_that_vanishes_and_a_right_that_is_lost_keep_the_secret(
         .wait_for_condition("VaultStaticSecret", "app", "Ready", |c| c.status == "False")
         .await?;
     println!("a mount that vanished: {}", gone.message);
+    // Seen while it is empty, it would be one whose secret somebody deleted.
+    team.allow_reading(false).await?;
     vault.mount_kv2(&mount).await?;
     wait_for("the new mount to take writes", LONG, || async {
         vault
@@ -150,6 +158,7 @@ async fn a_mount_that_vanishes_and_a_right_that_is_lost_keep_the_secret(
             .await
     })
     .await?;
+    vault.policy(policy, &rule).await?;
     team.wait_ready("app").await?;
 
     team.allow_reading(false).await?;
@@ -161,8 +170,8 @@ async fn a_mount_that_vanishes_and_a_right_that_is_lost_keep_the_secret(
 }
 
 /// A team with one secret that is read for no slot, and a workload that uses it.
-async fn quiet(suite: &Suite, name: &str) -> Result<Team> {
-    let team = Team::start(suite, name).await?;
+async fn quiet(suite: &Suite, grade: Grade, name: &str) -> Result<Team> {
+    let team = Team::graded(suite, grade, name, Names::ROLLED).await?;
     let web = workload(Kind::Deployment, "web", "app", json!({}));
     team.tenant.apply(&web.to_string()).await?;
     team.put("app", json!({ "value": "right" })).await?;

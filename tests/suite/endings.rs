@@ -11,13 +11,17 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::grades::{Grade, Names};
 use crate::probes::{Eye, QUIET};
 use crate::support::{LONG, Suite, Team};
 
-crate::trials!["endings": one_that_is_being_deleted_is_left_alone];
+crate::trials![
+    "endings": ; in each grade:
+    one_that_is_being_deleted_is_left_alone,
+];
 
-async fn one_that_is_being_deleted_is_left_alone(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "forbidden-ending").await?;
+async fn one_that_is_being_deleted_is_left_alone(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "forbidden-ending", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_ready("app").await?;

@@ -5,16 +5,18 @@ use anyhow::{Result, ensure};
 use ground::faults::{Answer, Match};
 use ground::judges::{ApiAudit, ApiFilter};
 use ground::tenant::OPERATOR_ACCOUNT;
-use ground::{Operator, Tenant, wait_for};
+use ground::{Tenant, wait_for};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::applied::{apply_without_warning, render_own};
-use crate::support::{LONG, Suite, Team, config, prepare, static_secret};
+use crate::grades::{Grade, Names, tenant_of};
+use crate::support::{LONG, Suite, Team, static_secret};
 
 crate::trials![
-    "finalizers": foreign_finalizers_are_reported_without_the_migration_role,
-    foreign_finalizers_go_with_the_migration_role, a_finalizer_that_must_stay_holds_up_nothing
+    "finalizers": ; in each grade:
+    foreign_finalizers_are_reported_without_the_migration_role,
+    foreign_finalizers_go_with_the_migration_role, a_finalizer_that_must_stay_holds_up_nothing,
 ];
 
 /// The finalizers of the existing operator, each with its kind.
@@ -38,10 +40,12 @@ const FINALIZERS: [(&str, &str); 5] = [
     ),
 ];
 
+/// The destination of what is marked.
+const MARKED: Names<'_> = Names::secrets(&["marked"]);
+
 /// One resource of each kind that the existing operator marked, all with its
 /// finalizer.
 async fn marked(tenant: &Tenant) -> Result<()> {
-    prepare(tenant).await?;
     let destination = json!({ "name": "marked", "create": true });
     let specs = [
         json!({ "address": tenant.vault_address, "caCertSecretRef": "vault-ca" }),
@@ -65,17 +69,6 @@ async fn marked(tenant: &Tenant) -> Result<()> {
     Ok(())
 }
 
-async fn start(suite: &Suite, tenant: &Tenant) -> Result<Operator> {
-    let config = config(tenant, "");
-    let operator = tenant
-        .operator(&suite.binary)
-        .config(&config)
-        .start()
-        .await?;
-    operator.wait_ready(LONG).await?;
-    Ok(operator)
-}
-
 async fn was_never_refused(suite: &Suite, tenant: &Tenant) -> Result<()> {
     let audit = ApiAudit::new(&suite.ground.plane.audit_log);
     let ours = ApiFilter::service_account(&tenant.namespace, OPERATOR_ACCOUNT);
@@ -90,11 +83,13 @@ async fn was_never_refused(suite: &Suite, tenant: &Tenant) -> Result<()> {
     Ok(())
 }
 
-async fn foreign_finalizers_are_reported_without_the_migration_role(suite: &Suite) -> Result<()> {
-    let tenant = suite.ground.tenant("finalizers-left").await?;
+async fn foreign_finalizers_are_reported_without_the_migration_role(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let (tenant, more) = tenant_of(suite, grade, "finalizers-left", MARKED, "").await?;
     marked(&tenant).await?;
-    let operator = start(suite, &tenant).await?;
-    let team = Team { tenant, operator };
+    let team = Team::of(suite, tenant, None, &more).await?;
     wait_for("an event for each finalizer", LONG, || async {
         let events = team.events("marked").await?;
         let told: Vec<_> = events
@@ -128,7 +123,7 @@ async fn foreign_finalizers_are_reported_without_the_migration_role(suite: &Suit
     was_never_refused(suite, &team.tenant).await
 }
 
-/// Binds what `rbac/migration` grants.
+/// Binds what `rbac/migration` grants, and leaves the other rights as they are.
 async fn bind_migration(suite: &Suite, tenant: &Tenant) -> Result<()> {
     let overlay = json!({
         "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
@@ -142,17 +137,21 @@ async fn bind_migration(suite: &Suite, tenant: &Tenant) -> Result<()> {
         &["resources"],
     )
     .await?;
-    apply_without_warning(&tenant.client, &tenant.namespace, &rendered)
+    let migration: Vec<&str> = rendered
+        .split("---\n")
+        .filter(|manifest| manifest.contains("vault-tenant-operator-migration"))
+        .collect();
+    let migration = migration.join("---\n");
+    apply_without_warning(&tenant.client, &tenant.namespace, &migration)
         .await
         .map(drop)
 }
 
-async fn foreign_finalizers_go_with_the_migration_role(suite: &Suite) -> Result<()> {
-    let tenant = suite.ground.tenant("finalizers-go").await?;
+async fn foreign_finalizers_go_with_the_migration_role(suite: &Suite, grade: Grade) -> Result<()> {
+    let (tenant, more) = tenant_of(suite, grade, "finalizers-go", MARKED, "").await?;
     bind_migration(suite, &tenant).await?;
     marked(&tenant).await?;
-    let operator = start(suite, &tenant).await?;
-    let team = Team { tenant, operator };
+    let team = Team::of(suite, tenant, None, &more).await?;
     for (kind, finalizer) in FINALIZERS {
         wait_for(&format!("{finalizer} to go"), LONG, || async {
             let left = team
@@ -205,8 +204,9 @@ async fn foreign_finalizers_go_with_the_migration_role(suite: &Suite) -> Result<
     was_never_refused(suite, &team.tenant).await
 }
 
-async fn a_finalizer_that_must_stay_holds_up_nothing(suite: &Suite) -> Result<()> {
-    let (team, proxy) = Team::behind_api_proxy(suite, "finalizer-stays", "").await?;
+async fn a_finalizer_that_must_stay_holds_up_nothing(suite: &Suite, grade: Grade) -> Result<()> {
+    let (team, proxy) =
+        Team::graded_behind_api_proxy(suite, grade, "finalizer-stays", Names::APP).await?;
     bind_migration(suite, &team.tenant).await?;
     let path = format!(
         "/apis/secrets.hashicorp.com/v1beta1/namespaces/{}/vaultstaticsecrets/app",

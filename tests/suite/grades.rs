@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use ground::faults::HttpProxy;
+use ground::judges::workloads::Kind;
 use ground::{Tenant, wait_for};
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use kube::Api;
@@ -23,12 +24,31 @@ pub enum Grade {
 }
 
 /// What the resources of a trial name.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct Names<'a> {
     /// Destinations that the operator makes.
     pub secrets: &'a [&'a str],
-    /// Deployments to restart.
-    pub deployments: &'a [&'a str],
+    /// Workloads to restart.
+    pub workloads: &'a [(Kind, &'a str)],
+}
+
+impl<'a> Names<'a> {
+    /// The Secret `app`.
+    pub const APP: Self = Self::secrets(&["app"]);
+
+    /// The Secret `app` and the Deployment `web`.
+    pub const ROLLED: Self = Self {
+        workloads: &[(Kind::Deployment, "web")],
+        ..Self::APP
+    };
+
+    /// Secrets, and nothing to restart.
+    pub const fn secrets(secrets: &'a [&'a str]) -> Self {
+        Self {
+            secrets,
+            workloads: &[],
+        }
+    }
 }
 
 impl Team {
@@ -81,9 +101,9 @@ pub async fn tenant_of(
 /// Resources that name these.
 fn manifests(tenant: &Tenant, names: Names<'_>) -> Vec<Value> {
     let targets: Vec<Value> = names
-        .deployments
+        .workloads
         .iter()
-        .map(|name| json!({ "kind": "Deployment", "name": name }))
+        .map(|(kind, name)| json!({ "kind": format!("{kind:?}"), "name": name }))
         .collect();
     names
         .secrets

@@ -213,16 +213,12 @@ pub fn beside(tenant: &Tenant, home: &str) -> Result<Tenant> {
 }
 
 async fn the_operator_works_beside_its_tenant(suite: &Suite, grade: Grade) -> Result<()> {
-    let names = Names {
-        secrets: &["app"],
-        deployments: &[],
-    };
-    let (tenant, more) = tenant_of(suite, grade, "beside", names, "").await?;
+    let (tenant, more) = tenant_of(suite, grade, "beside", Names::APP, "").await?;
     prepare(&tenant).await?;
     let home = format!("vto-{}", tenant.namespace);
     install_beside(suite, &tenant, &home).await?;
     if grade == Grade::Named {
-        grant(&tenant, &home, &config(&tenant, &more), names).await?;
+        grant(&tenant, &home, &config(&tenant, &more), Names::APP).await?;
     }
     let operator = beside(&tenant, &home)?
         .operator(&suite.binary)

@@ -25,10 +25,7 @@ crate::trials![
 ];
 
 /// The names before and after.
-const RENAMED: Names<'_> = Names {
-    secrets: &["app", "new"],
-    deployments: &[],
-};
+const RENAMED: Names<'_> = Names::secrets(&["app", "new"]);
 
 async fn after_a_rename_the_old_secret_goes_when_the_new_one_is_there(
     suite: &Suite,

@@ -57,11 +57,7 @@ impl Team {
 }
 
 async fn a_name_that_the_role_lacks_is_told_with_its_rule(suite: &Suite) -> Result<()> {
-    let names = Names {
-        secrets: &["app"],
-        deployments: &[],
-    };
-    let team = Team::graded(suite, Grade::Named, "forbidden-name", names).await?;
+    let team = Team::graded(suite, Grade::Named, "forbidden-name", Names::APP).await?;
     for name in ["app", "other"] {
         team.put(name, json!({ "password": "vault" })).await?;
     }
@@ -103,7 +99,7 @@ async fn a_name_that_the_role_lacks_is_told_with_its_rule(suite: &Suite) -> Resu
     // With the rule it goes on by itself.
     team.regrant(Names {
         secrets: &["app", "other"],
-        deployments: &["web"],
+        ..Names::ROLLED
     })
     .await?;
     team.wait_value("other", "password", "vault").await?;
@@ -118,11 +114,7 @@ async fn a_name_that_the_role_lacks_is_told_with_its_rule(suite: &Suite) -> Resu
 async fn a_former_name_that_the_role_forgot_is_told_and_goes_once_it_may(
     suite: &Suite,
 ) -> Result<()> {
-    let names = |secrets: &'static [&'static str]| Names {
-        secrets,
-        deployments: &[],
-    };
-    let team = Team::graded(suite, Grade::Named, "forbidden-renamed", names(&["app"])).await?;
+    let team = Team::graded(suite, Grade::Named, "forbidden-renamed", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     team.static_secret("app", json!({ "refreshAfter": "1h" }))
         .await?;
@@ -130,7 +122,7 @@ async fn a_former_name_that_the_role_forgot_is_told_and_goes_once_it_may(
     // As a pipeline does it: the Role made anew for the new manifests, then these,
     // and what the operator remembers is lost in between.
     team.operator.terminate(LONG).await;
-    team.regrant(names(&["new"])).await?;
+    team.regrant(Names::secrets(&["new"])).await?;
     team.edit("app", json!({ "destination": { "name": "new" } }))
         .await?;
     team.operator.restart().await?;
@@ -142,7 +134,7 @@ async fn a_former_name_that_the_role_forgot_is_told_and_goes_once_it_may(
     let destinations = &object.data["status"]["destinations"];
     ensure!(*destinations == json!(["new", "app"]), "{destinations}");
     team.wait_missing(4.0).await?;
-    team.regrant(names(&["new", "app"])).await?;
+    team.regrant(Names::secrets(&["new", "app"])).await?;
     team.gone("app").await?;
     team.wait_missing(0.0).await?;
     team.wait_for_condition("VaultStaticSecret", "app", "Ready", |c| {
@@ -158,10 +150,7 @@ async fn a_former_name_that_the_role_forgot_is_told_and_goes_once_it_may(
 async fn beyond_the_watched_names_the_others_are_looked_at(suite: &Suite) -> Result<()> {
     let all: Vec<String> = (0..40).map(|n| format!("s-{n}")).collect();
     let names: Vec<&str> = all.iter().map(String::as_str).collect();
-    let names = Names {
-        secrets: &names,
-        deployments: &[],
-    };
+    let names = Names::secrets(&names);
     let more = "  pollInterval: 2s\n";
     let (tenant, more) = tenant_of(suite, Grade::Named, "many", names, more).await?;
     let team = Team::of(suite, tenant, None, &more).await?;
@@ -229,7 +218,7 @@ async fn its_rights_are_reviewed_once_and_no_request_goes_without_a_name(
 ) -> Result<()> {
     let names = Names {
         secrets: &["app", "new"],
-        deployments: &["web"],
+        ..Names::ROLLED
     };
     let team = Team::graded(suite, Grade::Named, "reviewed", names).await?;
     team.put("app", json!({ "password": "first" })).await?;
@@ -321,12 +310,9 @@ async fn more_rights_than_needed_are_warned_of(suite: &Suite) -> Result<()> {
 }
 
 async fn an_answer_that_is_not_whole_is_asked_right_by_right(suite: &Suite) -> Result<()> {
-    let names = Names {
-        secrets: &["app"],
-        deployments: &[],
-    };
     let name = "incomplete";
-    let (team, proxy) = Team::graded_behind_api_proxy(suite, Grade::Named, name, names).await?;
+    let (team, proxy) =
+        Team::graded_behind_api_proxy(suite, Grade::Named, name, Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_ready("app").await?;

@@ -9,17 +9,22 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
+use crate::grades::{Grade, Names};
 use crate::judgement::judge_refusals;
 use crate::probes::{Eye, QUIET, workload};
-use crate::support::{LONG, Suite, Team, config, prepare};
+use crate::support::{LONG, Suite, Team};
 
 crate::trials![
-    "neighbours": another_controller_is_left_alone_until_it_is_gone,
-    definitions_of_others_cost_fields_and_nothing_else,
+    "neighbours": definitions_of_others_cost_fields_and_nothing_else;
+    in each grade:
+    another_controller_is_left_alone_until_it_is_gone,
 ];
 
-async fn another_controller_is_left_alone_until_it_is_gone(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "another").await?;
+async fn another_controller_is_left_alone_until_it_is_gone(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let team = Team::graded(suite, grade, "another", Names::secrets(&["app", "proof"])).await?;
     team.put("app", json!({ "value": "first" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_ready("app").await?;
@@ -84,15 +89,7 @@ async fn definitions_of_others_cost_fields_and_nothing_else(suite: &Suite) -> Re
             .await?;
     }
     let tenant = ground.tenant("pruned").await?;
-    prepare(&tenant).await?;
-    let config = config(&tenant, "");
-    let operator = tenant
-        .operator(&suite.binary)
-        .config(&config)
-        .start()
-        .await?;
-    operator.wait_ready(LONG).await?;
-    let team = Team { tenant, operator };
+    let team = Team::of(suite, tenant, None, "").await?;
     let web = workload(Kind::Deployment, "web", "app", json!({}));
     team.tenant.apply(&web.to_string()).await?;
     team.put("app", json!({ "value": "first" })).await?;

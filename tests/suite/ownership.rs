@@ -5,17 +5,22 @@ use anyhow::{Result, ensure};
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 
+use crate::grades::{Grade, Names};
 use crate::probes::{Eye, QUIET};
 use crate::support::{LONG, Suite, Team};
 
 crate::trials![
-    "ownership": what_was_only_written_into_is_not_taken_over_by_an_edit,
+    "ownership": ; in each grade:
+    what_was_only_written_into_is_not_taken_over_by_an_edit,
     a_sharer_that_creates_does_not_join_one_that_does_not,
     a_rename_onto_an_empty_source_gives_nothing_up,
 ];
 
-async fn what_was_only_written_into_is_not_taken_over_by_an_edit(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "written-into").await?;
+async fn what_was_only_written_into_is_not_taken_over_by_an_edit(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let team = Team::graded(suite, grade, "written-into", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     team.make_secret("app", json!({ "more": "theirs" })).await?;
     team.static_secret("app", json!({ "destination": { "create": false } }))
@@ -29,8 +34,11 @@ async fn what_was_only_written_into_is_not_taken_over_by_an_edit(suite: &Suite) 
     team.outlives_the_resource(suite, "app").await
 }
 
-async fn a_sharer_that_creates_does_not_join_one_that_does_not(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "joins-theirs").await?;
+async fn a_sharer_that_creates_does_not_join_one_that_does_not(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let team = Team::graded(suite, grade, "joins-theirs", Names::secrets(&["theirs"])).await?;
     for name in ["first", "second"] {
         team.put(name, json!({ name: "vault" })).await?;
     }
@@ -53,8 +61,9 @@ async fn a_sharer_that_creates_does_not_join_one_that_does_not(suite: &Suite) ->
     Ok(())
 }
 
-async fn a_rename_onto_an_empty_source_gives_nothing_up(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "renamed-empty").await?;
+async fn a_rename_onto_an_empty_source_gives_nothing_up(suite: &Suite, grade: Grade) -> Result<()> {
+    let names = Names::secrets(&["app", "new"]);
+    let team = Team::graded(suite, grade, "renamed-empty", names).await?;
     team.put("app", json!({ "password": "kept" })).await?;
     let plain = json!({ "destination": { "transformation": { "excludeRaw": true } } });
     team.static_secret("app", plain).await?;

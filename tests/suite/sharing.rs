@@ -5,13 +5,14 @@ use ground::wait_for;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use crate::grades::{Grade, Names};
+use crate::grades::{Grade, Names, tenant_of};
 use crate::probes::{Eye, QUIET};
 use crate::support::{LONG, Suite, Team};
 
 crate::trials![
-    "sharing": two_that_share_own_their_own_keys_and_one_that_goes_takes_its_own,
-    an_overlap_names_resource_and_key, the_configuration_can_keep_all_secrets; in each grade:
+    "sharing": ; in each grade:
+    two_that_share_own_their_own_keys_and_one_that_goes_takes_its_own,
+    an_overlap_names_resource_and_key, the_configuration_can_keep_all_secrets,
     the_second_of_two_is_told_of_the_first_and_takes_over_from_it,
     a_secret_to_be_kept_outlives_its_resource,
 ];
@@ -27,10 +28,7 @@ async fn the_second_of_two_is_told_of_the_first_and_takes_over_from_it(
     suite: &Suite,
     grade: Grade,
 ) -> Result<()> {
-    let names = Names {
-        secrets: &["one", "elsewhere"],
-        deployments: &[],
-    };
+    let names = Names::secrets(&["one", "elsewhere"]);
     let team = Team::graded(suite, grade, "contested", names).await?;
     for name in ["first", "second"] {
         team.put(name, json!({ "password": name })).await?;
@@ -75,8 +73,9 @@ async fn the_second_of_two_is_told_of_the_first_and_takes_over_from_it(
 
 async fn two_that_share_own_their_own_keys_and_one_that_goes_takes_its_own(
     suite: &Suite,
+    grade: Grade,
 ) -> Result<()> {
-    let team = Team::start(suite, "shared").await?;
+    let team = Team::graded(suite, grade, "shared", Names::secrets(&["one"])).await?;
     let shared = || json!({ "share": true, "transformation": { "excludeRaw": true } });
     for name in ["a", "b", "c"] {
         team.put(name, json!({ format!("of-{name}"): name }))
@@ -119,8 +118,8 @@ async fn two_that_share_own_their_own_keys_and_one_that_goes_takes_its_own(
     team.gone("one").await
 }
 
-async fn an_overlap_names_resource_and_key(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "overlap").await?;
+async fn an_overlap_names_resource_and_key(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "overlap", Names::secrets(&["one"])).await?;
     team.put("a", json!({ "password": "a", "of-a": "a" }))
         .await?;
     team.put("b", json!({ "password": "b", "of-b": "b" }))
@@ -162,10 +161,7 @@ async fn an_overlap_names_resource_and_key(suite: &Suite) -> Result<()> {
 }
 
 async fn a_secret_to_be_kept_outlives_its_resource(suite: &Suite, grade: Grade) -> Result<()> {
-    let names = Names {
-        secrets: &["app", "down"],
-        deployments: &[],
-    };
+    let names = Names::secrets(&["app", "down"]);
     let team = Team::graded(suite, grade, "retained", names).await?;
     let kept = || json!({ "refreshAfter": "1h", "destination": { "retainOnDelete": true } });
     for name in ["app", "down"] {
@@ -210,8 +206,11 @@ async fn a_secret_to_be_kept_outlives_its_resource(suite: &Suite, grade: Grade) 
     team.gone("app").await
 }
 
-async fn the_configuration_can_keep_all_secrets(suite: &Suite) -> Result<()> {
-    let team = Team::with_config(suite, "retained-all", "  retainOnDelete: true\n").await?;
+async fn the_configuration_can_keep_all_secrets(suite: &Suite, grade: Grade) -> Result<()> {
+    let names = Names::secrets(&["kept", "not"]);
+    let more = "  retainOnDelete: true\n";
+    let (tenant, more) = tenant_of(suite, grade, "retained-all", names, more).await?;
+    let team = Team::of(suite, tenant, None, &more).await?;
     for name in ["kept", "not"] {
         team.put(name, json!({ "password": "vault" })).await?;
     }

@@ -8,19 +8,20 @@ use ground::wait_for;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
+use crate::grades::{Grade, Names, tenant_of};
 use crate::probes::{vault_proxy, workload};
 use crate::support::{LONG, Suite, Team, config, prepare};
 
 crate::trials![
-    "source_deletion": a_secret_follows_a_deletion_and_comes_back,
-    what_is_not_its_alone_loses_its_keys_only, an_empty_or_mistaken_source_deletes_nothing,
-    another_vault_that_lacks_it_deletes_nothing,
+    "source_deletion": ; in each grade:
+    a_secret_follows_a_deletion_and_comes_back, what_is_not_its_alone_loses_its_keys_only,
+    an_empty_or_mistaken_source_deletes_nothing, another_vault_that_lacks_it_deletes_nothing,
 ];
 
 const FOLLOWS: &str = "delete";
 
-async fn a_secret_follows_a_deletion_and_comes_back(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "follows").await?;
+async fn a_secret_follows_a_deletion_and_comes_back(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "follows", Names::ROLLED).await?;
     let web = workload(Kind::Deployment, "web", "app", json!({}));
     team.tenant.apply(&web.to_string()).await?;
     team.put("app", json!({ "value": "same" })).await?;
@@ -63,8 +64,8 @@ async fn a_secret_follows_a_deletion_and_comes_back(suite: &Suite) -> Result<()>
     Ok(())
 }
 
-async fn what_is_not_its_alone_loses_its_keys_only(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "follows-shared").await?;
+async fn what_is_not_its_alone_loses_its_keys_only(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "follows-shared", Names::APP).await?;
     team.put("app", json!({ "value": "ours" })).await?;
     let theirs = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "app" },
@@ -85,8 +86,8 @@ async fn what_is_not_its_alone_loses_its_keys_only(suite: &Suite) -> Result<()> 
     .await
 }
 
-async fn an_empty_or_mistaken_source_deletes_nothing(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "follows-not").await?;
+async fn an_empty_or_mistaken_source_deletes_nothing(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "follows-not", Names::APP).await?;
     team.put("app", json!({ "value": "good" })).await?;
     team.follows("app", json!({})).await?;
     let uid = team.uid("app").await?;
@@ -106,15 +107,15 @@ async fn an_empty_or_mistaken_source_deletes_nothing(suite: &Suite) -> Result<()
     Ok(())
 }
 
-async fn another_vault_that_lacks_it_deletes_nothing(suite: &Suite) -> Result<()> {
+async fn another_vault_that_lacks_it_deletes_nothing(suite: &Suite, grade: Grade) -> Result<()> {
     let proxy = vault_proxy(&suite.ground).await?;
-    let mut tenant = suite.ground.tenant("follows-one").await?;
+    let (mut tenant, more) = tenant_of(suite, grade, "follows-one", Names::APP, "").await?;
     tenant.vault_address = proxy.url();
     prepare(&tenant).await?;
     // The same server under two names stands for two.
     let other = proxy.url().replace("127.0.0.1", "localhost");
     ensure!(other != proxy.url(), "{other}");
-    let listed = config(&tenant, "").replace(
+    let listed = config(&tenant, &more).replace(
         "vaultAddresses: [",
         &format!("vaultAddresses: [\"{other}\", "),
     );

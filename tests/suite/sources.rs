@@ -10,21 +10,22 @@ use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::json;
 
+use crate::grades::{Grade, Names};
 use crate::probes::{Eye, workload};
 use crate::support::{LONG, Suite, Team, config, prepare, static_secret};
 
 crate::trials![
-    "sources": a_kv_v1_secret_arrives_and_follows, a_pinned_version_stays,
-    filters_pick_the_keys, raw_is_the_answer_as_go_writes_it,
-    the_default_is_to_look_once_a_minute, reads_keep_to_their_slots,
-    a_deleted_version_keeps_the_secret, a_destroyed_version_keeps_the_secret,
-    a_missing_path_is_told_and_waited_for, a_denied_path_costs_one_login_and_waits,
-    without_a_ca_the_systems_roots_are_trusted,
+    "sources": the_default_is_to_look_once_a_minute, reads_keep_to_their_slots,
+    a_denied_path_costs_one_login_and_waits, without_a_ca_the_systems_roots_are_trusted;
+    in each grade:
+    a_kv_v1_secret_arrives_and_follows, a_pinned_version_stays, filters_pick_the_keys,
+    raw_is_the_answer_as_go_writes_it, a_deleted_version_keeps_the_secret,
+    a_destroyed_version_keeps_the_secret, a_missing_path_is_told_and_waited_for,
     an_annotation_asks_for_a_read_and_status_echoes_it,
 ];
 
-async fn a_kv_v1_secret_arrives_and_follows(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "kv-one").await?;
+async fn a_kv_v1_secret_arrives_and_follows(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "kv-one", Names::APP).await?;
     let (vault, mount) = (&team.tenant.vault, &team.tenant.kv1);
     vault
         .kv1_put(mount, "app/db", &json!({ "password": "first" }))
@@ -46,8 +47,8 @@ async fn a_kv_v1_secret_arrives_and_follows(suite: &Suite) -> Result<()> {
     team.wait_value("app", "password", "second").await
 }
 
-async fn a_pinned_version_stays(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "pinned").await?;
+async fn a_pinned_version_stays(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "pinned", Names::APP).await?;
     for value in ["one", "two", "three"] {
         team.put("app", json!({ "value": value })).await?;
     }
@@ -65,8 +66,8 @@ async fn a_pinned_version_stays(suite: &Suite) -> Result<()> {
     team.wait_value("app", "value", "three").await
 }
 
-async fn filters_pick_the_keys(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "filters").await?;
+async fn filters_pick_the_keys(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "filters", Names::APP).await?;
     team.put(
         "app",
         json!({ "db_user": "u", "db_password": "p", "db_debug": "d", "other": "o" }),
@@ -106,8 +107,8 @@ async fn filters_pick_the_keys(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn raw_is_the_answer_as_go_writes_it(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "raw").await?;
+async fn raw_is_the_answer_as_go_writes_it(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "raw", Names::APP).await?;
     let mount = &team.tenant.kv1;
     let data = json!({ "z": "<a&b>", "list": [1, "ü"], "big": 12_345_678_901_234_567_890_u64, "nested": { "b": null, "a": true } });
     team.tenant.vault.kv1_put(mount, "app", &data).await?;
@@ -180,8 +181,8 @@ async fn reads_keep_to_their_slots(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn a_deleted_version_keeps_the_secret(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "gone-version").await?;
+async fn a_deleted_version_keeps_the_secret(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "gone-version", Names::ROLLED).await?;
     let path = team.synced_with_workload().await?;
     team.tenant
         .vault
@@ -213,8 +214,8 @@ async fn a_deleted_version_keeps_the_secret(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn a_destroyed_version_keeps_the_secret(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "destroyed").await?;
+async fn a_destroyed_version_keeps_the_secret(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "destroyed", Names::ROLLED).await?;
     team.synced_with_workload().await?;
     let destroy = format!("{}/destroy/app", team.tenant.kv2);
     let body = json!({ "versions": [1] });
@@ -258,8 +259,8 @@ impl Team {
     }
 }
 
-async fn a_missing_path_is_told_and_waited_for(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "missing-path").await?;
+async fn a_missing_path_is_told_and_waited_for(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "missing-path", Names::APP).await?;
     team.static_secret("app", json!({})).await?;
     let message = team.wait_problem("app", "SecretNotFound").await?;
     let path = format!("{}/data/app", team.tenant.kv2);
@@ -352,8 +353,11 @@ async fn without_a_ca_the_systems_roots_are_trusted(suite: &Suite) -> Result<()>
     team.wait_value("app", "password", "vault").await
 }
 
-async fn an_annotation_asks_for_a_read_and_status_echoes_it(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "resync").await?;
+async fn an_annotation_asks_for_a_read_and_status_echoes_it(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let team = Team::graded(suite, grade, "resync", Names::APP).await?;
     team.put("app", json!({ "password": "first" })).await?;
     team.static_secret("app", json!({ "refreshAfter": "1h" }))
         .await?;

@@ -15,20 +15,8 @@ crate::trials![
     a_deleted_secret_comes_back
 ];
 
-/// What most trials here name.
-const APP: Names<'_> = Names {
-    secrets: &["app"],
-    deployments: &[],
-};
-
-/// And with a workload.
-const ROLLED: Names<'_> = Names {
-    secrets: &["app"],
-    deployments: &["web"],
-};
-
 async fn a_kv_v2_secret_arrives(suite: &Suite, grade: Grade) -> Result<()> {
-    let team = Team::graded(suite, grade, "arrives", APP).await?;
+    let team = Team::graded(suite, grade, "arrives", Names::APP).await?;
     team.put("app", json!({ "password": "first", "port": 5432 }))
         .await?;
     team.static_secret("app", json!({})).await?;
@@ -71,7 +59,7 @@ async fn a_kv_v2_secret_arrives(suite: &Suite, grade: Grade) -> Result<()> {
 }
 
 async fn a_new_version_arrives_and_restarts_once(suite: &Suite, grade: Grade) -> Result<()> {
-    let team = Team::graded(suite, grade, "rolls", ROLLED).await?;
+    let team = Team::graded(suite, grade, "rolls", Names::ROLLED).await?;
     team.put("app", json!({ "password": "first" })).await?;
     team.tenant
         .apply(&deployment("web", "app").to_string())
@@ -108,7 +96,7 @@ async fn a_new_version_arrives_and_restarts_once(suite: &Suite, grade: Grade) ->
 }
 
 async fn a_hand_edit_is_repaired(suite: &Suite, grade: Grade) -> Result<()> {
-    let team = Team::graded(suite, grade, "edited", APP).await?;
+    let team = Team::graded(suite, grade, "edited", Names::APP).await?;
     team.put("app", json!({ "password": "right" })).await?;
     team.static_secret("app", json!({ "refreshAfter": "1h" }))
         .await?;
@@ -138,7 +126,7 @@ async fn a_hand_edit_is_repaired(suite: &Suite, grade: Grade) -> Result<()> {
 }
 
 async fn a_deleted_secret_comes_back(suite: &Suite, grade: Grade) -> Result<()> {
-    let team = Team::graded(suite, grade, "deleted", APP).await?;
+    let team = Team::graded(suite, grade, "deleted", Names::APP).await?;
     team.put("app", json!({ "password": "right" })).await?;
     team.static_secret("app", json!({ "refreshAfter": "1h" }))
         .await?;

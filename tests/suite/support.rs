@@ -69,21 +69,8 @@ pub struct Team {
 
 impl Team {
     pub async fn start(suite: &Suite, name: &str) -> Result<Self> {
-        Self::with_config(suite, name, "").await
-    }
-
-    /// `more` is appended to the configuration of [`config`].
-    pub async fn with_config(suite: &Suite, name: &str, more: &str) -> Result<Self> {
         let tenant = suite.ground.tenant(name).await?;
-        prepare(&tenant).await?;
-        let config = config(&tenant, more);
-        let operator = tenant
-            .operator(&suite.binary)
-            .config(&config)
-            .start()
-            .await?;
-        operator.wait_ready(LONG).await?;
-        Ok(Self { tenant, operator })
+        Self::of(suite, tenant, None, "").await
     }
 
     /// Applies a VaultStaticSecret for `<kv2>/<name>` into the Secret `<name>`,
