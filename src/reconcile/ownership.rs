@@ -123,7 +123,7 @@ pub fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
 
 /// Whether nobody but resources of this operator has a part in the Secret: then
 /// one of those made it, though the times do not tell which.
-fn only_ours(meta: &SecretMeta) -> bool {
+pub fn only_ours(meta: &SecretMeta) -> bool {
     meta.managers
         .iter()
         .all(|manager| manager.name.starts_with("vto-"))

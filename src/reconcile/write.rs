@@ -8,7 +8,7 @@ use super::drift;
 use super::engine::Engine;
 use super::fields;
 use super::fits;
-use super::ownership::made_by;
+use super::ownership::{made_by, only_ours};
 use super::ports::{Clock, Cluster, Fence, Note, Owner, SecretWrite, WorkloadPatch};
 use super::queue::WorkKey;
 use super::report::is_ready;
@@ -354,7 +354,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .managers
             .iter()
             .find(|manager| manager.name == work.me.manager);
-        work.me.overwrite || ours.is_some_and(|ours| made_by(meta, ours))
+        work.me.overwrite
+            || work.me.share && only_ours(meta)
+            || ours.is_some_and(|ours| made_by(meta, ours))
     }
 
     /// Whether this write makes a Secret again that was there before.
