@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use kube::Resource;
 
-use super::sources::SecretResource;
 use super::view::View;
 use crate::key::{Kind, ObjectKey, ResourceKey};
 
@@ -20,8 +19,9 @@ pub trait Kept: Resource<DynamicType = ()> + Clone + PartialEq {
     fn keys(view: &View) -> Vec<ObjectKey>;
 }
 
+/// `$moved`: the method of the view that follows the kind's changes, if one does.
 macro_rules! kept {
-    ($type:ty, $kind:expr, $store:ident) => {
+    ($type:ty, $kind:expr, $store:ident $(, $moved:ident)?) => {
         impl Kept for $type {
             const KIND: Kind = $kind;
 
@@ -30,10 +30,17 @@ macro_rules! kept {
             }
 
             fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>) {
-                match new {
-                    Some(new) => view.$store.insert(key.clone(), new),
-                    None => view.$store.remove(key),
-                };
+                let _old = view.$store.remove(key);
+                $({
+                    let kind = $kind;
+                    let object = key.clone();
+                    let old = _old.as_deref().map(|old| old as _);
+                    let new = new.as_deref().map(|new| new as _);
+                    view.$moved(&ResourceKey { kind, object }, old, new);
+                })?
+                if let Some(new) = new {
+                    view.$store.insert(key.clone(), new);
+                }
             }
 
             fn keys(view: &View) -> Vec<ObjectKey> {
@@ -62,43 +69,11 @@ kept!(
 );
 kept!(crate::api::VaultPKISecret, Kind::VaultPkiSecret, pkis);
 
-/// The same for kinds that have a Secret written, whose names are indexed.
-macro_rules! kept_writer {
-    ($type:ty, $kind:expr, $store:ident) => {
-        impl Kept for $type {
-            const KIND: Kind = $kind;
-
-            fn get(view: &View, key: &ObjectKey) -> Option<Rc<Self>> {
-                view.$store.get(key).cloned()
-            }
-
-            fn put(view: &mut View, key: &ObjectKey, new: Option<Rc<Self>>) {
-                let resource = ResourceKey {
-                    kind: $kind,
-                    object: key.clone(),
-                };
-                let old = view.$store.remove(key);
-                view.reindex(
-                    &resource,
-                    old.as_deref().map(|old| old as &dyn SecretResource),
-                    new.as_deref().map(|new| new as &dyn SecretResource),
-                );
-                if let Some(new) = new {
-                    view.$store.insert(key.clone(), new);
-                }
-            }
-
-            fn keys(view: &View) -> Vec<ObjectKey> {
-                view.$store.keys().cloned().collect()
-            }
-        }
-    };
-}
-
-kept_writer!(
+kept!(
     crate::api::VaultStaticSecret,
     Kind::VaultStaticSecret,
-    statics
+    statics,
+    reindex
 );
 
 /// Calls a function for the type of a kind.
