@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use kube::core::object::HasStatus;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -95,28 +96,34 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 }
 
-fn look<T: Kept + Serialize>(view: &View, object: &ObjectKey) -> Option<(ObjectMeta, Value)> {
+fn look<T>(view: &View, object: &ObjectKey) -> Option<(ObjectMeta, Value)>
+where
+    T: Kept + HasStatus<Status: Serialize>,
+{
     let found = T::get(view, object)?;
-    let whole = serde_json::to_value(&*found).unwrap_or_default();
-    Some((found.meta().clone(), whole["status"].clone()))
+    let status = found.status().map(serde_json::to_value);
+    let status = status.and_then(Result::ok).unwrap_or_default();
+    Some((found.meta().clone(), status))
 }
 
-fn put_status<T: Kept + Serialize + DeserializeOwned>(
+fn put_status<T>(
     view: &mut View,
     object: &ObjectKey,
     looked_at: &ObjectMeta,
     status: Value,
     version: String,
-) {
+) where
+    T: Kept + HasStatus<Status: DeserializeOwned>,
+{
     let Some(found) = T::get(view, object) else {
         return;
     };
     if found.meta().resource_version != looked_at.resource_version {
         return;
     }
-    let mut whole = serde_json::to_value(&*found).unwrap_or_default();
-    whole["status"] = status;
-    if let Ok(mut new) = serde_json::from_value::<T>(whole) {
+    if let Ok(status) = serde_json::from_value(status) {
+        let mut new = T::clone(&found);
+        *new.status_mut() = Some(status);
         new.meta_mut().resource_version = Some(version);
         T::put(view, object, Some(Rc::new(new)));
     }

@@ -1,5 +1,5 @@
-//! The report about a resource that has a Secret written: status and, where its verdict turned,
-//! an event.
+//! The report about a resource that has a Secret written: status and, where its
+//! verdict turned, an event.
 
 use std::rc::Rc;
 
