@@ -52,35 +52,31 @@ pub async fn measure(bench: &Bench, table: &mut Table, tries: usize) -> Result<(
 
 async fn operator(bench: &Bench, tries: usize) -> Result<Times> {
     let site = Site::make(bench, "latency", 1, "1000h").await?;
-    for number in 0..tries {
-        site.put(&name(number)).await?;
-    }
     let operator = site.operator(bench, UNLIMITED).await?;
     site.wait_all_ready().await?;
-    let arrivals = Arrivals::follow(site.tenant.api()).await?;
-    let mut pace = tokio::time::interval(PACE);
-    let mut times = Times::default();
-    for number in 0..tries {
-        pace.tick().await;
-        let sent = Instant::now();
-        site.create(&name(number), "1000h").await?;
-        let answered = Instant::now();
-        let seen = arrivals.of(&name(number), LONG).await?;
-        times.note(number, sent, answered, seen);
-    }
+    let times = timed(&site, tries, async |_| Ok(())).await;
     drop(operator);
-    Ok(times)
+    times
 }
 
 /// The floor learns of a resource by having made it.
 async fn floor(bench: &Bench, tries: usize) -> Result<Times> {
     let template = Template::take(bench).await?;
     let site = Site::make(bench, "latency-floor", 1, "1000h").await?;
+    let floor = Floor::at(bench, &site, &template).await?;
+    let uid = site.uids().await?.pop().context("no uid")?;
+    timed(&site, tries, async |name| floor.write(name, &uid).await).await
+}
+
+/// Makes one resource after the other, lets `write` do its part, and sees the Secret.
+async fn timed(
+    site: &Site,
+    tries: usize,
+    write: impl AsyncFn(&str) -> Result<()>,
+) -> Result<Times> {
     for number in 0..tries {
         site.put(&name(number)).await?;
     }
-    let floor = Floor::at(bench, &site, &template).await?;
-    let uid = site.uids().await?.pop().context("no uid")?;
     let arrivals = Arrivals::follow(site.tenant.api()).await?;
     let mut pace = tokio::time::interval(PACE);
     let mut times = Times::default();
@@ -89,7 +85,7 @@ async fn floor(bench: &Bench, tries: usize) -> Result<Times> {
         let sent = Instant::now();
         site.create(&name(number), "1000h").await?;
         let answered = Instant::now();
-        floor.write(&name(number), &uid).await?;
+        write(&name(number)).await?;
         let seen = arrivals.of(&name(number), LONG).await?;
         times.note(number, sent, answered, seen);
     }
