@@ -90,10 +90,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let Some(live) = self.cluster.managed_fields(secret).await? else {
             return self.look_at(secret).await.map(drop);
         };
-        let judged = self.view.borrow().secrets.get(secret).is_some_and(|seen| {
-            (&seen.uid, &seen.resource_version) == (&live.uid, &live.resource_version)
-        });
-        if !judged {
+        let seen = self.view.borrow().secrets.get(secret).cloned();
+        if !seen.is_some_and(|seen| seen.is_at(&live.uid, &live.resource_version)) {
             return self.look_at(secret).await.map(drop);
         }
         let entries = match former {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::decide::Me;
 use super::engine::Engine;
 use super::kept::Kept;
-use super::ownership::{made_by, only_ours, state_of_tag};
+use super::ownership::{is_sharers_alone, made_by, state_of_tag};
 use super::parting::manager_of;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
@@ -83,7 +83,7 @@ fn is_at_home(meta: Option<&SecretMeta>, key: &ResourceKey, uid: &str) -> bool {
     let ours = meta.managers.iter().find(|one| one.name == manager_of(uid));
     match (state, ours) {
         (Some(state), Some(ours)) => {
-            let sure = !state.first_write || only_ours(meta) || made_by(meta, ours);
+            let sure = !state.first_write || is_sharers_alone(meta) || made_by(meta, ours);
             state.shares.is_some() && sure
         }
         _ => false,

@@ -2,8 +2,8 @@
 //! input; the entries of field managers and owner references decide.
 
 use super::decide::{Me, Situation};
-use super::parting::manager_of;
-use super::state::{State, state_annotation};
+use super::parting::{is_a_resources, manager_of};
+use super::state::{State, is_state, state_annotation};
 use super::view::{Manager, SecretMeta};
 use crate::render::ResourceTag;
 
@@ -98,7 +98,7 @@ pub fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
     let first_write_holds = state.as_ref().is_none_or(|state| {
         !state.first_write
             || me.joins
-            || me.share && only_ours(meta)
+            || me.share && is_sharers_alone(meta)
             || situation.made == Some(meta.uid.as_str())
             || situation.reported_hash == Some(state.hash.as_str())
             || ours.is_some_and(|ours| made_by(meta, ours))
@@ -121,12 +121,13 @@ pub fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
     Standing::Foreign(foreign(me, meta))
 }
 
-/// Whether nobody but resources of this operator has a part in the Secret: then
-/// one of those made it, though the times do not tell which.
-pub fn only_ours(meta: &SecretMeta) -> bool {
-    meta.managers
-        .iter()
-        .all(|manager| manager.name.starts_with("vto-"))
+/// Whether nobody but resources that share it has a part in the Secret: then one
+/// of those made it, though the times do not tell which.
+pub fn is_sharers_alone(meta: &SecretMeta) -> bool {
+    let mut managers = meta.managers.iter();
+    let mut states = meta.states.iter().filter(|(name, _)| is_state(name));
+    let shares = |text| State::parse(text).is_some_and(|state| state.shares.is_some());
+    managers.all(|manager| is_a_resources(&manager.name)) && states.all(|(_, text)| shares(text))
 }
 
 /// Whose the Secret seems to be, and what would let the resource use it.

@@ -32,9 +32,17 @@ pub enum Parting {
     Mark,
 }
 
+/// Begins the field manager of every resource's writes.
+const MANAGER: &str = "vto-";
+
 /// The field manager of a resource's writes.
 pub fn manager_of(uid: &str) -> String {
-    format!("vto-{uid}")
+    format!("{MANAGER}{uid}")
+}
+
+/// Whether a field manager is that of some resource's writes.
+pub fn is_a_resources(manager: &str) -> bool {
+    manager.starts_with(MANAGER)
 }
 
 /// How the resource with this tag and uid parts from a Secret, by what the
@@ -67,7 +75,7 @@ pub fn is_ours_alone(meta: &SecretMeta, tag: &ResourceTag, uid: &str) -> bool {
     for manager in &meta.managers {
         if manager.name == ours {
             wrote = true;
-        } else if manager.owns_data || manager.owns_type || manager.name.starts_with("vto-") {
+        } else if manager.owns_data || manager.owns_type || is_a_resources(&manager.name) {
             return false;
         }
     }

@@ -113,6 +113,12 @@ pub struct SecretMeta {
 }
 
 impl SecretMeta {
+    /// Whether it is of this very Secret at this version.
+    #[must_use]
+    pub fn is_at(&self, uid: &str, resource_version: &str) -> bool {
+        self.uid == uid && self.resource_version == resource_version
+    }
+
     /// Whether anything but the resourceVersion differs.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {

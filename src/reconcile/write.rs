@@ -8,7 +8,7 @@ use super::drift;
 use super::engine::Engine;
 use super::fields;
 use super::fits;
-use super::ownership::{made_by, only_ours};
+use super::ownership::{is_sharers_alone, made_by};
 use super::ports::{Clock, Cluster, Fence, Note, Owner, SecretWrite, WorkloadPatch};
 use super::queue::WorkKey;
 use super::report::is_ready;
@@ -269,9 +269,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .await?;
         let seen = self.view.borrow().secrets.get(secret).cloned();
         let same = match (&found, &seen) {
-            (Some(found), Some(seen)) => {
-                (&found.uid, &found.resource_version) == (&seen.uid, &seen.resource_version)
-            }
+            (Some(found), Some(seen)) => seen.is_at(&found.uid, &found.resource_version),
             (found, seen) => found.is_none() && seen.is_none(),
         };
         if !same {
@@ -355,7 +353,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .iter()
             .find(|manager| manager.name == work.me.manager);
         work.me.overwrite
-            || work.me.share && only_ours(meta)
+            || work.me.share && is_sharers_alone(meta)
             || ours.is_some_and(|ours| made_by(meta, ours))
     }
 
