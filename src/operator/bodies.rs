@@ -16,16 +16,24 @@ use crate::reconcile::ports::{Fence, Note, SecretWrite};
 /// Longest note of an event (Kubernetes, events.k8s.io/v1).
 const NOTE_LIMIT: usize = 1000;
 
+/// A resourceVersion that no object has: the store counts from 1, and the first
+/// object makes it 2. Of an apply with it, what is missing is created and what
+/// exists is a conflict. (Shown by the script that the tests run against the
+/// real API server and its model; the documentation does not say it.)
+const NO_VERSION: &str = "1";
+
 /// The body of a Secret's apply. Its `Debug` is never used: the values are in it.
 pub fn secret(write: &SecretWrite) -> Value {
     let mut metadata = json!({ "name": write.secret.name });
-    if let Fence::Update {
-        uid,
-        resource_version,
-    } = &write.fence
-    {
-        metadata["uid"] = json!(uid);
-        metadata["resourceVersion"] = json!(resource_version);
+    match &write.fence {
+        Fence::Create => metadata["resourceVersion"] = json!(NO_VERSION),
+        Fence::Update {
+            uid,
+            resource_version,
+        } => {
+            metadata["uid"] = json!(uid);
+            metadata["resourceVersion"] = json!(resource_version);
+        }
     }
     if !write.labels.is_empty() {
         metadata["labels"] = json!(write.labels);

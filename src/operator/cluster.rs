@@ -145,7 +145,7 @@ impl Cluster for KubeCluster {
         let key = &write.secret;
         self.tenure.admit_in(&key.namespace)?;
         let mut params = PatchParams::apply(&write.manager);
-        params.force = matches!(write.fence, Fence::Update { .. });
+        params.force = true;
         let body = Patch::Apply(bodies::secret(write));
         let request = self.secrets(key);
         let request = request.patch_metadata(&key.name, &params, &body);

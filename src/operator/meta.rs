@@ -30,7 +30,6 @@ pub fn secret(object: PartialObjectMeta<Secret>) -> SecretMeta {
         vso_owns: meta.managed_fields.iter().flatten().any(adopt::is_of_vso),
         uid: meta.uid.unwrap_or_default(),
         resource_version: meta.resource_version.unwrap_or_default(),
-        created: meta.creation_timestamp.map(|time| time.0),
         deleting: meta.deletion_timestamp.is_some(),
         owners: exactly(
             meta.owner_references
@@ -45,7 +44,6 @@ pub fn secret(object: PartialObjectMeta<Secret>) -> SecretMeta {
                 name: entry.manager.unwrap_or_default(),
                 time: entry.time.map(|time| time.0),
                 fields: digest_of_managed(&fields),
-                applied: entry.operation.as_deref() == Some("Apply"),
                 owns_type: fields.get("f:type").is_some(),
                 // What was applied as `stringData` is in `data`, where nobody owns it.
                 owns_data: ["f:data", "f:stringData"]

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::decide::Me;
 use super::engine::Engine;
 use super::kept::Kept;
-use super::ownership::{is_sharers_alone, made_by, state_of_tag};
+use super::ownership::state_of_tag;
 use super::parting::manager_of;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
@@ -75,19 +75,12 @@ fn holds(meta: Option<&SecretMeta>, uid: &str) -> bool {
     })
 }
 
-/// Whether the Secret is for certain one that this resource made or was let into:
-/// a creating apply that merged into somebody else's proves nothing for others.
+/// Whether the Secret is one that this resource made or was let into, to share it.
 fn is_at_home(meta: Option<&SecretMeta>, key: &ResourceKey, uid: &str) -> bool {
     let Some(meta) = meta else { return false };
     let state = state_of_tag(&ResourceTag::of(key), uid, meta);
-    let ours = meta.managers.iter().find(|one| one.name == manager_of(uid));
-    match (state, ours) {
-        (Some(state), Some(ours)) => {
-            let sure = !state.first_write || is_sharers_alone(meta) || made_by(meta, ours);
-            state.shares.is_some() && sure
-        }
-        _ => false,
-    }
+    let wrote = |one: &Manager| one.name == manager_of(uid);
+    state.is_some_and(|state| state.shares.is_some()) && meta.managers.iter().any(wrote)
 }
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {

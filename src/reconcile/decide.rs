@@ -26,12 +26,6 @@ pub struct Situation<'a> {
     /// Hash of the live content under the current key, once a lost key made us
     /// read it ([`Step::Rekey`]).
     pub live: Option<&'a ContentHash>,
-    /// Uid of the destination whose creating apply this process saw answered, and
-    /// the hash that status last reported: either proves that the first write
-    /// made the Secret, whoever edited it since.
-    pub made: Option<&'a str>,
-    /// See `made`.
-    pub reported_hash: Option<&'a str>,
     /// Whether status says that this generation is synced and without error.
     pub reported_ready: bool,
     /// Whether status does not speak of this generation yet.
@@ -96,8 +90,6 @@ pub enum Step {
     /// The destination carries hashes of a key that is gone: make its live
     /// content the baseline of its workloads before anything is written.
     Rekey(State),
-    /// The first write merged into somebody else's Secret: take out what is ours.
-    TakeOut(Fence),
     /// It cannot be done.
     Refuse(Problem),
 }
@@ -145,7 +137,6 @@ pub fn decide(situation: &Situation<'_>) -> Step {
         (Standing::Leaving, _) => Step::Refuse(Problem::DestinationLeaving {
             name: me.secret.clone(),
         }),
-        (Standing::Merged(meta), _) => Step::TakeOut(fence(meta)),
         (Standing::Former(former), _) => Step::Adopt(former),
         (Standing::Foreign(why), _) => Step::Refuse(Problem::DestinationNotOwned {
             name: me.secret.clone(),

@@ -123,45 +123,6 @@ fn the_secret_of_a_resource_of_the_same_name_that_is_gone_is_not_ours() {
 }
 
 #[test]
-fn a_creating_write_whose_answer_was_lost_is_ours_only_if_it_created() {
-    let first = |created, others: &[Manager]| {
-        let others = others.to_vec();
-        case()
-            .with_state(|state| state.first_write = true)
-            .with_meta(|meta| {
-                meta.created = Some(at(created));
-                meta.managers.extend(others);
-            })
-    };
-    assert_eq!(first(500, &[]).step(), Step::Wait(None));
-    assert_eq!(
-        first(499, &[manager("argocd", 501, "x")]).step(),
-        Step::Wait(None)
-    );
-    // It was there long before, or somebody else is as old as our entry: what is
-    // ours goes, then the rest is somebody else's.
-    let theirs = [manager("kubectl", 400, "x")];
-    let out = Step::TakeOut(update());
-    assert_eq!(first(400, &theirs).step(), out);
-    assert_eq!(first(400, &theirs).read("new").step(), out);
-    assert_eq!(first(500, &[manager("kubectl", 500, "x")]).step(), out);
-    let taken_out = first(400, &theirs).with_meta(|meta| {
-        meta.managers.retain(|manager| manager.name == "kubectl");
-        meta.states.clear();
-        meta.owners.clear();
-    });
-    assert!(taken_out.refused().contains("\"kubectl\""));
-    // An edit in the very second of the creation gets no share of the type.
-    let edit = Manager {
-        owns_type: false,
-        ..manager("kubectl-edit", 500, "x")
-    };
-    assert_eq!(first(500, &[edit]).step(), Step::Wait(None));
-    let taken = first(400, &theirs).with(|c| c.me.overwrite = true);
-    assert_eq!(taken.step(), Step::Wait(None));
-}
-
-#[test]
 fn who_only_wrote_into_a_secret_does_not_become_its_owner() {
     let written_into = || {
         case().with_meta(|meta| {
@@ -179,23 +140,4 @@ fn who_only_wrote_into_a_secret_does_not_become_its_owner() {
     assert_eq!(into.step(), Step::Wait(None));
     // The spec now says that the resource makes it.
     assert!(written_into().refused().contains("overwrite: true"));
-}
-
-#[test]
-fn a_secret_that_somebody_applied_without_a_type_is_theirs() {
-    let merged = |theirs: i64| {
-        case()
-            .with_state(|state| state.first_write = true)
-            .with_meta(|meta| {
-                meta.created = Some(at(499));
-                meta.managers.push(Manager {
-                    owns_type: false,
-                    applied: true,
-                    ..manager("argocd", theirs, "x")
-                });
-            })
-    };
-    assert_eq!(merged(499).step(), Step::TakeOut(update()));
-    // Applied after ours: the Secret was there by then.
-    assert_eq!(merged(501).step(), Step::Wait(None));
 }

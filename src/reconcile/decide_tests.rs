@@ -67,7 +67,6 @@ fn case() -> Case {
     case.destination = Some(SecretMeta {
         uid: "s".into(),
         resource_version: "7".into(),
-        created: Some(at(500)),
         deleting: false,
         owners: vec!["uid-1".into()],
         states: [(state_annotation(&case.me.tag), case.state().to_annotation())].into(),
@@ -83,7 +82,6 @@ fn manager(name: &str, second: i64, fields: &str) -> Manager {
         name: name.into(),
         time: Some(at(second)),
         fields: fields.into(),
-        applied: name.starts_with("vto-"),
         owns_type: true,
         owns_data: true,
     }
@@ -112,7 +110,6 @@ impl Case {
             changed_at: at(500),
             initial: true,
             unrecorded: false,
-            first_write: false,
             of: None,
             shares: None,
             retain: false,
@@ -156,8 +153,6 @@ impl Case {
             destination: self.destination.as_ref(),
             rendered: self.rendered.as_ref(),
             live: self.live.as_ref(),
-            made: None,
-            reported_hash: None,
             reported_ready: self.reported_ready,
             resync: self.resync,
             last_read: self.last_read,

@@ -47,11 +47,8 @@ pub(super) struct Memory {
     pub resynced: Option<String>,
     /// Version of the source that was last read.
     pub version: String,
-    /// Whether a creating apply was sent, and the uid of what it is known to
-    /// have made.
+    /// Whether a creating apply was sent.
     pub creating: bool,
-    /// See `creating`.
-    pub made: Option<String>,
     /// Up to which write of another controller that one was told.
     pub told_another: Option<Timestamp>,
     /// When what others did to the destination was repaired.

@@ -2,9 +2,9 @@
 //! input; the entries of field managers and owner references decide.
 
 use super::decide::{Me, Situation};
-use super::parting::{is_a_resources, manager_of};
-use super::state::{State, is_state, state_annotation};
-use super::view::{Manager, SecretMeta};
+use super::parting::manager_of;
+use super::state::{State, state_annotation};
+use super::view::SecretMeta;
 use crate::render::ResourceTag;
 
 /// Who wrote the Secret for the same resource before.
@@ -22,8 +22,6 @@ pub enum Standing<'a> {
     Missing,
     /// Being deleted: wait until it is gone.
     Leaving,
-    /// Somebody else's, with something of ours in it.
-    Merged(&'a SecretMeta),
     /// Of the same resource, but written under another field manager.
     Former(Former),
     /// Ours, with what we know of the last write.
@@ -95,20 +93,6 @@ pub fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
         }
     }
     let state = state_of(me, meta).or(kept);
-    let first_write_holds = state.as_ref().is_none_or(|state| {
-        !state.first_write
-            || me.joins
-            || me.share && is_sharers_alone(meta)
-            || situation.made == Some(meta.uid.as_str())
-            || situation.reported_hash == Some(state.hash.as_str())
-            || ours.is_some_and(|ours| made_by(meta, ours))
-    });
-    if me.create && !me.overwrite && !first_write_holds {
-        return match ours {
-            Some(_) => Standing::Merged(meta),
-            None => Standing::Foreign(foreign(me, meta)),
-        };
-    }
     // Who creates a Secret sends its type, and who only writes into one does not:
     // no annotation and no edit of the spec turns the one into the other.
     let wrote = ours.is_some_and(|ours| !me.create || ours.owns_type);
@@ -119,15 +103,6 @@ pub fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
         return Standing::Open(meta);
     }
     Standing::Foreign(foreign(me, meta))
-}
-
-/// Whether nobody but resources that share it has a part in the Secret: then one
-/// of those made it, though the times do not tell which.
-pub fn is_sharers_alone(meta: &SecretMeta) -> bool {
-    let mut managers = meta.managers.iter();
-    let mut states = meta.states.iter().filter(|(name, _)| is_state(name));
-    let shares = |text| State::parse(text).is_some_and(|state| state.shares.is_some());
-    managers.all(|manager| is_a_resources(&manager.name)) && states.all(|(_, text)| shares(text))
 }
 
 /// Whose the Secret seems to be, and what would let the resource use it.
@@ -142,23 +117,4 @@ fn foreign(me: &Me, meta: &SecretMeta) -> String {
         "it exists and was not made for this resource (field manager {:?}); to take it over set spec.destination.overwrite: true, to write into it as it is set spec.destination.create: false, or choose another spec.destination.name",
         crate::problem::printable(whose, 80)
     )
-}
-
-/// Whether the Secret came into being by our manager's write: nobody else owns
-/// its type, which whoever creates a Secret gets; or, where somebody applied the
-/// type since, by the times: created no earlier than two seconds before our
-/// entry, and nobody else's entry is as old.
-pub fn made_by(meta: &SecretMeta, ours: &Manager) -> bool {
-    let others = || meta.managers.iter().filter(|other| other.name != ours.name);
-    // An apply may leave the type to its default, which nobody owns then.
-    let applied_first =
-        others().any(|other| other.applied && other.time == meta.created && other.time < ours.time);
-    if ours.owns_type && !applied_first && !others().any(|other| other.owns_type) {
-        return true;
-    }
-    let (Some(created), Some(wrote)) = (meta.created, ours.time) else {
-        return false;
-    };
-    wrote.as_millisecond() - created.as_millisecond() <= 2000
-        && others().all(|other| other.time.is_some_and(|time| time > wrote))
 }

@@ -30,7 +30,6 @@ fn written(uid: &str) -> State {
         changed_at: jiff::Timestamp::UNIX_EPOCH,
         initial: true,
         unrecorded: false,
-        first_write: false,
         of: None,
         shares: None,
         retain: false,
@@ -42,7 +41,6 @@ fn manager(name: &str) -> Manager {
         name: name.into(),
         time: None,
         fields: "fields".into(),
-        applied: true,
         owns_type: false,
         owns_data: false,
     }
@@ -53,7 +51,6 @@ fn made(change: impl FnOnce(&mut SecretMeta)) -> SecretMeta {
     let mut meta = SecretMeta {
         uid: "s".into(),
         resource_version: "7".into(),
-        created: None,
         deleting: false,
         owners: vec!["u".into()],
         states: [(state_annotation(&tag("app")), state("u"))].into(),

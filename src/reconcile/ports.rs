@@ -56,7 +56,7 @@ pub enum Life {
 /// Which object a write may touch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fence {
-    /// The object must not be known: unforced, and the answer is checked.
+    /// There must be no such object: an apply never merges into one that is there.
     Create,
     /// Exactly this object at this version; forced, since ownership was checked.
     Update {
@@ -151,8 +151,7 @@ pub trait Cluster: Credentials {
     /// Server-side apply of a Secret; answers with its metadata afterwards.
     ///
     /// # Errors
-    /// [`Problem::Conflict`] when the fence does not hold or, on a creating
-    /// apply, another manager owns a field with another value.
+    /// [`Problem::Conflict`] when the fence does not hold.
     async fn apply_secret(&self, write: &SecretWrite) -> Result<SecretMeta, Problem>;
 
     /// Live metadata of a Secret; `None` when there is none.

@@ -58,7 +58,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Err(Problem::Conflict { .. }) => return self.look_at(secret).await.map(drop),
             answer => answer?,
         };
-        self.written(work, &plan, &write, (made, asked)).await?;
+        self.written(work, made, asked);
         let message = format!("the Secret {} was deleted and made anew: {why}", me.secret);
         self.tell(work, "DestinationReplaced", message).await;
         Ok(())

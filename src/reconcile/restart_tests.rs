@@ -50,7 +50,6 @@ fn wanted(name: &str, text: &str, changed_at: i64) -> Wanted {
         changed_at: at(changed_at),
         initial: false,
         unrecorded: false,
-        first_write: false,
         of: None,
         shares: None,
         retain: false,

@@ -138,12 +138,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                         }
                     }
                 }
-                Step::TakeOut(fence) => {
-                    let secret = &work.permitted.destination().secret;
-                    self.take_out_of(secret, &work.me.manager, fence).await?;
-                    // Of several that share it, one may be certain of it now.
-                    work.me.joins = self.claim(&self.view.borrow(), key, &**resource)?;
-                }
                 Step::Rekey(state) => {
                     live = Some(self.rekey(&work, &state).await?);
                 }
@@ -151,6 +145,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     let Some(rendered) = &rendered else { break };
                     self.write(&work, &plan, rendered).await?;
                     live = None;
+                    // Another that shares it may have been faster.
+                    work.me.joins = self.claim(&self.view.borrow(), key, &**resource)?;
                 }
             }
         }
@@ -219,8 +215,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             destination: view.secrets.get(&work.permitted.destination().secret),
             rendered,
             live,
-            made: memory.made.as_deref(),
-            reported_hash: told.secret_mac,
             reported_ready: is_ready(told.conditions, Some(generation)),
             edited: told.observed_generation != Some(generation),
             resync: asked_resync(&*work.resource).is_some_and(|asked| {

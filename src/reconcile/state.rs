@@ -81,10 +81,6 @@ pub struct State {
     /// first: one that was there and has no record runs something older.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unrecorded: bool,
-    /// Set by the apply that created the Secret, dropped by every later one: as
-    /// long as it stands, the answer of that apply may not have been seen.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub first_write: bool,
     /// `<kind>/<name>` of the resource, where something is to be done once it
     /// is gone: the tag alone does not say whom to ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -90,7 +90,6 @@ mod tests {
         SecretMeta {
             uid: "s".into(),
             resource_version: "1".into(),
-            created: None,
             deleting: false,
             owners: Vec::new(),
             states: [(state_annotation(&tag(name)), state.to_owned())].into(),

@@ -82,8 +82,6 @@ pub struct Manager {
     /// Whether it owns the Secret's type. Whoever creates a Secret and sends one
     /// does, and since the type never changes, no later update gets a share of it.
     pub owns_type: bool,
-    /// Whether the entry is of applies, not of updates.
-    pub applied: bool,
     /// Whether it owns a key of the data, or put one there as `stringData`.
     pub owns_data: bool,
 }
@@ -95,8 +93,6 @@ pub struct SecretMeta {
     pub uid: String,
     /// resourceVersion, the second half.
     pub resource_version: String,
-    /// When it was created.
-    pub created: Option<Timestamp>,
     /// Whether a deletion has begun.
     pub deleting: bool,
     /// Uids of its owners.

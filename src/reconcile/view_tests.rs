@@ -22,7 +22,6 @@ fn secret(uid: &str, version: &str) -> SecretMeta {
     SecretMeta {
         uid: uid.to_owned(),
         resource_version: version.to_owned(),
-        created: None,
         deleting: false,
         owners: Vec::new(),
         states: BTreeMap::new(),

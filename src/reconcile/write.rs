@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::decide::{self, Plan, Why, fence};
+use super::decide::{self, Plan, Why};
 use super::drift;
 use super::engine::Engine;
 use super::fields;
 use super::fits;
-use super::ownership::{is_sharers_alone, made_by};
 use super::ports::{Clock, Cluster, Fence, Note, Owner, SecretWrite, WorkloadPatch};
 use super::queue::WorkKey;
 use super::report::is_ready;
@@ -50,9 +49,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let plan = &plan;
         if plan.fence == Fence::Create {
             self.announce(work).await?;
-            if !self.may_create(work).await? {
-                return Ok(());
-            }
+            self.may_create(work).await?;
         }
         let (write, state) = self.secret_write(work, plan, rendered, unrecorded);
         let editor = self.editor(work);
@@ -65,7 +62,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     .await
             }
             answer => {
-                self.written(work, plan, &write, (answer?, asked)).await?;
+                self.written(work, answer?, asked);
                 if editor.is_some() || self.was_deleted(work, plan) {
                     let now = self.clock.now();
                     self.keep_in_memory(work, |memory| memory.repairs.note(now));
@@ -76,27 +73,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
     }
 
-    /// Checks the answer of an apply, and remembers it.
-    pub(super) async fn written(
-        &self,
-        work: &Work,
-        plan: &Plan,
-        write: &SecretWrite,
-        (meta, asked): (SecretMeta, Moment),
-    ) -> Result<(), Problem> {
-        if plan.fence == Fence::Create {
-            if !self.created_by_us(work, &meta) {
-                // It met a Secret that the view did not know: what it merged in
-                // goes out again, and the next decision says whose it is.
-                return self
-                    .take_out_of(&write.secret, &write.manager, fence(&meta))
-                    .await;
-            }
-            self.keep_in_memory(work, |memory| memory.made = Some(meta.uid.clone()));
-        }
+    /// Remembers the answer of an apply.
+    pub(super) fn written(&self, work: &Work, meta: SecretMeta, asked: Moment) {
         self.learn(&work.permitted.destination().secret, meta, asked);
         self.metrics.secret_written();
-        Ok(())
     }
 
     /// A Secret that somebody else made may be of a type that no resource may write.
@@ -182,7 +162,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             changed_at: kept.map_or_else(|| self.clock.now(), |before| before.changed_at),
             initial: plan.first || kept.is_some_and(|before| before.initial),
             unrecorded,
-            first_write: plan.fence == Fence::Create,
             of: (me.share || me.retain)
                 .then(|| format!("{}/{}", work.key.kind, work.key.object.name)),
             shares: me.share.then(|| rendered.data.keys().cloned().collect()),
@@ -313,25 +292,17 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Ok(())
     }
 
-    /// Whether a Secret that the view lacks may be created. The first write of a
-    /// new resource costs no request; before any other one, which may act on an
-    /// old view, both resource and destination are looked at live.
-    async fn may_create(&self, work: &Work) -> Result<bool, Problem> {
+    /// Before a Secret is created: the first write of a new resource costs no
+    /// further request; before any other one, which may act on an old view, the
+    /// resource is looked at live.
+    async fn may_create(&self, work: &Work) -> Result<(), Problem> {
         let written = work.resource.told().secret_mac.is_some();
         let gone = self.view.borrow().saw_go(&work.me.uid);
         if written || gone || self.remembered(&work.key).creating {
             self.still_asked(work).await?;
-            self.look_at(&work.permitted.destination().secret).await?;
-            let view = self.view.borrow();
-            if view
-                .secrets
-                .contains_key(&work.permitted.destination().secret)
-            {
-                return Ok(false);
-            }
         }
         self.keep_in_memory(work, |memory| memory.creating = true);
-        Ok(true)
+        Ok(())
     }
 
     pub(super) fn keep_in_memory(
@@ -345,16 +316,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 .entry(WorkKey::Resource(work.key.clone()))
                 .or_default(),
         );
-    }
-
-    fn created_by_us(&self, work: &Work, meta: &SecretMeta) -> bool {
-        let ours = meta
-            .managers
-            .iter()
-            .find(|manager| manager.name == work.me.manager);
-        work.me.overwrite
-            || work.me.share && is_sharers_alone(meta)
-            || ours.is_some_and(|ours| made_by(meta, ours))
     }
 
     /// Whether this write makes a Secret again that was there before.

@@ -54,8 +54,7 @@ impl<C: Cluster> Script<'_, C> {
             .map(|one| {
                 let owns =
                     |yes: bool, what: &str| if yes { what.to_owned() } else { String::new() };
-                let applied = if one.applied { "applies" } else { "updates" };
-                format!("{} {applied}{}", one.name, owns(one.owns_type, " type"))
+                format!("{}{}", one.name, owns(one.owns_type, " with the type"))
             })
             .collect();
         managers.sort();
@@ -171,33 +170,18 @@ async fn secrets<C: Cluster>(script: &mut Script<'_, C>, people: &impl People) -
     let first = script
         .apply("create", "a", Fence::Create, &[("k", "1")], opaque)
         .await?;
-    let again = script
-        .apply("create again", "a", Fence::Create, &[("k", "1")], opaque)
-        .await?;
-    script.say(
-        "  its version stands",
-        again.resource_version == first.resource_version,
-    );
     script
-        .apply(
-            "create by another",
-            "b",
-            Fence::Create,
-            &[("m", "1")],
-            opaque,
-        )
+        .apply("create again", "a", Fence::Create, &[("k", "1")], opaque)
+        .await;
+    let create = Fence::Create;
+    script
+        .apply("create by another", "b", create, &[("m", "1")], opaque)
+        .await;
+    script
+        .apply("write beside it", "b", at(&first), &[("m", "1")], opaque)
         .await?;
     script.holds("a").await;
     script.holds("b").await;
-    script
-        .apply(
-            "create over a key",
-            "c",
-            Fence::Create,
-            &[("k", "2")],
-            opaque,
-        )
-        .await;
     script
         .apply("at an old version", "a", at(&first), &[("k", "2")], opaque)
         .await;

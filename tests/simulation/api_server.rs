@@ -130,28 +130,31 @@ impl ApiServer {
     ) -> Result<Secret, Problem> {
         let what = format!("apply Secret {name}");
         let existing = self.secrets.get(name).cloned();
-        if let Some(Fence::Update {
-            uid,
-            resource_version,
-        }) = fence
-        {
-            match &existing {
-                None => {
-                    return Err(conflict(
-                        &what,
-                        "Precondition failed: UID in precondition, but the object is gone",
-                    ));
-                }
-                Some(found) if found.uid != *uid => {
+        let modified = "the object has been modified";
+        match (fence, &existing) {
+            (Some(Fence::Create), Some(_)) => return Err(conflict(&what, modified)),
+            (Some(Fence::Update { .. }), None) => {
+                return Err(conflict(
+                    &what,
+                    "Precondition failed: UID in precondition, but the object is gone",
+                ));
+            }
+            (
+                Some(Fence::Update {
+                    uid,
+                    resource_version,
+                }),
+                Some(found),
+            ) => {
+                if found.uid != *uid {
                     return Err(conflict(&what, "Precondition failed: UID"));
                 }
-                Some(found) if found.version.to_string() != *resource_version => {
-                    return Err(conflict(&what, "the object has been modified"));
+                if found.version.to_string() != *resource_version {
+                    return Err(conflict(&what, modified));
                 }
-                Some(_) => {}
             }
+            _ => {}
         }
-        let force = fence != Some(&Fence::Create);
         let Some(before) = existing else {
             let owned = Owned {
                 time: seconds(now),
@@ -160,7 +163,6 @@ impl ApiServer {
             let new = Secret {
                 uid: self.new_uid(),
                 version: 0,
-                created: seconds(now),
                 creator: manager.to_owned(),
                 fields: fields.clone(),
                 managers: BTreeMap::from([(manager.to_owned(), owned)]),
@@ -174,9 +176,7 @@ impl ApiServer {
                 why: "type: field is immutable".to_owned(),
             });
         }
-        let after = merged(&before, manager, fields, force, now).map_err(|other| {
-            conflict(&what, format!("Apply failed with conflict with {other:?}"))
-        })?;
+        let after = merged(&before, manager, fields, now);
         if after == before {
             Ok(before)
         } else {
@@ -416,27 +416,14 @@ impl Workload {
     }
 }
 
-/// The Secret after an apply, or the manager that an unforced one conflicts with.
-fn merged(
-    before: &Secret,
-    manager: &str,
-    fields: &Fields,
-    force: bool,
-    now: Timestamp,
-) -> Result<Secret, String> {
+/// The Secret after a forced apply.
+fn merged(before: &Secret, manager: &str, fields: &Fields, now: Timestamp) -> Secret {
     let mut after = before.clone();
     for (field, value) in fields {
         if before.fields.get(field) == Some(value) {
             continue;
         }
-        for (name, owned) in after
-            .managers
-            .iter_mut()
-            .filter(|(name, _)| *name != manager)
-        {
-            if owned.fields.contains(field) && !force {
-                return Err(name.clone());
-            }
+        for owned in after.managers.values_mut() {
             owned.fields.remove(field);
         }
         after.fields.insert(field.clone(), value.clone());
@@ -465,7 +452,7 @@ fn merged(
         owned
     };
     after.managers.insert(manager.to_owned(), owned);
-    Ok(after)
+    after
 }
 
 /// The key of a resource of ours.

@@ -118,7 +118,7 @@ impl Judge {
         let held = before
             .map(|before| before.data_of(manager))
             .unwrap_or_default();
-        let leaves = before.is_some_and(|before| self.may_leave(manager, before));
+        let leaves = self.died.contains_key(manager.strip_prefix("vto-").unwrap_or_default());
         if !merged && !leaves && wrote.is_empty() && !held.is_empty() {
             self.breach(
                 world,
@@ -147,18 +147,6 @@ impl Judge {
         if !wrote.is_empty() && !merged {
             self.content_written(world.now(), name, wrote);
         }
-    }
-
-    /// Whether a manager may take its own out of a Secret: one of several that
-    /// share it and goes; or that made it at the same time as another, and ended
-    /// before it knew who was the first.
-    fn may_leave(&self, manager: &str, before: &Secret) -> bool {
-        let uid = manager.strip_prefix("vto-").unwrap_or_default();
-        let unconfirmed = |text: &String| {
-            let state: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
-            state["uid"] == uid && state["firstWrite"] == true && !state["shares"].is_null()
-        };
-        self.died.contains_key(uid) || before.meta().states.values().any(unconfirmed)
     }
 
     fn others_untouched(

@@ -44,7 +44,6 @@ pub struct Owned {
 pub struct Secret {
     pub uid: String,
     pub version: u64,
-    pub created: Timestamp,
     /// The manager that created it.
     pub creator: String,
     pub fields: Fields,
@@ -101,7 +100,6 @@ impl Secret {
         SecretMeta {
             uid: self.uid.clone(),
             resource_version: self.version.to_string(),
-            created: Some(self.created),
             deleting: false,
             vso_made: false,
             vso_owns: false,
@@ -114,7 +112,6 @@ impl Secret {
                     name: name.clone(),
                     time: Some(owned.time),
                     fields: digest_of_managed(&managed::fields_v1(owned)),
-                    applied: name.starts_with("vto-"),
                     owns_type: owned.fields.contains(&Field::Type),
                     owns_data: owned.fields.iter().any(|f| matches!(f, Field::Data(_))),
                 })

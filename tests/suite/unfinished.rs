@@ -19,7 +19,7 @@ use crate::support::{LONG, Suite, Team};
 
 crate::trials![
     "unfinished": a_refused_write_is_no_sync_and_is_tried_again,
-    a_merge_that_a_crash_left_is_taken_out, an_empty_source_wipes_nothing_without_a_record,
+    an_empty_source_wipes_nothing_without_a_record,
     a_target_that_may_not_be_patched_is_told_and_restarts_once_it_may,
     a_secret_that_cannot_go_is_told_and_written_again,
 ];
@@ -48,42 +48,6 @@ async fn a_refused_write_is_no_sync_and_is_tried_again(suite: &Suite) -> Result<
         Ok(())
     })
     .await
-}
-
-async fn a_merge_that_a_crash_left_is_taken_out(suite: &Suite) -> Result<()> {
-    let (team, proxy) = Team::behind_api_proxy(suite, "merge-left", "").await?;
-    team.put("app", json!({ "password": "vault" })).await?;
-    let apply = Match::method("PATCH").path_contains("/secrets/app");
-    let late = proxy
-        .on(apply.clone())
-        .once()
-        .answer(Answer::delay(Duration::from_secs(3)));
-    team.static_secret("app", json!({ "refreshAfter": "1h" }))
-        .await?;
-    late.hit(1, LONG).await?;
-    let theirs: Secret = serde_json::from_value(
-        json!({ "metadata": { "name": "app" }, "stringData": { "more": "theirs" } }),
-    )?;
-    team.secrets()
-        .create(&PostParams::default(), &theirs)
-        .await?;
-    // It never sees the answer.
-    team.operator.process.stop()?;
-    proxy.wait_for_end(&apply, 1, LONG).await?;
-    ensure!(team.keys("app").await?.len() > 1, "nothing was merged");
-    team.operator.process.kill();
-    team.operator.process.wait().await;
-    team.operator.restart().await?;
-    let message = team.wait_problem("app", "DestinationNotOwned").await?;
-    ensure!(message.contains("spec.destination.overwrite"), "{message}");
-    let left = team.secret("app").await?;
-    ensure!(team.keys("app").await? == ["more"], "{:?}", left.metadata);
-    ensure!(
-        left.metadata.owner_references.is_none() && left.metadata.annotations.is_none(),
-        "{:?}",
-        left.metadata
-    );
-    Ok(())
 }
 
 async fn an_empty_source_wipes_nothing_without_a_record(suite: &Suite) -> Result<()> {
