@@ -23,7 +23,7 @@ use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::problem::Problem;
 use crate::reconcile::owns_data;
 use crate::reconcile::ports::{
-    Clock, Cluster, Fence, Life, ManagedFields, Note, SecretContent, SecretWrite, Stored,
+    Clock, Cluster, Life, ManagedFields, Note, SecretContent, SecretWrite, Stored,
     WorkloadPatch,
 };
 use crate::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};

@@ -8,10 +8,9 @@ use ground::faults::{Answer, Match};
 use ground::judges::workloads::Kind;
 use ground::tenant::OPERATOR_ACCOUNT;
 use ground::wait_for;
-use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::Role;
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::probes::workload;
