@@ -3,17 +3,17 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use ground::faults::HttpProxy;
 use ground::judges::workloads::Kind;
-use ground::{Tenant, wait_for};
+use ground::{Ground, Tenant, wait_for};
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use kube::Api;
 use kube::api::PostParams;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::probes::api_proxy;
+use crate::probes::{api_proxy, vault_proxy};
 use crate::support::{LONG, Suite, Team, config, static_secret};
 
 /// A grade of rights.
@@ -21,6 +21,33 @@ use crate::support::{LONG, Suite, Team, config, static_secret};
 pub enum Grade {
     Namespace,
     Named,
+}
+
+impl Grade {
+    /// What the operator's configuration says of it, at its end.
+    pub const fn lines(self) -> &'static str {
+        match self {
+            Self::Namespace => "",
+            Self::Named => "secretAccess: named\n",
+        }
+    }
+
+    /// A tenant with the shipped Role, by whose name the judges know the grade.
+    pub async fn tenant(self, ground: &Ground, name: &str) -> Result<Tenant> {
+        match self {
+            Self::Namespace => ground.tenant(name).await,
+            Self::Named => ground.tenant(&format!("{name}-named")).await,
+        }
+    }
+
+    /// Gives the tenant's operator what this grade needs for its configuration and
+    /// these resources: in the grade of the namespace it has that.
+    pub async fn allow(self, tenant: &Tenant, config: &str, resources: &[Value]) -> Result<()> {
+        match self {
+            Self::Namespace => Ok(()),
+            Self::Named => grant(&[tenant], &tenant.namespace, config, resources).await,
+        }
+    }
 }
 
 /// What the resources of a trial name.
@@ -49,6 +76,28 @@ impl<'a> Names<'a> {
             workloads: &[],
         }
     }
+
+    /// The tenant's VaultConnection, VaultAuth, and resources that name these.
+    pub fn resources(self, tenant: &Tenant) -> Vec<Value> {
+        let targets: Vec<Value> = self
+            .workloads
+            .iter()
+            .map(|(kind, name)| json!({ "kind": format!("{kind:?}"), "name": name }))
+            .collect();
+        let secret =
+            |name: &&str| static_secret(tenant, name, json!({ "rolloutRestartTargets": targets }));
+        let references = ground::resources::references(tenant).into_iter();
+        references
+            .chain(self.secrets.iter().map(secret))
+            .map(|resource| placed(tenant, resource))
+            .collect()
+    }
+}
+
+/// A resource that says in which namespace it is.
+pub fn placed(tenant: &Tenant, mut resource: Value) -> Value {
+    resource["metadata"]["namespace"] = json!(tenant.namespace);
+    resource
 }
 
 impl Team {
@@ -71,11 +120,27 @@ impl Team {
         Ok((team, proxy))
     }
 
+    /// The same, with a proxy in front of Vault, and `more` in its configuration.
+    pub async fn graded_behind_vault_proxy(
+        suite: &Suite,
+        grade: Grade,
+        name: &str,
+        names: Names<'_>,
+        more: &str,
+    ) -> Result<(Self, HttpProxy)> {
+        let (mut tenant, more) = tenant_of(suite, grade, name, names, more).await?;
+        let proxy = vault_proxy(&suite.ground).await?;
+        tenant.vault_address = proxy.url();
+        let team = Self::of(suite, tenant, None, &more).await?;
+        Ok((team, proxy))
+    }
+
     /// Makes the Role anew, for other names.
     pub async fn regrant(&self, names: Names<'_>) -> Result<()> {
         let tenant = &self.tenant;
-        let config = config(tenant, "secretAccess: named\n");
-        grant(tenant, &tenant.namespace, &config, names).await
+        let config = config(tenant, Grade::Named.lines());
+        let resources = names.resources(tenant);
+        Grade::Named.allow(tenant, &config, &resources).await
     }
 }
 
@@ -88,75 +153,82 @@ pub async fn tenant_of(
     names: Names<'_>,
     more: &str,
 ) -> Result<(Tenant, String)> {
-    if grade == Grade::Namespace {
-        return Ok((suite.ground.tenant(name).await?, more.to_owned()));
-    }
-    let tenant = suite.ground.tenant(&format!("{name}-named")).await?;
-    let more = format!("{more}secretAccess: named\n");
+    tenant_on(&suite.ground, grade, name, names, more).await
+}
+
+/// The same, on a ground of the trial's own.
+pub async fn tenant_on(
+    ground: &Ground,
+    grade: Grade,
+    name: &str,
+    names: Names<'_>,
+    more: &str,
+) -> Result<(Tenant, String)> {
+    let tenant = grade.tenant(ground, name).await?;
+    let more = format!("{more}{}", grade.lines());
     let config = config(&tenant, &more);
-    grant(&tenant, &tenant.namespace, &config, names).await?;
+    grade
+        .allow(&tenant, &config, &names.resources(&tenant))
+        .await?;
     Ok((tenant, more))
 }
 
-/// Resources that name these.
-fn manifests(tenant: &Tenant, names: Names<'_>) -> Vec<Value> {
-    let targets: Vec<Value> = names
-        .workloads
-        .iter()
-        .map(|(kind, name)| json!({ "kind": format!("{kind:?}"), "name": name }))
-        .collect();
-    names
-        .secrets
-        .iter()
-        .map(|name| static_secret(tenant, name, json!({ "rolloutRestartTargets": targets })))
-        .collect()
-}
-
 /// Gives the operator in the namespace `home` what `kubectl vto rbac` prints for
-/// the VaultConnection, the VaultAuth and resources of the tenant that name these,
-/// instead of the Role that it has there; waits until that holds.
-pub async fn grant(tenant: &Tenant, home: &str, config: &str, names: Names<'_>) -> Result<()> {
-    let manifests = manifests(tenant, names);
-    let file = |name: &str| -> PathBuf { tenant.dir.join(name) };
+/// these resources of these tenants, instead of the Roles that it has there; waits
+/// until that holds. All are of one ground.
+pub async fn grant(
+    tenants: &[&Tenant],
+    home: &str,
+    config: &str,
+    resources: &[Value],
+) -> Result<()> {
+    let first = tenants.first().context("no tenant")?;
+    let file = |name: &str| -> PathBuf { first.dir.join(name) };
     std::fs::write(file("rbac-config.yaml"), config)?;
-    let mut text = String::new();
-    for manifest in ground::resources::references(tenant)
-        .iter()
-        .chain(&manifests)
-    {
-        text += &format!("---\n{manifest}\n");
-    }
-    std::fs::write(file("rbac-manifests.yaml"), text)?;
+    let documents = resources.iter().map(|one| format!("---\n{one}\n"));
+    std::fs::write(file("rbac-resources.yaml"), documents.collect::<String>())?;
+    let watched: Vec<&str> = tenants.iter().map(|one| one.namespace.as_str()).collect();
     let output = Command::new(env!("CARGO_BIN_EXE_kubectl-vto"))
         .args(["rbac", "--namespace", home])
-        .args(["--watch-namespaces", &tenant.namespace])
+        .args(["--watch-namespaces", &watched.join(",")])
         .arg("--config")
         .arg(file("rbac-config.yaml"))
         .arg("-f")
-        .arg(file("rbac-manifests.yaml"))
+        .arg(file("rbac-resources.yaml"))
         .output()
         .await?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "kubectl vto rbac: {said}");
-    tenant.apply(&String::from_utf8(output.stdout)?).await?;
-    narrowed(tenant, home).await
+    first.apply(&String::from_utf8(output.stdout)?).await?;
+    for tenant in tenants {
+        narrowed(tenant, home).await?;
+    }
+    Ok(())
 }
 
-/// Waits until the API server goes by the Role: no list of all Secrets any more.
+/// Waits until the API server goes by the Role: the resources can be listed, and
+/// no list of all Secrets any more.
 async fn narrowed(tenant: &Tenant, home: &str) -> Result<()> {
     let account = format!(
         "system:serviceaccount:{home}:{}",
         ground::tenant::OPERATOR_ACCOUNT
     );
     let reviews: Api<SubjectAccessReview> = Api::all(tenant.client.clone());
-    let attributes =
-        json!({ "namespace": tenant.namespace, "verb": "list", "resource": "secrets" });
-    let review = json!({ "spec": { "user": account, "resourceAttributes": attributes } });
-    let review = serde_json::from_value(review)?;
+    let review = |group: &str, resource: &str| {
+        let attributes = json!({
+            "namespace": tenant.namespace, "verb": "list", "group": group, "resource": resource,
+        });
+        let spec = json!({ "user": account, "resourceAttributes": attributes });
+        serde_json::from_value(json!({ "spec": spec }))
+    };
+    let ours = review("secrets.hashicorp.com", "vaultstaticsecrets")?;
+    let all_secrets = review("", "secrets")?;
     wait_for("the Role of names to hold", LONG, || async {
-        let answer = reviews.create(&PostParams::default(), &review).await?;
-        let may = answer.status.is_some_and(|status| status.allowed);
-        ensure!(!may, "all Secrets can still be listed");
+        for (review, wanted) in [(&ours, true), (&all_secrets, false)] {
+            let answer = reviews.create(&PostParams::default(), review).await?;
+            let may = answer.status.is_some_and(|status| status.allowed);
+            ensure!(may == wanted, "{:?} is {may}", review.spec);
+        }
         Ok(())
     })
     .await

@@ -218,7 +218,8 @@ async fn the_operator_works_beside_its_tenant(suite: &Suite, grade: Grade) -> Re
     let home = format!("vto-{}", tenant.namespace);
     install_beside(suite, &tenant, &home).await?;
     if grade == Grade::Named {
-        grant(&tenant, &home, &config(&tenant, &more), Names::APP).await?;
+        let (config, resources) = (config(&tenant, &more), Names::APP.resources(&tenant));
+        grant(&[&tenant], &home, &config, &resources).await?;
     }
     let operator = beside(&tenant, &home)?
         .operator(&suite.binary)
