@@ -15,9 +15,9 @@ use crate::probes::{Eye, workload};
 use crate::support::{LONG, Suite, Team, config, prepare, static_secret};
 
 crate::trials![
-    "sources": the_default_is_to_look_once_a_minute, reads_keep_to_their_slots,
-    a_denied_path_costs_one_login_and_waits, without_a_ca_the_systems_roots_are_trusted;
-    in each grade:
+    "sources": ; in each grade:
+    the_default_is_to_look_once_a_minute, reads_keep_to_their_slots,
+    a_denied_path_costs_one_login_and_waits, without_a_ca_the_systems_roots_are_trusted,
     a_kv_v1_secret_arrives_and_follows, a_pinned_version_stays, filters_pick_the_keys,
     raw_is_the_answer_as_go_writes_it, a_deleted_version_keeps_the_secret,
     a_destroyed_version_keeps_the_secret, a_missing_path_is_told_and_waited_for,
@@ -126,8 +126,9 @@ async fn raw_is_the_answer_as_go_writes_it(suite: &Suite, grade: Grade) -> Resul
     Ok(())
 }
 
-async fn the_default_is_to_look_once_a_minute(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "default-refresh").await?;
+async fn the_default_is_to_look_once_a_minute(suite: &Suite, grade: Grade) -> Result<()> {
+    let names = Names::secrets(&["minute", "never"]);
+    let team = Team::graded(suite, grade, "default-refresh", names).await?;
     for name in ["minute", "never"] {
         team.put(name, json!({ "value": "first" })).await?;
         let mut manifest = static_secret(
@@ -156,8 +157,8 @@ async fn the_default_is_to_look_once_a_minute(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn reads_keep_to_their_slots(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "slots").await?;
+async fn reads_keep_to_their_slots(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "slots", Names::APP).await?;
     team.put("app", json!({ "value": "same" })).await?;
     team.static_secret("app", json!({ "refreshAfter": "10s" }))
         .await?;
@@ -276,8 +277,8 @@ async fn a_missing_path_is_told_and_waited_for(suite: &Suite, grade: Grade) -> R
     team.wait_ready("app").await.map(drop)
 }
 
-async fn a_denied_path_costs_one_login_and_waits(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "denied").await?;
+async fn a_denied_path_costs_one_login_and_waits(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "denied", Names::APP).await?;
     team.put("app", json!({ "password": "first" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_ready("app").await?;
@@ -324,15 +325,19 @@ async fn a_denied_path_costs_one_login_and_waits(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn without_a_ca_the_systems_roots_are_trusted(suite: &Suite) -> Result<()> {
-    let tenant = suite.ground.tenant("system-roots").await?;
+async fn without_a_ca_the_systems_roots_are_trusted(suite: &Suite, grade: Grade) -> Result<()> {
+    let tenant = grade.tenant(&suite.ground, "system-roots").await?;
     prepare(&tenant).await?;
-    let connection = json!({
-        "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": "VaultConnection",
-        "metadata": { "name": "default" }, "spec": { "address": tenant.vault_address },
-    });
-    tenant.apply(&connection.to_string()).await?;
-    let config = config(&tenant, "");
+    let mut resources = Names::APP.resources(&tenant);
+    for connection in resources
+        .iter_mut()
+        .filter(|one| one["kind"] == "VaultConnection")
+    {
+        connection["spec"] = json!({ "address": tenant.vault_address });
+        tenant.apply(&connection.to_string()).await?;
+    }
+    let config = config(&tenant, grade.lines());
+    grade.allow(&tenant, &config, &resources).await?;
     let builder = tenant.operator(&suite.binary).config(&config);
     // The system of a process that trusts nothing of the kind, then one that does.
     let stranger = builder.clone().start().await?;
