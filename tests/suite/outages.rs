@@ -6,19 +6,22 @@ use ground::faults::{Answer, Match};
 use ground::{Ground, Options, wait_for};
 use serde_json::json;
 
+use crate::grades::{Grade, Names, tenant_of, tenant_on};
 use crate::judgement::judge_refusals;
 use crate::probes::{Eye, tcp_proxy};
-use crate::support::{LONG, Suite, Team, config, prepare};
+use crate::support::{LONG, Suite, Team};
 
 crate::trials![
-    "outages": a_hanging_path_leaves_others_alone, a_sealed_vault_keeps_the_secrets,
+    "outages": ; in each grade:
+    a_hanging_path_leaves_others_alone, a_sealed_vault_keeps_the_secrets,
     retry_after_is_honoured, answers_that_are_none_are_refused,
     a_lost_network_to_the_api_server_heals, a_lost_network_to_vault_heals,
 ];
 
-async fn a_hanging_path_leaves_others_alone(suite: &Suite) -> Result<()> {
+async fn a_hanging_path_leaves_others_alone(suite: &Suite, grade: Grade) -> Result<()> {
+    let names = Names::secrets(&["hangs-1", "hangs-2", "fine"]);
     let more = "connection:\n  timeout: 3s\n";
-    let (team, proxy) = Team::behind_vault_proxy(suite, "hang", more).await?;
+    let (team, proxy) = Team::graded_behind_vault_proxy(suite, grade, "hang", names, more).await?;
     for name in ["hangs-1", "hangs-2", "fine"] {
         team.put(name, json!({ "value": "first" })).await?;
     }
@@ -40,18 +43,10 @@ async fn a_hanging_path_leaves_others_alone(suite: &Suite) -> Result<()> {
     team.wait_ready("hangs-2").await.map(drop)
 }
 
-async fn a_sealed_vault_keeps_the_secrets(suite: &Suite) -> Result<()> {
+async fn a_sealed_vault_keeps_the_secrets(suite: &Suite, grade: Grade) -> Result<()> {
     let ground = Ground::start(Options::default()).await?;
-    let tenant = ground.tenant("sealed").await?;
-    prepare(&tenant).await?;
-    let config = config(&tenant, "");
-    let operator = tenant
-        .operator(&suite.binary)
-        .config(&config)
-        .start()
-        .await?;
-    operator.wait_ready(LONG).await?;
-    let team = Team { tenant, operator };
+    let (tenant, more) = tenant_on(&ground, grade, "sealed", Names::APP, "").await?;
+    let team = Team::of(suite, tenant, None, &more).await?;
     team.put("app", json!({ "value": "first" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_ready("app").await?;
@@ -85,8 +80,9 @@ async fn a_sealed_vault_keeps_the_secrets(suite: &Suite) -> Result<()> {
     ground.stop().await
 }
 
-async fn retry_after_is_honoured(suite: &Suite) -> Result<()> {
-    let (team, proxy) = Team::behind_vault_proxy(suite, "limited", "").await?;
+async fn retry_after_is_honoured(suite: &Suite, grade: Grade) -> Result<()> {
+    let (team, proxy) =
+        Team::graded_behind_vault_proxy(suite, grade, "limited", Names::APP, "").await?;
     team.put("app", json!({ "value": "first" })).await?;
     let read = Match::method("GET").path_contains("/data/app");
     let limit = Answer::vault_error(429, &["request path is limited"]).header("Retry-After", "5");
@@ -101,8 +97,9 @@ async fn retry_after_is_honoured(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn answers_that_are_none_are_refused(suite: &Suite) -> Result<()> {
-    let (team, proxy) = Team::behind_vault_proxy(suite, "garbage", "").await?;
+async fn answers_that_are_none_are_refused(suite: &Suite, grade: Grade) -> Result<()> {
+    let (team, proxy) =
+        Team::graded_behind_vault_proxy(suite, grade, "garbage", Names::APP, "").await?;
     team.put("app", json!({ "value": "first" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_ready("app").await?;
@@ -161,10 +158,10 @@ async fn answers_that_are_none_are_refused(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn a_lost_network_to_the_api_server_heals(suite: &Suite) -> Result<()> {
+async fn a_lost_network_to_the_api_server_heals(suite: &Suite, grade: Grade) -> Result<()> {
     let (proxy, url) = tcp_proxy(&suite.ground.plane.url).await?;
-    let tenant = suite.ground.tenant("lost-api").await?;
-    let team = Team::of(suite, tenant, Some(&url), "").await?;
+    let (tenant, more) = tenant_of(suite, grade, "lost-api", Names::APP, "").await?;
+    let team = Team::of(suite, tenant, Some(&url), &more).await?;
     team.put("app", json!({ "value": "first" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_ready("app").await?;
@@ -200,11 +197,12 @@ async fn a_lost_network_to_the_api_server_heals(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn a_lost_network_to_vault_heals(suite: &Suite) -> Result<()> {
+async fn a_lost_network_to_vault_heals(suite: &Suite, grade: Grade) -> Result<()> {
     let (proxy, url) = tcp_proxy(&suite.ground.vault.address).await?;
-    let mut tenant = suite.ground.tenant("lost-vault").await?;
+    let more = "connection:\n  timeout: 3s\n";
+    let (mut tenant, more) = tenant_of(suite, grade, "lost-vault", Names::APP, more).await?;
     tenant.vault_address.clone_from(&url);
-    let team = Team::of(suite, tenant, None, "connection:\n  timeout: 3s\n").await?;
+    let team = Team::of(suite, tenant, None, &more).await?;
     team.put("app", json!({ "value": "first" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_ready("app").await?;
