@@ -9,17 +9,19 @@ use ground::judges::workloads::Kind;
 use ground::tenant::OPERATOR_ACCOUNT;
 use ground::{Exit, Operator, OperatorBinary, Tenant, wait_for};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::rbac::v1::Role;
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::endpoints::sample;
+use crate::grades::{Grade, Names, tenant_of};
 use crate::probes::{Eye, QUIET, api_proxy, vault_proxy, workload};
 use crate::support::{LONG, Suite, Team, config, prepare};
 
 crate::trials![
-    "leadership": a_killed_leader_is_followed_by_the_standby,
+    "leadership": ; in each grade:
+    a_killed_leader_is_followed_by_the_standby,
     a_frozen_leader_overwrites_nothing, a_request_that_arrives_after_the_term_is_refused,
     an_outage_of_the_api_server_ends_and_resumes_the_term,
     an_update_with_another_configuration_completes,
@@ -63,8 +65,12 @@ async fn wait_leads(operator: &Operator, leads: bool) -> Result<()> {
 
 /// A team with a synced secret, a workload that uses it, and a second instance,
 /// which reaches the API server directly; `api` is the first one's way there.
-async fn pair(suite: &Suite, tenant: Tenant, api: Option<&str>) -> Result<(Team, Operator)> {
-    let team = Team::of(suite, tenant, api, "").await?;
+async fn pair(
+    suite: &Suite,
+    (tenant, more): (Tenant, String),
+    api: Option<&str>,
+) -> Result<(Team, Operator)> {
+    let team = Team::of(suite, tenant, api, &more).await?;
     wait_leads(&team.operator, true).await?;
     team.put("app", json!({ "password": "first" })).await?;
     let web = workload(Kind::Deployment, "web", "app", json!({}));
@@ -73,7 +79,7 @@ async fn pair(suite: &Suite, tenant: Tenant, api: Option<&str>) -> Result<(Team,
     team.static_secret("app", targets).await?;
     team.wait_ready("app").await?;
     team.wait_current("app").await?;
-    let standby = instance(&team.tenant, &suite.binary, "").await?;
+    let standby = instance(&team.tenant, &suite.binary, &more).await?;
     let said = standby.readyz().await?;
     ensure!(said.starts_with("ok"), "{said}");
     wait_for("the standby to say that it is one", LONG, || async {
@@ -103,8 +109,8 @@ async fn writes_of_one_change(eye: &Eye, since: ground::judges::Mark) -> Result<
     Ok(())
 }
 
-async fn a_killed_leader_is_followed_by_the_standby(suite: &Suite) -> Result<()> {
-    let tenant = suite.ground.tenant("killed").await?;
+async fn a_killed_leader_is_followed_by_the_standby(suite: &Suite, grade: Grade) -> Result<()> {
+    let tenant = tenant_of(suite, grade, "killed", Names::ROLLED, "").await?;
     let (team, standby) = pair(suite, tenant, None).await?;
     let eye = Eye::on(suite, &team);
     let (_, mark) = eye.mark()?;
@@ -130,10 +136,10 @@ async fn a_killed_leader_is_followed_by_the_standby(suite: &Suite) -> Result<()>
     team.wait_value("app", "password", "third").await
 }
 
-async fn a_frozen_leader_overwrites_nothing(suite: &Suite) -> Result<()> {
+async fn a_frozen_leader_overwrites_nothing(suite: &Suite, grade: Grade) -> Result<()> {
     let proxy = vault_proxy(&suite.ground).await?;
-    let mut tenant = suite.ground.tenant("frozen").await?;
-    tenant.vault_address = proxy.url();
+    let mut tenant = tenant_of(suite, grade, "frozen", Names::ROLLED, "").await?;
+    tenant.0.vault_address = proxy.url();
     let (team, standby) = pair(suite, tenant, None).await?;
     let eye = Eye::on(suite, &team);
     team.edit("app", json!({ "version": 1 })).await?;
@@ -175,9 +181,12 @@ async fn a_frozen_leader_overwrites_nothing(suite: &Suite) -> Result<()> {
     team.wait_value("app", "password", "old").await
 }
 
-async fn a_request_that_arrives_after_the_term_is_refused(suite: &Suite) -> Result<()> {
+async fn a_request_that_arrives_after_the_term_is_refused(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
     let proxy = api_proxy(&suite.ground).await?;
-    let tenant = suite.ground.tenant("late").await?;
+    let tenant = tenant_of(suite, grade, "late", Names::ROLLED, "").await?;
     let (team, standby) = pair(suite, tenant, Some(&proxy.url())).await?;
     let eye = Eye::on(suite, &team);
     // The leader's write is under way when it freezes, and arrives when another leads.
@@ -214,8 +223,11 @@ async fn a_request_that_arrives_after_the_term_is_refused(suite: &Suite) -> Resu
     Ok(())
 }
 
-async fn an_outage_of_the_api_server_ends_and_resumes_the_term(suite: &Suite) -> Result<()> {
-    let (team, proxy) = Team::behind_api_proxy(suite, "cut-off", "").await?;
+async fn an_outage_of_the_api_server_ends_and_resumes_the_term(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let (team, proxy) = Team::graded_behind_api_proxy(suite, grade, "cut-off", Names::APP).await?;
     team.put("app", json!({ "password": "first" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_ready("app").await?;
@@ -234,18 +246,14 @@ async fn an_outage_of_the_api_server_ends_and_resumes_the_term(suite: &Suite) ->
     Ok(())
 }
 
-async fn an_update_with_another_configuration_completes(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "update").await?;
+async fn an_update_with_another_configuration_completes(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "update", Names::APP).await?;
     team.put("app", json!({ "password": "first" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_ready("app").await?;
     // As a Deployment does it: the new one is ready before the old one ends.
-    let new = instance(
-        &team.tenant,
-        &suite.binary,
-        "telemetry: {logLevel: debug}\n",
-    )
-    .await?;
+    let more = format!("telemetry: {{logLevel: debug}}\n{}", grade.lines());
+    let new = instance(&team.tenant, &suite.binary, &more).await?;
     ensure!(team.operator.terminate(LONG).await.success());
     wait_leads(&new, true).await?;
     team.put("app", json!({ "password": "second" })).await?;
@@ -260,9 +268,13 @@ async fn an_update_with_another_configuration_completes(suite: &Suite) -> Result
     Ok(())
 }
 
-async fn slots_that_passed_without_a_leader_are_made_up_for(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "missed").await?;
+async fn slots_that_passed_without_a_leader_are_made_up_for(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
     let names: Vec<String> = (0..10).map(|n| format!("s-{n}")).collect();
+    let all: Vec<&str> = names.iter().map(String::as_str).collect();
+    let team = Team::graded(suite, grade, "missed", Names::secrets(&all)).await?;
     for name in &names {
         team.put(name, json!({ "password": name })).await?;
         team.static_secret(name, json!({ "refreshAfter": "30s" }))
@@ -292,18 +304,31 @@ async fn slots_that_passed_without_a_leader_are_made_up_for(suite: &Suite) -> Re
     Ok(())
 }
 
-async fn without_the_right_to_its_lease_it_says_so(suite: &Suite) -> Result<()> {
-    let tenant = suite.ground.tenant("forbidden-lease").await?;
+async fn without_the_right_to_its_lease_it_says_so(suite: &Suite, grade: Grade) -> Result<()> {
+    let (tenant, more) = tenant_of(suite, grade, "forbidden-lease", Names::APP, "").await?;
     prepare(&tenant).await?;
     let roles: Api<Role> = tenant.api();
-    let name = "vault-tenant-operator-leadership";
-    let shipped = roles.get(name).await?.rules.context("no rules")?;
-    let allow = async |rules: serde_json::Value| {
-        let patch = Patch::Merge(json!({ "rules": rules }));
-        roles.patch(name, &PatchParams::default(), &patch).await
+    let granted = roles.list(&ListParams::default()).await?.items;
+    let leads = |rule: &PolicyRule| {
+        rule.resource_names
+            .iter()
+            .flatten()
+            .any(|name| name == LEADER)
     };
-    allow(json!([])).await?;
-    let config = config(&tenant, "");
+    let allow = async |allowed: bool| -> Result<()> {
+        for role in &granted {
+            let mut rules = role.rules.clone().unwrap_or_default();
+            rules.retain(|rule| allowed || !leads(rule));
+            let patch = Patch::Merge(json!({ "rules": rules }));
+            let name = role.metadata.name.as_deref().context("no name")?;
+            roles.patch(name, &PatchParams::default(), &patch).await?;
+        }
+        Ok(())
+    };
+    let rules = granted.iter().filter_map(|role| role.rules.as_ref());
+    ensure!(rules.flatten().any(leads), "no Role allows to lead");
+    allow(false).await?;
+    let config = config(&tenant, &more);
     let operator = tenant
         .operator(&suite.binary)
         .config(&config)
@@ -319,15 +344,15 @@ async fn without_the_right_to_its_lease_it_says_so(suite: &Suite) -> Result<()> 
     let team = Team { tenant, operator };
     team.put("app", json!({ "password": "vault" })).await?;
     team.static_secret("app", json!({})).await?;
-    allow(json!(shipped)).await?;
+    allow(true).await?;
     team.operator.wait_ready(LONG).await?;
     team.wait_ready("app").await.map(drop)
 }
 
-async fn without_election_nothing_is_asked_for(suite: &Suite) -> Result<()> {
-    let tenant = suite.ground.tenant("alone").await?;
+async fn without_election_nothing_is_asked_for(suite: &Suite, grade: Grade) -> Result<()> {
+    let (tenant, more) = tenant_of(suite, grade, "alone", Names::APP, "").await?;
     prepare(&tenant).await?;
-    let config = config(&tenant, "");
+    let config = config(&tenant, &more);
     let operator = tenant
         .operator(&suite.binary)
         .config(&config)
