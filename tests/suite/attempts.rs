@@ -7,11 +7,12 @@ use anyhow::{Context, Result, ensure};
 use ground::faults::Sink;
 use ground::judges::{ApiAudit, ApiFilter};
 use ground::tenant::{AUDIENCE, OPERATOR_ACCOUNT};
-use ground::{OperatorBinary, Tenant, wait_for};
+use ground::{Tenant, wait_for};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
+use crate::grades::Grade;
 use crate::support::{LONG, Suite, Team, merge, static_secret};
 
 /// The account whose token an attacker is after; nothing but an attack names it.
@@ -76,6 +77,14 @@ impl Attempt {
     }
 
     pub async fn make(&self, tenant: &Tenant) -> Result<()> {
+        for resource in self.resources(tenant) {
+            tenant.apply(&resource.to_string()).await?;
+        }
+        Ok(())
+    }
+
+    /// Its manifests.
+    pub fn resources(&self, tenant: &Tenant) -> Vec<Value> {
         let resource = |kind: &str, spec: &Value| {
             json!({
                 "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": kind,
@@ -86,6 +95,7 @@ impl Attempt {
             "method": "kubernetes", "mount": "kubernetes",
             "kubernetes": { "role": tenant.vault_role(), "serviceAccount": VICTIM, "audiences": [AUDIENCE] },
         });
+        let mut resources = Vec::new();
         if let Some(connection) = &self.connection {
             let ca = json!({ "caCertSecretRef": "vault-ca" });
             let mut spec = if connection.get("caCertPath").is_some() {
@@ -94,20 +104,15 @@ impl Attempt {
                 ca
             };
             merge(&mut spec, connection.clone());
-            tenant
-                .apply(&resource("VaultConnection", &spec).to_string())
-                .await?;
+            resources.push(resource("VaultConnection", &spec));
             auth["vaultConnectionRef"] = self.name.into();
         }
         merge(&mut auth, self.auth.clone());
-        tenant
-            .apply(&resource("VaultAuth", &auth).to_string())
-            .await?;
+        resources.push(resource("VaultAuth", &auth));
         let mut more = json!({ "vaultAuthRef": self.name, "path": "app" });
         merge(&mut more, self.secret.clone());
-        let secret = static_secret(tenant, self.name, more);
-        tenant.apply(&secret.to_string()).await?;
-        Ok(())
+        resources.push(static_secret(tenant, self.name, more));
+        resources
     }
 
     /// Condition and event of the resource at fault and of all that rest on it.
@@ -162,8 +167,8 @@ async fn notes(tenant: &Tenant, kind: &str, name: &str) -> Result<Vec<(String, S
 }
 
 /// A tenant with the victim's account, and the CA of everything here.
-pub async fn tenant(suite: &Suite, name: &str) -> Result<Tenant> {
-    let tenant = suite.ground.tenant(name).await?;
+pub async fn tenant(suite: &Suite, grade: Grade, name: &str) -> Result<Tenant> {
+    let tenant = grade.tenant(&suite.ground, name).await?;
     let account =
         json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": VICTIM } });
     let ca = json!({
@@ -175,9 +180,22 @@ pub async fn tenant(suite: &Suite, name: &str) -> Result<Tenant> {
     Ok(tenant)
 }
 
-pub async fn team(tenant: Tenant, binary: &OperatorBinary, config: &str) -> Result<Team> {
-    let config = format!("sync:\n  backoff: {{initialInterval: 300ms, maxInterval: 2s}}\n{config}");
-    let operator = tenant.operator(binary).config(&config).start().await?;
+/// The tenant's operator, with a Role for these resources where it goes by names.
+/// For what it refuses as a whole it needs no right, so none of that is in there.
+pub async fn team(
+    suite: &Suite,
+    grade: Grade,
+    tenant: Tenant,
+    config: &str,
+    resources: &[Value],
+) -> Result<Team> {
+    let config = format!(
+        "sync:\n  backoff: {{initialInterval: 300ms, maxInterval: 2s}}\n{config}{}",
+        grade.lines()
+    );
+    grade.allow(&tenant, &config, resources).await?;
+    let builder = tenant.operator(&suite.binary).config(&config);
+    let operator = builder.start().await?;
     operator.wait_ready(LONG).await?;
     Ok(Team { tenant, operator })
 }

@@ -14,10 +14,12 @@ use crate::attempts::{
     Attempt, QUIET, make_and_judge, nothing_arrived, own_connection, server, team, tenant,
     token_at, tokens_asked_for,
 };
+use crate::grades::{Grade, Names};
 use crate::support::{LONG, Suite, Team, config, merge, prepare};
 
 crate::trials![
-    "guardrails": refused_resources_reach_nobody, an_address_that_is_not_listed_sees_nothing,
+    "guardrails": ; in each grade:
+    refused_resources_reach_nobody, an_address_that_is_not_listed_sees_nothing,
     without_a_list_only_https_names_are_spoken_to,
     a_method_that_is_not_allowed_never_reaches_vault,
 ];
@@ -202,21 +204,18 @@ fn secrets() -> Vec<Attempt> {
     ]
 }
 
-async fn refused_resources_reach_nobody(suite: &Suite) -> Result<()> {
+async fn refused_resources_reach_nobody(suite: &Suite, grade: Grade) -> Result<()> {
     let vault = server(suite, "refused", "refused.example").await?;
     let attempts = [connections(&vault.url()), logins(&vault.url()), secrets()].concat();
-    let team = team(
-        tenant(suite, "refused").await?,
-        &suite.binary,
-        &own_connection(suite, &vault),
-    )
-    .await?;
+    let tenant = tenant(suite, grade, "refused").await?;
+    let allowed = Attempt::new("allowed", "", ["", ""]);
+    let config = own_connection(suite, &vault);
+    let resources = allowed.resources(&tenant);
+    let team = team(suite, grade, tenant, &config, &resources).await?;
     make_and_judge(&team, &attempts).await?;
     nothing_arrived(suite, &team, &[&vault]).await?;
     // The same server sees all of what is allowed.
-    Attempt::new("allowed", "", ["", ""])
-        .make(&team.tenant)
-        .await?;
+    allowed.make(&team.tenant).await?;
     wait_for("the login that is allowed", LONG, || async {
         token_at(&vault)
     })
@@ -225,7 +224,7 @@ async fn refused_resources_reach_nobody(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn an_address_that_is_not_listed_sees_nothing(suite: &Suite) -> Result<()> {
+async fn an_address_that_is_not_listed_sees_nothing(suite: &Suite, grade: Grade) -> Result<()> {
     let theirs = server(suite, "not-listed", "vault.example").await?;
     let plain = Sink::plain().await?;
     let list = "policy.vaultAddresses";
@@ -257,13 +256,14 @@ async fn an_address_that_is_not_listed_sees_nothing(suite: &Suite) -> Result<()>
             [list, "not one of those listed"],
         ),
     ];
-    let tenant = tenant(suite, "not-listed").await?;
+    let tenant = tenant(suite, grade, "not-listed").await?;
     prepare(&tenant).await?;
     let list = format!(
         "policy:\n  vaultAddresses: [\"{}\"]\n",
         tenant.vault_address
     );
-    let team = team(tenant, &suite.binary, &list).await?;
+    let good = Names::secrets(&["good"]).resources(&tenant);
+    let team = team(suite, grade, tenant, &list, &good).await?;
     make_and_judge(&team, &attempts).await?;
     nothing_arrived(suite, &team, &[&theirs, &plain]).await?;
     nothing_at_the_api_server(suite, &team).await?;
@@ -287,7 +287,7 @@ async fn nothing_at_the_api_server(suite: &Suite, team: &Team) -> Result<()> {
     Ok(())
 }
 
-async fn without_a_list_only_https_names_are_spoken_to(suite: &Suite) -> Result<()> {
+async fn without_a_list_only_https_names_are_spoken_to(suite: &Suite, grade: Grade) -> Result<()> {
     let theirs = server(suite, "no-list", "vault.example").await?;
     let plain = Sink::plain().await?;
     let list = "policy.vaultAddresses";
@@ -344,7 +344,8 @@ async fn without_a_list_only_https_names_are_spoken_to(suite: &Suite) -> Result<
             [list, "has a path"],
         ),
     ];
-    let team = team(tenant(suite, "no-list").await?, &suite.binary, "").await?;
+    let tenant = tenant(suite, grade, "no-list").await?;
+    let team = team(suite, grade, tenant, "", &[]).await?;
     make_and_judge(&team, &attempts).await?;
     nothing_arrived(suite, &team, &[&theirs, &plain]).await?;
     nothing_at_the_api_server(suite, &team).await?;
@@ -356,7 +357,10 @@ async fn without_a_list_only_https_names_are_spoken_to(suite: &Suite) -> Result<
     Ok(())
 }
 
-async fn a_method_that_is_not_allowed_never_reaches_vault(suite: &Suite) -> Result<()> {
+async fn a_method_that_is_not_allowed_never_reaches_vault(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
     let key = "policy.allowedAuthMethods";
     let method = |name: &str| json!({ "method": name, "vaultConnectionRef": "default" });
     let attempts = [
@@ -371,11 +375,14 @@ async fn a_method_that_is_not_allowed_never_reaches_vault(suite: &Suite) -> Resu
         Attempt::auth("jwt", method("jwt"), [key, "jwt"]),
         Attempt::auth("aws", method("aws"), ["the auth method aws", ""]).reason("NotServedYet"),
     ];
-    let tenant = tenant(suite, "methods").await?;
+    let tenant = tenant(suite, grade, "methods").await?;
     prepare(&tenant).await?;
+    let config = config(&tenant, grade.lines());
+    let resources = Names::secrets(&[]).resources(&tenant);
+    grade.allow(&tenant, &config, &resources).await?;
     let operator = tenant
         .operator(&suite.binary)
-        .config(&config(&tenant, ""))
+        .config(&config)
         .arg("--allowed-auth-methods=aws,gcp,token")
         .start()
         .await?;

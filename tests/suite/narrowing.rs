@@ -12,9 +12,10 @@ use crate::attempts::{
     Attempt, VICTIM, make_and_judge, nothing_arrived, own_connection, server, team, tenant,
     token_at,
 };
+use crate::grades::Grade;
 use crate::support::{LONG, Suite};
 
-crate::trials!["narrowing": lists_narrow_what_a_tenant_may_name];
+crate::trials!["narrowing": ; in each grade: lists_narrow_what_a_tenant_may_name];
 
 /// Paths that would lead out of the list `team/app`.
 fn paths() -> Vec<Attempt> {
@@ -113,10 +114,10 @@ fn files(folder: &Path, ca_pem: &str, address: &str) -> Result<Vec<Attempt>> {
     ])
 }
 
-async fn lists_narrow_what_a_tenant_may_name(suite: &Suite) -> Result<()> {
+async fn lists_narrow_what_a_tenant_may_name(suite: &Suite, grade: Grade) -> Result<()> {
     let vault = server(suite, "narrow", "narrow.example").await?;
     let kubernetes = |more: Value| json!({ "kubernetes": more });
-    let tenant = tenant(suite, "narrow").await?;
+    let tenant = tenant(suite, grade, "narrow").await?;
     let folder = tenant.dir.join("files");
     let mut attempts = files(&folder, &tenant.ca_pem, &vault.url())?;
     attempts.extend(paths());
@@ -163,17 +164,17 @@ async fn lists_narrow_what_a_tenant_may_name(suite: &Suite) -> Result<()> {
         tenant.vault_role(),
         folder.display()
     );
-    let team = team(tenant, &suite.binary, &config).await?;
-    make_and_judge(&team, &attempts).await?;
-    nothing_arrived(suite, &team, &[&vault]).await?;
     // What is within the lists, a file with its CA too.
     let path = json!({ "mount": "team", "type": "kv-v1", "path": "app/" });
-    Attempt {
+    let within = Attempt {
         connection: Some(json!({ "address": vault.url(), "caCertPath": folder.join("ca.crt") })),
         ..Attempt::secret("app-allowed", path, ["", ""])
-    }
-    .make(&team.tenant)
-    .await?;
+    };
+    let resources = within.resources(&tenant);
+    let team = team(suite, grade, tenant, &config, &resources).await?;
+    make_and_judge(&team, &attempts).await?;
+    nothing_arrived(suite, &team, &[&vault]).await?;
+    within.make(&team.tenant).await?;
     wait_for("the login that is allowed", LONG, || async {
         token_at(&vault)
     })

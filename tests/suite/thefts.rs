@@ -8,16 +8,18 @@ use ground::wait_for;
 use k8s_openapi::api::authentication::v1::TokenReview;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::attempts::{
     Attempt, make_and_judge, nothing_arrived, own_connection, server, team, tenant, token_at,
 };
+use crate::grades::{Grade, Names};
 use crate::probes::Eye;
 use crate::support::{LONG, Suite, Team};
 
 crate::trials![
-    "thefts": a_tenants_own_server_gets_no_usable_token, a_redirect_leads_no_token_elsewhere,
+    "thefts": ; in each grade:
+    a_tenants_own_server_gets_no_usable_token, a_redirect_leads_no_token_elsewhere,
     secrets_that_give_power_are_not_written_into,
 ];
 
@@ -32,7 +34,7 @@ async fn is_usable(suite: &Suite, token: &str) -> Result<bool> {
 
 /// The theft: a tenant lets the operator log in at a server of the tenant's, to
 /// get a token of a ServiceAccount that opens the API server.
-async fn a_tenants_own_server_gets_no_usable_token(suite: &Suite) -> Result<()> {
+async fn a_tenants_own_server_gets_no_usable_token(suite: &Suite, grade: Grade) -> Result<()> {
     // A name that leads here, if this machine knows itself by one. Where it
     // leads nowhere, the refusals are the same: they come before any look-up.
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
@@ -66,22 +68,24 @@ async fn a_tenants_own_server_gets_no_usable_token(suite: &Suite) -> Result<()> 
             good_there,
         ),
     ];
-    let prey = team(tenant(suite, "theft").await?, &suite.binary, "").await?;
+    let prey = tenant(suite, grade, "theft").await?;
+    // The connections are allowed, the logins are not.
+    let of_attempts = attempts.iter().flat_map(|one| one.resources(&prey));
+    let connections: Vec<Value> = of_attempts
+        .filter(|one| one["kind"] == "VaultConnection")
+        .collect();
+    let prey = team(suite, grade, prey, "", &connections).await?;
     make_and_judge(&prey, &attempts).await?;
     nothing_arrived(suite, &prey, &[&theirs]).await?;
     // What would have been stolen: where the platform lists the server, a login
     // without audiences, as existing manifests have it, brings a token that is
     // good for the API server.
-    let listed = team(
-        tenant(suite, "theft-listed").await?,
-        &suite.binary,
-        &own_connection(suite, &theirs),
-    )
-    .await?;
+    let listed = tenant(suite, grade, "theft-listed").await?;
     let open = json!({ "kubernetes": { "audiences": [] } });
-    Attempt::auth("open", open, ["", ""])
-        .make(&listed.tenant)
-        .await?;
+    let open = Attempt::auth("open", open, ["", ""]);
+    let (config, resources) = (own_connection(suite, &theirs), open.resources(&listed));
+    let listed = team(suite, grade, listed, &config, &resources).await?;
+    open.make(&listed.tenant).await?;
     let token = wait_for("the token of a listed server", LONG, || async {
         token_at(&theirs)
     })
@@ -93,7 +97,7 @@ async fn a_tenants_own_server_gets_no_usable_token(suite: &Suite) -> Result<()> 
     Ok(())
 }
 
-async fn a_redirect_leads_no_token_elsewhere(suite: &Suite) -> Result<()> {
+async fn a_redirect_leads_no_token_elsewhere(suite: &Suite, grade: Grade) -> Result<()> {
     let theirs = server(suite, "redirected-to", "vault.example").await?;
     let plain = Sink::plain().await?;
     let identity = suite.ground.pki.server("redirecting", &["127.0.0.1"])?;
@@ -114,7 +118,10 @@ async fn a_redirect_leads_no_token_elsewhere(suite: &Suite) -> Result<()> {
         away.url(),
         down.url()
     );
-    let team = team(tenant(suite, "redirect").await?, &suite.binary, &config).await?;
+    let tenant = tenant(suite, grade, "redirect").await?;
+    let of_attempts = attempts.iter().flat_map(|one| one.resources(&tenant));
+    let resources: Vec<Value> = of_attempts.collect();
+    let team = team(suite, grade, tenant, &config, &resources).await?;
     for attempt in &attempts {
         attempt.make(&team.tenant).await?;
     }
@@ -136,8 +143,9 @@ async fn a_redirect_leads_no_token_elsewhere(suite: &Suite) -> Result<()> {
 
 /// A tenant who may write nothing but custom resources lets the operator write
 /// into what Helm, the bootstrap of nodes or a ServiceAccount goes by.
-async fn secrets_that_give_power_are_not_written_into(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "power").await?;
+async fn secrets_that_give_power_are_not_written_into(suite: &Suite, grade: Grade) -> Result<()> {
+    let names = Names::secrets(&["release", "bootstrap", "account", "good"]);
+    let team = Team::graded(suite, grade, "power", names).await?;
     let types = [
         ("release", "helm.sh/release.v1"),
         ("bootstrap", "bootstrap.kubernetes.io/token"),
@@ -188,5 +196,8 @@ async fn secrets_that_give_power_are_not_written_into(suite: &Suite) -> Result<(
     let asked = eye.settled(&eye.at_vault()).await?;
     let only_health = asked.iter().all(|request| request.path == "sys/health");
     ensure!(only_health, "refused before Vault is asked: {asked:?}");
-    Ok(())
+    // One without power is written.
+    team.put("good", json!({ "password": "vault" })).await?;
+    team.static_secret("good", json!({})).await?;
+    team.wait_value("good", "password", "vault").await
 }
