@@ -62,6 +62,7 @@ mod sources;
 mod static_secrets;
 mod support;
 mod thefts;
+mod two_vaults;
 mod unfinished;
 
 use std::process::ExitCode;
@@ -151,6 +152,7 @@ fn all() -> Vec<TrialOf> {
         guardrails::trials(),
         narrowing::trials(),
         thefts::trials(),
+        two_vaults::trials(),
         unfinished::trials(),
         secrecy::trials(),
         manifests::trials(),

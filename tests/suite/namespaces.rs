@@ -1,38 +1,37 @@
 //! Several watched namespaces: each by a Role of its own, none in the way of
-//! the others, one operator for each. And several Vaults.
-
-use std::time::Duration;
+//! the others, one operator for each.
 
 use anyhow::{Context, Result, ensure};
-use ground::faults::{Answer, HttpProxy, Match};
 use ground::judges::ApiFilter;
 use ground::operator::OperatorBuilder;
-use ground::pki::Pki;
 use ground::tenant::{APP_ACCOUNT, AUDIENCE, OPERATOR_ACCOUNT};
 use ground::{Tenant, manifests, wait_for};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::endpoints::sample;
+use crate::grades::{Grade, Names, grant, placed, tenant_of};
 use crate::leadership::{CLAIM, instance};
-use crate::probes::{Eye, vault_proxy};
+use crate::probes::Eye;
 use crate::support::{LONG, Suite, Team, config, prepare, static_secret};
 
 crate::trials![
-    "namespaces": one_without_its_role_reports_and_the_others_go_on,
+    "namespaces": ; in each grade:
+    one_without_its_role_reports_and_the_others_go_on,
     references_cross_only_where_they_are_allowed,
-    a_namespace_made_again_is_served_again,
-    a_vault_that_is_down_never_delays_another, a_claimed_namespace_is_left_alone,
+    a_namespace_made_again_is_served_again, a_claimed_namespace_is_left_alone,
 ];
 
-/// The default of `sync.maxConcurrentReconciles`.
-const AT_A_TIME: usize = 16;
-
-/// Lets the operator of `home` serve a tenant's namespace.
-async fn serve(tenant: &Tenant, home: &Tenant) -> Result<()> {
+/// Lets the operator of `home` serve a tenant's namespace, by the Role that is there;
+/// in the grade of names, by new ones in both, for these resources.
+async fn serve(grade: Grade, tenant: &Tenant, home: &Tenant, resources: &[Value]) -> Result<()> {
+    if grade == Grade::Named {
+        let config = config(home, grade.lines());
+        return grant(&[home, tenant], &home.namespace, &config, resources).await;
+    }
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
         "metadata": { "name": "served" },
@@ -47,27 +46,42 @@ async fn serve(tenant: &Tenant, home: &Tenant) -> Result<()> {
 }
 
 /// The operator of `home` for its own namespace and the others'.
-fn builder<'a>(suite: &'a Suite, home: &'a Tenant, others: &[&Tenant]) -> OperatorBuilder<'a> {
+fn builder<'a>(
+    suite: &'a Suite,
+    grade: Grade,
+    home: &'a Tenant,
+    others: &[&Tenant],
+) -> OperatorBuilder<'a> {
     let namespaces: Vec<&str> = [home]
         .iter()
         .chain(others)
         .map(|tenant| tenant.namespace.as_str())
         .collect();
     home.operator(&suite.binary)
-        .config(&config(home, ""))
+        .config(&config(home, grade.lines()))
         .watch_namespaces(&namespaces)
 }
 
-/// The tenants with their connections and logins, and each as a team of one operator.
-async fn teams(suite: &Suite, names: [&str; 2], bound: bool) -> Result<[Team; 2]> {
-    let home = suite.ground.tenant(names[0]).await?;
-    let other = suite.ground.tenant(names[1]).await?;
+/// Two tenants with their connections and logins.
+async fn tenants(suite: &Suite, grade: Grade, names: [&str; 2]) -> Result<[Tenant; 2]> {
+    let home = grade.tenant(&suite.ground, names[0]).await?;
+    let other = grade.tenant(&suite.ground, names[1]).await?;
     prepare(&home).await?;
     prepare(&other).await?;
-    if bound {
-        serve(&other, &home).await?;
-    }
-    let operator = builder(suite, &home, &[&other]).start().await?;
+    Ok([home, other])
+}
+
+/// What both name in most trials.
+fn both(tenants: [&Tenant; 2]) -> Vec<Value> {
+    tenants
+        .iter()
+        .flat_map(|tenant| Names::APP.resources(tenant))
+        .collect()
+}
+
+/// Each of the tenants as a team of one operator.
+async fn teams(suite: &Suite, grade: Grade, [home, other]: [Tenant; 2]) -> Result<[Team; 2]> {
+    let operator = builder(suite, grade, &home, &[&other]).start().await?;
     let team = |tenant: Tenant| Team {
         tenant,
         operator: operator.clone(),
@@ -80,27 +94,36 @@ async fn secret(team: &Team, name: &str, password: &str) -> Result<()> {
     team.static_secret(name, json!({})).await
 }
 
-async fn one_without_its_role_reports_and_the_others_go_on(suite: &Suite) -> Result<()> {
-    let [home, other] = teams(suite, ["forbidden-home", "unbound"], false).await?;
+async fn one_without_its_role_reports_and_the_others_go_on(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let [home, other] = tenants(suite, grade, ["forbidden-home", "unbound"]).await?;
+    let mine = Names::APP.resources(&home);
+    grade
+        .allow(&home, &config(&home, grade.lines()), &mine)
+        .await?;
+    let [home, other] = teams(suite, grade, [home, other]).await?;
     secret(&home, "app", "first").await?;
     secret(&other, "app", "other").await?;
     home.wait_ready("app").await?;
     let namespace = other.tenant.namespace.as_str();
+    // By names it knows of no Secret there yet that it could not see.
+    let watched = match grade {
+        Grade::Namespace => "secrets",
+        Grade::Named => "vaultauths",
+    };
     wait_for("the namespace to be reported", LONG, || async {
         let said = home.operator.readyz().await;
         let said = said.err().context("it is ready")?.to_string();
-        for what in [
-            "vault-tenant-operator-claim",
-            "vaultstaticsecrets",
-            "secrets",
-        ] {
+        for what in ["vault-tenant-operator-claim", "vaultstaticsecrets", watched] {
             let named = said
                 .lines()
                 .any(|line| line.contains(namespace) && line.contains(what));
             ensure!(named, "no {what} of {namespace} in {said}");
         }
         let metrics = home.operator.metrics().await?;
-        let labels = ["\"secrets\"", namespace];
+        let labels = [&format!("\"{watched}\"") as &str, namespace];
         ensure!(
             sample(&metrics, "vto_watch_failing", &labels) == Some(1.0),
             "{metrics}"
@@ -117,7 +140,8 @@ async fn one_without_its_role_reports_and_the_others_go_on(suite: &Suite) -> Res
     home.wait_value("app", "password", "second").await?;
     ensure!(other.tenant.secret("app").await?.is_none());
     // With its Role it is served like the other.
-    serve(&other.tenant, &home.tenant).await?;
+    let resources = both([&home.tenant, &other.tenant]);
+    serve(grade, &other.tenant, &home.tenant, &resources).await?;
     other.wait_ready("app").await?;
     other.wait_value("app", "password", "other").await?;
     home.operator.wait_ready(LONG).await?;
@@ -131,32 +155,42 @@ async fn one_without_its_role_reports_and_the_others_go_on(suite: &Suite) -> Res
     Ok(())
 }
 
-async fn references_cross_only_where_they_are_allowed(suite: &Suite) -> Result<()> {
-    let [home, other] = teams(suite, ["crossing", "shared"], true).await?;
-    home.operator.wait_ready(LONG).await?;
-    let auth = |allowed: serde_json::Value| {
+async fn references_cross_only_where_they_are_allowed(suite: &Suite, grade: Grade) -> Result<()> {
+    let [home, other] = tenants(suite, grade, ["crossing", "shared"]).await?;
+    let role = home.vault_role().to_owned();
+    let auth = |allowed: Value| {
         json!({
             "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": "VaultAuth",
             "metadata": { "name": "shared" },
             "spec": {
                 "method": "kubernetes", "mount": "kubernetes", "allowedNamespaces": allowed,
                 "kubernetes": {
-                    "role": home.tenant.vault_role(), "serviceAccount": APP_ACCOUNT,
-                    "audiences": [AUDIENCE],
+                    "role": role, "serviceAccount": APP_ACCOUNT, "audiences": [AUDIENCE],
                 },
             },
         })
-        .to_string()
     };
-    other.tenant.apply(&auth(json!([]))).await?;
+    let reference = format!("{}/shared", other.namespace);
+    let named = json!([home.namespace]);
+    let by_reference = json!({ "vaultAuthRef": reference });
+    let of_other = Names::secrets(&[]).resources(&other);
+    let resources = [
+        Names::secrets(&[]).resources(&home),
+        vec![
+            placed(&home, static_secret(&home, "app", by_reference.clone())),
+            placed(&other, auth(named.clone())),
+        ],
+        of_other,
+    ];
+    serve(grade, &other, &home, &resources.concat()).await?;
+    let [home, other] = teams(suite, grade, [home, other]).await?;
+    home.operator.wait_ready(LONG).await?;
+    other.tenant.apply(&auth(json!([])).to_string()).await?;
     home.put("app", json!({ "password": "vault" })).await?;
-    let reference = format!("{}/shared", other.tenant.namespace);
-    home.static_secret("app", json!({ "vaultAuthRef": reference }))
-        .await?;
+    home.static_secret("app", by_reference).await?;
     let said = home.wait_problem("app", "ReferenceDenied").await?;
     ensure!(said.contains("spec.allowedNamespaces"), "{said}");
-    let named = json!([home.tenant.namespace]);
-    other.tenant.apply(&auth(named)).await?;
+    other.tenant.apply(&auth(named).to_string()).await?;
     home.wait_ready("app").await?;
     // A restart finds the other namespace's VaultAuth before it judges.
     ensure!(home.operator.terminate(LONG).await.success());
@@ -179,7 +213,7 @@ async fn references_cross_only_where_they_are_allowed(suite: &Suite) -> Result<(
     );
     // The platform can narrow what a VaultAuth allows.
     ensure!(home.operator.terminate(LONG).await.success());
-    let _narrowed = builder(suite, &home.tenant, &[&other.tenant])
+    let _narrowed = builder(suite, grade, &home.tenant, &[&other.tenant])
         .env("VTO_POLICY__REFERENCED_NAMESPACES", "elsewhere")
         .start()
         .await?;
@@ -212,8 +246,11 @@ async fn make_again(tenant: &Tenant) -> Result<()> {
     prepare(tenant).await
 }
 
-async fn a_namespace_made_again_is_served_again(suite: &Suite) -> Result<()> {
-    let [home, other] = teams(suite, ["forbidden-again", "again"], true).await?;
+async fn a_namespace_made_again_is_served_again(suite: &Suite, grade: Grade) -> Result<()> {
+    let [home, other] = tenants(suite, grade, ["forbidden-again", "again"]).await?;
+    let resources = both([&home, &other]);
+    serve(grade, &other, &home, &resources).await?;
+    let [home, other] = teams(suite, grade, [home, other]).await?;
     for team in [&home, &other] {
         secret(team, "app", "first").await?;
         team.wait_ready("app").await?;
@@ -234,103 +271,15 @@ async fn a_namespace_made_again_is_served_again(suite: &Suite) -> Result<()> {
     home.put("app", json!({ "password": "second" })).await?;
     home.wait_value("app", "password", "second").await?;
     make_again(&other.tenant).await?;
-    serve(&other.tenant, &home.tenant).await?;
+    serve(grade, &other.tenant, &home.tenant, &resources).await?;
     secret(&other, "app", "again").await?;
     other.wait_ready("app").await?;
     other.wait_value("app", "password", "again").await?;
     home.operator.wait_ready(LONG).await
 }
 
-/// A second Vault for a tenant: another address, whose certificate is of another CA.
-async fn second_vault(suite: &Suite, tenant: &Tenant) -> Result<HttpProxy> {
-    let pki = Pki::new(&tenant.dir.join("second-pki"))?;
-    let certificate = pki.server("second", &["127.0.0.1"])?;
-    let upstream = suite.ground.vault.address.strip_prefix("https://");
-    let proxy = HttpProxy::builder()
-        .tls(certificate.cert_pem, certificate.key_pem)
-        .upstream_tls(
-            upstream.context("the Vault serves no https")?.parse()?,
-            &suite.ground.pki.ca_pem,
-        )
-        .start()
-        .await?;
-    let group = "secrets.hashicorp.com/v1beta1";
-    for manifest in [
-        json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "second-ca" },
-            "stringData": { "ca.crt": pki.ca_pem },
-        }),
-        json!({
-            "apiVersion": group, "kind": "VaultConnection", "metadata": { "name": "second" },
-            "spec": { "address": proxy.url(), "caCertSecretRef": "second-ca" },
-        }),
-        json!({
-            "apiVersion": group, "kind": "VaultAuth", "metadata": { "name": "second" },
-            "spec": {
-                "vaultConnectionRef": "second", "method": "kubernetes", "mount": "kubernetes",
-                "kubernetes": {
-                    "role": tenant.vault_role(), "serviceAccount": APP_ACCOUNT,
-                    "audiences": [AUDIENCE],
-                },
-            },
-        }),
-    ] {
-        tenant.apply(&manifest.to_string()).await?;
-    }
-    Ok(proxy)
-}
-
-async fn a_vault_that_is_down_never_delays_another(suite: &Suite) -> Result<()> {
-    let first = vault_proxy(&suite.ground).await?;
-    let mut tenant = suite.ground.tenant("two-vaults").await?;
-    tenant.vault_address = first.url();
-    prepare(&tenant).await?;
-    let second = second_vault(suite, &tenant).await?;
-    let config = config(&tenant, "connection:\n  timeout: 10s\n").replace(
-        &format!("\"{}\"", first.url()),
-        &format!("\"{}\", \"{}\"", first.url(), second.url()),
-    );
-    let operator = tenant
-        .operator(&suite.binary)
-        .config(&config)
-        .start()
-        .await?;
-    operator.wait_ready(LONG).await?;
-    let team = Team { tenant, operator };
-    team.put("app", json!({ "password": "0" })).await?;
-    team.static_secret("app", json!({})).await?;
-    team.wait_ready("app").await?;
-    let others: Vec<String> = (0..AT_A_TIME + 4).map(|n| format!("second-{n}")).collect();
-    for name in &others {
-        team.put(name, json!({ "password": name })).await?;
-        team.static_secret(name, json!({ "vaultAuthRef": "second" }))
-            .await?;
-    }
-    for name in &others {
-        team.wait_ready(name).await?;
-    }
-    for (round, answer) in [Answer::drop_before(), Answer::hang()]
-        .into_iter()
-        .enumerate()
-    {
-        let down = second.on(Match::any()).answer(answer);
-        down.hit(AT_A_TIME, LONG).await?;
-        let password = format!("{}", round + 1);
-        team.put("app", json!({ "password": password })).await?;
-        let began = std::time::Instant::now();
-        team.wait_value("app", "password", &password).await?;
-        let took = began.elapsed();
-        ensure!(took < Duration::from_secs(5), "{took:?} in round {round}");
-        down.remove();
-        for name in &others {
-            team.wait_ready(name).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn a_claimed_namespace_is_left_alone(suite: &Suite) -> Result<()> {
-    let tenant = suite.ground.tenant("claimed").await?;
+async fn a_claimed_namespace_is_left_alone(suite: &Suite, grade: Grade) -> Result<()> {
+    let (tenant, more) = tenant_of(suite, grade, "claimed", Names::APP, "").await?;
     prepare(&tenant).await?;
     // Another operator's claim, made a moment ago and renewed while we look on.
     let claim = async || -> Result<()> {
@@ -355,7 +304,7 @@ async fn a_claimed_namespace_is_left_alone(suite: &Suite) -> Result<()> {
         .kv2_put(&tenant.kv2, "app", &json!({ "password": "vault" }))
         .await?;
     tenant.apply(&manifest.to_string()).await?;
-    let operator = instance(&tenant, &suite.binary, "").await?;
+    let operator = instance(&tenant, &suite.binary, &more).await?;
     for _ in 0..3 {
         claim().await?;
         wait_for("the claim to be reported", LONG, || async {
