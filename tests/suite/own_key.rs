@@ -10,26 +10,32 @@ use kube::api::DeleteParams;
 use serde_json::json;
 
 use crate::endpoints::sample;
+use crate::grades::Grade;
 use crate::probes::api_proxy;
 use crate::process::said;
 use crate::support::{LONG, Suite, Team, config, prepare};
 
 crate::trials![
-    "own_key": a_start_without_an_answer_waits_and_ends_when_told,
-    one_that_no_watch_saw_go_is_put_back,
+    "own_key": one_that_no_watch_saw_go_is_put_back;
+    in each grade: a_start_without_an_answer_waits_and_ends_when_told,
 ];
 
 const KEY: &str = "vault-tenant-operator-key";
 
-async fn a_start_without_an_answer_waits_and_ends_when_told(suite: &Suite) -> Result<()> {
+async fn a_start_without_an_answer_waits_and_ends_when_told(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
     let proxy = api_proxy(&suite.ground).await?;
     let silent = proxy
         .on(Match::any().path_contains(format!("/secrets/{KEY}")))
         .answer(Answer::hang());
-    let tenant = suite.ground.tenant("silent-api").await?;
+    let tenant = grade.tenant(&suite.ground, "silent-api").await?;
+    let config = config(&tenant, grade.lines());
+    grade.allow(&tenant, &config, &[]).await?;
     let operator = tenant
         .operator(&suite.binary)
-        .config(&config(&tenant, ""))
+        .config(&config)
         .api_url(&proxy.url())
         .start()
         .await?;

@@ -16,21 +16,23 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use crate::endpoints::sample;
+use crate::grades::{Grade, Names, tenant_of, tenant_on};
 use crate::judgement::judge_refusals;
 use crate::probes::{Eye, vault_proxy};
 use crate::support::{LONG, Suite, Team, config, prepare};
 
 crate::trials![
-    "process": sigterm_lets_a_write_end,
-    without_definitions_it_waits_and_says_so, without_vault_it_waits_and_says_so,
-    without_a_right_it_waits_and_says_so, a_busy_port_is_a_sentence,
+    "process": without_a_right_it_waits_and_says_so, a_busy_port_is_a_sentence;
+    in each grade:
+    sigterm_lets_a_write_end, without_definitions_it_waits_and_says_so,
+    without_vault_it_waits_and_says_so,
 ];
 
 /// Less than the shipped grace period.
 const GRACE: Duration = Duration::from_secs(25);
 
-async fn sigterm_lets_a_write_end(suite: &Suite) -> Result<()> {
-    let (team, proxy) = Team::behind_api_proxy(suite, "sigterm", "").await?;
+async fn sigterm_lets_a_write_end(suite: &Suite, grade: Grade) -> Result<()> {
+    let (team, proxy) = Team::graded_behind_api_proxy(suite, grade, "sigterm", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     let apply = Match::method("PATCH").path_contains("/secrets/app");
     let slow = proxy
@@ -73,14 +75,14 @@ async fn sigterm_lets_a_write_end(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn without_definitions_it_waits_and_says_so(suite: &Suite) -> Result<()> {
+async fn without_definitions_it_waits_and_says_so(suite: &Suite, grade: Grade) -> Result<()> {
     let options = Options {
         crds: false,
         ..Options::default()
     };
     let ground = Ground::start(options).await?;
-    let tenant = ground.tenant("early").await?;
-    let config = config(&tenant, "");
+    let (tenant, more) = tenant_on(&ground, grade, "early", Names::APP, "").await?;
+    let config = config(&tenant, &more);
     let operator = tenant
         .operator(&suite.binary)
         .config(&config)
@@ -116,12 +118,12 @@ pub async fn said(operator: &Operator) -> Result<String> {
     }
 }
 
-async fn without_vault_it_waits_and_says_so(suite: &Suite) -> Result<()> {
+async fn without_vault_it_waits_and_says_so(suite: &Suite, grade: Grade) -> Result<()> {
     let proxy = vault_proxy(&suite.ground).await?;
     proxy.on(Match::any()).answer(Answer::drop_before());
-    let mut tenant = suite.ground.tenant("no-vault").await?;
+    let (mut tenant, more) = tenant_of(suite, grade, "no-vault", Names::APP, "").await?;
     tenant.vault_address = proxy.url();
-    let team = Team::of(suite, tenant, None, "").await?;
+    let team = Team::of(suite, tenant, None, &more).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     team.static_secret("app", json!({})).await?;
     let told = team
