@@ -12,13 +12,15 @@ use ground::judges::workloads::Kind;
 use serde_json::json;
 use tokio::process::Command;
 
+use crate::grades::{Grade, Names};
 use crate::probes::{Eye, workload};
 use crate::support::{LONG, Suite, Team, config, prepare};
 
 crate::trials![
     "configured": all_findings_of_all_layers_come_at_once, a_later_layer_wins_and_is_named,
-    a_variable_that_is_no_text_is_refused, a_kind_that_is_not_listed_is_left_alone,
-    one_at_a_time_means_one_at_a_time, logs_can_be_text,
+    a_variable_that_is_no_text_is_refused, logs_can_be_text;
+    in each grade:
+    a_kind_that_is_not_listed_is_left_alone, one_at_a_time_means_one_at_a_time,
 ];
 
 /// What the binary said, and its code.
@@ -169,10 +171,19 @@ async fn a_variable_that_is_no_text_is_refused(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn a_kind_that_is_not_listed_is_left_alone(suite: &Suite) -> Result<()> {
-    let tenant = suite.ground.tenant("kinds-listed").await?;
+async fn a_kind_that_is_not_listed_is_left_alone(suite: &Suite, grade: Grade) -> Result<()> {
+    let tenant = grade.tenant(&suite.ground, "kinds-listed").await?;
     prepare(&tenant).await?;
-    let config = config(&tenant, "").replace("  debounce: 1s", "  kinds: [StatefulSet]");
+    let config = config(&tenant, grade.lines());
+    let config = config.replace("  debounce: 1s", "  kinds: [StatefulSet]");
+    let kinds = [Kind::Deployment, Kind::StatefulSet];
+    let names = Names {
+        workloads: &kinds.map(|kind| (kind, "web")),
+        ..Names::APP
+    };
+    grade
+        .allow(&tenant, &config, &names.resources(&tenant))
+        .await?;
     let operator = tenant
         .operator(&suite.binary)
         .config(&config)
@@ -182,7 +193,7 @@ async fn a_kind_that_is_not_listed_is_left_alone(suite: &Suite) -> Result<()> {
     let team = Team { tenant, operator };
     team.put("app", json!({ "password": "first" })).await?;
     let mut targets = Vec::new();
-    for kind in [Kind::Deployment, Kind::StatefulSet] {
+    for kind in kinds {
         let manifest = workload(kind, "web", "app", json!({}));
         team.tenant.apply(&manifest.to_string()).await?;
         targets.push(json!({ "kind": format!("{kind:?}"), "name": "web" }));
@@ -208,9 +219,11 @@ async fn a_kind_that_is_not_listed_is_left_alone(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn one_at_a_time_means_one_at_a_time(suite: &Suite) -> Result<()> {
+async fn one_at_a_time_means_one_at_a_time(suite: &Suite, grade: Grade) -> Result<()> {
+    let names = Names::secrets(&["slow", "next"]);
+    let more = "  maxConcurrentReconciles: 1\n";
     let (team, proxy) =
-        Team::behind_vault_proxy(suite, "one-at-a-time", "  maxConcurrentReconciles: 1\n").await?;
+        Team::graded_behind_vault_proxy(suite, grade, "one-at-a-time", names, more).await?;
     let of = |path: &str| Match::method("GET").path_contains(format!("/data/{path}"));
     for name in ["slow", "next"] {
         team.put(name, json!({ "password": name })).await?;

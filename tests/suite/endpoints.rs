@@ -5,10 +5,11 @@ use ground::judges::workloads::Kind;
 use ground::{Operator, wait_for};
 use serde_json::json;
 
+use crate::grades::{Grade, Names};
 use crate::probes::workload;
 use crate::support::{LONG, Suite, Team};
 
-crate::trials!["endpoints": probes_answer_and_each_metric_counts];
+crate::trials!["endpoints": ; in each grade: probes_answer_and_each_metric_counts];
 
 /// A URL below one of the operator's own addresses, by the flag that gave it.
 fn endpoint(operator: &Operator, flag: &str, path: &str) -> Result<String> {
@@ -51,8 +52,12 @@ pub fn sample(metrics: &str, name: &str, labels: &[&str]) -> Option<f64> {
         .ok()
 }
 
-async fn probes_answer_and_each_metric_counts(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "metrics").await?;
+async fn probes_answer_and_each_metric_counts(suite: &Suite, grade: Grade) -> Result<()> {
+    let names = Names {
+        secrets: &["app", "missing"],
+        ..Names::ROLLED
+    };
+    let team = Team::graded(suite, grade, "metrics", names).await?;
     team.put("app", json!({ "password": "first" })).await?;
     let web = workload(Kind::Deployment, "web", "app", json!({}));
     team.tenant.apply(&web.to_string()).await?;
