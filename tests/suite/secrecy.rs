@@ -13,10 +13,12 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
+use crate::grades::{Grade, Names, tenant_of};
 use crate::support::{LONG, Suite, Team, config, prepare};
 
 crate::trials![
-    "secrecy": nothing_written_shows_a_secret, memory_forgets_what_was_synced
+    "secrecy": ; in each grade:
+    nothing_written_shows_a_secret, memory_forgets_what_was_synced
 ];
 
 /// A name that may be seen, and is long enough to be searched for.
@@ -53,8 +55,13 @@ pub async fn shown(team: &Team, canary: &Canary) -> Result<Vec<(&'static str, Ve
 
 /// A team whose Vault is behind a proxy that keeps what passes, so that tokens
 /// can be searched for too; its operator logs all that it can.
-async fn traced(suite: &Suite, name: &str) -> Result<(Team, HttpProxy)> {
-    let mut tenant = suite.ground.tenant(name).await?;
+async fn traced(
+    suite: &Suite,
+    grade: Grade,
+    name: &str,
+    names: Names<'_>,
+) -> Result<(Team, HttpProxy)> {
+    let (mut tenant, more) = tenant_of(suite, grade, name, names, "").await?;
     let identity = suite.ground.pki.server(name, &["127.0.0.1"])?;
     let vault = tenant
         .vault_address
@@ -70,7 +77,7 @@ async fn traced(suite: &Suite, name: &str) -> Result<(Team, HttpProxy)> {
     prepare(&tenant).await?;
     let operator = tenant
         .operator(&suite.binary)
-        .config(&config(&tenant, ""))
+        .config(&config(&tenant, &more))
         .log_level("trace")
         .start()
         .await?;
@@ -96,8 +103,8 @@ fn tokens(proxy: &HttpProxy) -> Result<[String; 2]> {
     ])
 }
 
-async fn nothing_written_shows_a_secret(suite: &Suite) -> Result<()> {
-    let (team, proxy) = traced(suite, "secrecy").await?;
+async fn nothing_written_shows_a_secret(suite: &Suite, grade: Grade) -> Result<()> {
+    let (team, proxy) = traced(suite, grade, "secrecy", Names::secrets(&[SEEN])).await?;
     let first = Canary::new("canary-one \"/+ of the first version")?;
     let second = Canary::new("canary-two \"/+ of the second version")?;
     let edited = Canary::new("canary-three \"/+ of a hand edit")?;
@@ -146,23 +153,24 @@ async fn nothing_written_shows_a_secret(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn memory_forgets_what_was_synced(suite: &Suite) -> Result<()> {
-    let (team, proxy) = traced(suite, "memory").await?;
+async fn memory_forgets_what_was_synced(suite: &Suite, grade: Grade) -> Result<()> {
+    let all: Vec<String> = (0..20).map(|index| format!("app-{index}")).collect();
+    let names: Vec<&str> = all.iter().map(String::as_str).collect();
+    let (team, proxy) = traced(suite, grade, "memory", Names::secrets(&names)).await?;
     let canary = Canary::new("canary-of-memory \"/+ that must go")?;
     let public = Canary::new("a-label-that-the-store-keeps")?;
-    for index in 0..20 {
-        let name = format!("app-{index}");
+    for (index, name) in all.iter().enumerate() {
         let long =
             json!({ "password": canary.value(), "filling": canary.value().repeat(index * 20) });
-        team.put(&name, long).await?;
+        team.put(name, long).await?;
         let more = json!({
             "refreshAfter": "1h",
             "destination": { "labels": { "kept": public.value() } },
         });
-        team.static_secret(&name, more).await?;
+        team.static_secret(name, more).await?;
     }
-    for index in 0..20 {
-        team.wait_ready(&format!("app-{index}")).await?;
+    for name in &all {
+        team.wait_ready(name).await?;
     }
     let pid = team.operator.process.pid();
     ensure!(
