@@ -16,12 +16,12 @@ use crate::support::{LONG, Suite, Team, deployment, merge};
 const KEY: &str = "vault-tenant-operator-key";
 
 crate::trials![
-    "moves": after_a_rename_keys_of_others_stay_in_a_secret_that_is_not_ours_alone,
-    what_only_looks_like_ours_is_never_deleted, another_type_makes_the_secret_anew_and_restarts_nothing,
-    an_immutable_secret_is_made_anew_for_new_content, an_immutable_secret_of_others_is_told_with_the_mend;
-    in each grade:
+    "moves": ; in each grade:
     after_a_rename_the_old_secret_goes_when_the_new_one_is_there,
+    after_a_rename_keys_of_others_stay_in_a_secret_that_is_not_ours_alone,
     killed_between_writing_the_new_and_deleting_the_old_it_still_goes,
+    what_only_looks_like_ours_is_never_deleted, another_type_makes_the_secret_anew_and_restarts_nothing,
+    an_immutable_secret_is_made_anew_for_new_content, an_immutable_secret_of_others_is_told_with_the_mend,
 ];
 
 /// The names before and after.
@@ -59,8 +59,10 @@ async fn after_a_rename_the_old_secret_goes_when_the_new_one_is_there(
 
 async fn after_a_rename_keys_of_others_stay_in_a_secret_that_is_not_ours_alone(
     suite: &Suite,
+    grade: Grade,
 ) -> Result<()> {
-    let team = Team::start(suite, "renamed-theirs").await?;
+    let names = Names::secrets(&["app", "theirs"]);
+    let team = Team::graded(suite, grade, "renamed-theirs", names).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     team.make_secret("theirs", json!({ "more": "kept" }))
         .await?;
@@ -120,8 +122,8 @@ async fn killed_between_writing_the_new_and_deleting_the_old_it_still_goes(
     Ok(())
 }
 
-async fn what_only_looks_like_ours_is_never_deleted(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "lookalike").await?;
+async fn what_only_looks_like_ours_is_never_deleted(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "lookalike", RENAMED).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     team.static_secret("app", json!({ "refreshAfter": "1h" }))
         .await?;
@@ -168,8 +170,12 @@ async fn what_only_looks_like_ours_is_never_deleted(suite: &Suite) -> Result<()>
     Ok(())
 }
 
-async fn another_type_makes_the_secret_anew_and_restarts_nothing(suite: &Suite) -> Result<()> {
-    let (team, proxy) = Team::behind_api_proxy(suite, "retyped", "").await?;
+async fn another_type_makes_the_secret_anew_and_restarts_nothing(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let (team, proxy) =
+        Team::graded_behind_api_proxy(suite, grade, "retyped", Names::ROLLED).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     let web = deployment("web", "app");
     team.tenant.apply(&web.to_string()).await?;
@@ -231,8 +237,11 @@ async fn another_type_makes_the_secret_anew_and_restarts_nothing(suite: &Suite) 
     team.wait_restarts(Kind::Deployment, "web", 1).await
 }
 
-async fn an_immutable_secret_is_made_anew_for_new_content(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "immutable").await?;
+async fn an_immutable_secret_is_made_anew_for_new_content(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let team = Team::graded(suite, grade, "immutable", Names::APP).await?;
     team.put("app", json!({ "password": "first" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_ready("app").await?;
@@ -245,8 +254,11 @@ async fn an_immutable_secret_is_made_anew_for_new_content(suite: &Suite) -> Resu
     Ok(())
 }
 
-async fn an_immutable_secret_of_others_is_told_with_the_mend(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "immutable-theirs").await?;
+async fn an_immutable_secret_of_others_is_told_with_the_mend(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let team = Team::graded(suite, grade, "immutable-theirs", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     team.make_secret("app", json!({ "more": "theirs" })).await?;
     team.make_immutable("app").await?;
