@@ -5,14 +5,16 @@ use anyhow::{Context, Result, ensure};
 use ground::wait_for;
 use serde_json::{Value, json};
 
+use crate::grades::{Grade, Names};
 use crate::support::{LONG, Suite, Team};
 
 crate::trials![
-    "bad_specs": each_kind_that_is_not_served_is_answered, describe_alone_leads_a_person_to_a_synced_secret,
+    "bad_specs": ; in each grade:
+    each_kind_that_is_not_served_is_answered, describe_alone_leads_a_person_to_a_synced_secret,
 ];
 
-async fn each_kind_that_is_not_served_is_answered(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "not-served").await?;
+async fn each_kind_that_is_not_served_is_answered(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "kinds-not-served", Names::secrets(&[])).await?;
     let destination = json!({ "name": "x", "create": true });
     let kinds = [
         ("SecretTransformation", json!({})),
@@ -39,8 +41,11 @@ async fn each_kind_that_is_not_served_is_answered(suite: &Suite) -> Result<()> {
 }
 
 /// Somebody who knows only `kubectl describe` mends one mistake after another.
-async fn describe_alone_leads_a_person_to_a_synced_secret(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "person").await?;
+async fn describe_alone_leads_a_person_to_a_synced_secret(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let team = Team::graded(suite, grade, "person", Names::ROLLED).await?;
     team.static_secret(
         "app",
         json!({ "vaultAuthRef": "default-typo", "path": "app" }),

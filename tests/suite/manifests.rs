@@ -12,11 +12,13 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::applied::{apply_without_warning, render, warnings_of};
+use crate::grades::{Grade, Names};
 use crate::support::{LONG, Suite, Team, config, deployment};
 
 crate::trials![
     "manifests": definitions_apply_without_a_warning, bundles_of_the_existing_operator_are_answered,
-    the_announcements_own_login_works, what_is_not_served_says_so_and_does_nothing,
+    the_announcements_own_login_works;
+    in each grade: what_is_not_served_says_so_and_does_nothing,
 ];
 
 /// The kinds, in the order in which they refer to each other.
@@ -202,8 +204,8 @@ async fn the_announcements_own_login_works(suite: &Suite) -> Result<()> {
     Ok(())
 }
 
-async fn what_is_not_served_says_so_and_does_nothing(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "not-served").await?;
+async fn what_is_not_served_says_so_and_does_nothing(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "not-served", Names::secrets(&["served"])).await?;
     let template = json!({ "a": { "text": "{{ .Secrets.password }}" } });
     let within = |more: Value| json!({ "destination": { "transformation": more } });
     let fields = [
