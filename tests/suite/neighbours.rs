@@ -9,15 +9,15 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::grades::{Grade, Names};
+use crate::grades::{Grade, Names, tenant_on};
 use crate::judgement::judge_refusals;
 use crate::probes::{Eye, QUIET, workload};
 use crate::support::{LONG, Suite, Team};
 
 crate::trials![
-    "neighbours": definitions_of_others_cost_fields_and_nothing_else;
-    in each grade:
+    "neighbours": ; in each grade:
     another_controller_is_left_alone_until_it_is_gone,
+    definitions_of_others_cost_fields_and_nothing_else,
 ];
 
 async fn another_controller_is_left_alone_until_it_is_gone(
@@ -75,7 +75,10 @@ async fn another_controller_is_left_alone_until_it_is_gone(
     team.wait_ready("app").await.map(drop)
 }
 
-async fn definitions_of_others_cost_fields_and_nothing_else(suite: &Suite) -> Result<()> {
+async fn definitions_of_others_cost_fields_and_nothing_else(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
     let ground = Ground::start(Options::default()).await?;
     let definitions: Api<CustomResourceDefinition> = Api::all(ground.client.clone());
     for plural in ["vaultstaticsecrets", "vaultauths", "vaultconnections"] {
@@ -88,8 +91,8 @@ async fn definitions_of_others_cost_fields_and_nothing_else(suite: &Suite) -> Re
             .patch(&name, &params, &Patch::Merge(strip))
             .await?;
     }
-    let tenant = ground.tenant("pruned").await?;
-    let team = Team::of(suite, tenant, None, "").await?;
+    let (tenant, more) = tenant_on(&ground, grade, "pruned", Names::ROLLED, "").await?;
+    let team = Team::of(suite, tenant, None, &more).await?;
     let web = workload(Kind::Deployment, "web", "app", json!({}));
     team.tenant.apply(&web.to_string()).await?;
     team.put("app", json!({ "value": "first" })).await?;
