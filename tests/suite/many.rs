@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
+use ground::faults::HttpProxy;
 use ground::judges::workloads::Kind;
-use ground::wait_for;
+use ground::{Tenant, wait_for};
 use kube::ResourceExt as _;
 use kube::api::{DynamicObject, ListParams};
 use serde_json::json;
 
-use crate::probes::workload;
-use crate::support::{LONG, Team};
+use crate::grades::{Grade, Names, tenant_of};
+use crate::probes::{vault_proxy, workload};
+use crate::support::{LONG, Suite, Team};
 
 /// A team with many secrets and a workload that restarts with the first of them.
 pub struct Many {
@@ -23,6 +25,41 @@ impl Many {
     /// The name of the one with this number, and its first content.
     pub fn name(number: usize) -> String {
         format!("s-{number:03}")
+    }
+
+    /// What a team with so many names, and with these others.
+    pub async fn tenant(
+        suite: &Suite,
+        grade: Grade,
+        name: &str,
+        (count, others): (usize, &[&str]),
+        more: &str,
+    ) -> Result<(Tenant, String)> {
+        let made: Vec<String> = (0..count).map(Self::name).collect();
+        let made = made.iter().map(String::as_str);
+        let secrets: Vec<&str> = made.chain(others.iter().copied()).collect();
+        let names = Names {
+            secrets: &secrets,
+            workloads: &[(Kind::Deployment, "app")],
+        };
+        // Some are more than are watched: soon looked at.
+        let more = format!("  pollInterval: 2s\n{more}");
+        tenant_of(suite, grade, name, names, &more).await
+    }
+
+    /// The same as a team, with a proxy in front of Vault.
+    pub async fn team_behind_vault_proxy(
+        suite: &Suite,
+        grade: Grade,
+        name: &str,
+        names: (usize, &[&str]),
+        more: &str,
+    ) -> Result<(Team, HttpProxy)> {
+        let (mut tenant, more) = Self::tenant(suite, grade, name, names, more).await?;
+        let proxy = vault_proxy(&suite.ground).await?;
+        tenant.vault_address = proxy.url();
+        let team = Team::of(suite, tenant, None, &more).await?;
+        Ok((team, proxy))
     }
 
     fn is_one(name: &str) -> bool {

@@ -11,21 +11,32 @@ use ground::judges::Memory;
 use ground::wait_for;
 use serde_json::json;
 
+use crate::grades::Grade;
 use crate::many::Many;
-use crate::support::{LONG, Suite, Team};
+use crate::support::{LONG, Suite};
 
-crate::trials!["poisoned": a_hanging_path_and_an_endless_answer_harm_none_of_five_hundred];
+crate::trials!["poisoned": ; in each grade: a_hanging_path_and_an_endless_answer_harm_none_of_five_hundred];
 
-const OTHERS: usize = 500;
+/// Where each name is followed by itself, twice as many as are watched are enough.
+const fn others(grade: Grade) -> usize {
+    match grade {
+        Grade::Namespace => 500,
+        Grade::Named => 64,
+    }
+}
 
 /// Within this of a wish for it, new content is in the Secret.
 const SOON: Duration = Duration::from_secs(5);
 
 async fn a_hanging_path_and_an_endless_answer_harm_none_of_five_hundred(
     suite: &Suite,
+    grade: Grade,
 ) -> Result<()> {
     let more = "connection:\n  timeout: 3s\n";
-    let (team, proxy) = Team::behind_vault_proxy(suite, "poisoned", more).await?;
+    let others = others(grade);
+    let names = (others, &["hangs", "endless"][..]);
+    let (team, proxy) =
+        Many::team_behind_vault_proxy(suite, grade, "poisoned", names, more).await?;
     let data = |name: &str| Match::method("GET").path_contains(format!("/data/{name}"));
     let hanging = proxy.on(data("hangs")).answer(Answer::hang());
     let endless = proxy.on(data("endless")).answer(Answer::huge(30));
@@ -38,7 +49,7 @@ async fn a_hanging_path_and_an_endless_answer_harm_none_of_five_hundred(
         team.static_secret(name, json!({ "refreshAfter": "1s" }))
             .await?;
     }
-    let team = Many::make(team, OTHERS, "15s").await?;
+    let team = Many::make(team, others, "15s").await?;
     for (name, reason) in poisons {
         team.team.wait_problem(name, reason).await?;
     }
@@ -48,7 +59,7 @@ async fn a_hanging_path_and_an_endless_answer_harm_none_of_five_hundred(
     wait_for("each of the others to be read again", LONG, || async {
         let reads = proxy.requests_since(mark, &data("s-"));
         let read: BTreeSet<_> = reads.into_iter().map(|one| one.path).collect();
-        ensure!(read.len() == OTHERS, "{} of {OTHERS}", read.len());
+        ensure!(read.len() == others, "{} of {others}", read.len());
         Ok(())
     })
     .await?;
@@ -59,7 +70,7 @@ async fn a_hanging_path_and_an_endless_answer_harm_none_of_five_hundred(
     ensure!(team.contents().await? == contents, "a Secret was written");
     ensure!(team.conditions().await? == conditions, "a status turned");
 
-    let name = Many::name(OTHERS / 2);
+    let name = Many::name(others / 2);
     team.team.put(&name, json!({ "value": "second" })).await?;
     let asked = Instant::now();
     team.team.resync(&name, "now").await?;

@@ -110,31 +110,6 @@ fn host(url: &str) -> Result<&str> {
 }
 
 impl Team {
-    /// A team whose operator reaches Vault only through the proxy.
-    pub async fn behind_vault_proxy(
-        suite: &Suite,
-        name: &str,
-        more: &str,
-    ) -> Result<(Self, HttpProxy)> {
-        let proxy = vault_proxy(&suite.ground).await?;
-        let mut tenant = suite.ground.tenant(name).await?;
-        tenant.vault_address = proxy.url();
-        let team = Self::of(suite, tenant, None, more).await?;
-        Ok((team, proxy))
-    }
-
-    /// A team whose operator reaches the API server only through the proxy.
-    pub async fn behind_api_proxy(
-        suite: &Suite,
-        name: &str,
-        more: &str,
-    ) -> Result<(Self, HttpProxy)> {
-        let proxy = api_proxy(&suite.ground).await?;
-        let tenant = suite.ground.tenant(name).await?;
-        let team = Self::of(suite, tenant, Some(&proxy.url()), more).await?;
-        Ok((team, proxy))
-    }
-
     /// The team of a tenant, ready; `api` is another address of the API server.
     pub async fn of(suite: &Suite, tenant: Tenant, api: Option<&str>, more: &str) -> Result<Self> {
         prepare(&tenant).await?;
