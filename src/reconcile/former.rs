@@ -35,6 +35,13 @@ pub fn former_of(resource: &dyn SecretResource) -> impl Iterator<Item = ObjectKe
         .into_iter()
 }
 
+/// All Secrets that may hold what a resource wrote, as its status says.
+pub fn written_of(resource: &dyn SecretResource) -> impl Iterator<Item = ObjectKey> + use<> {
+    let now = destination_of(resource);
+    let wrote = resource.told().destinations.contains(&now.name);
+    wrote.then_some(now).into_iter().chain(former_of(resource))
+}
+
 /// Whether nothing is to be done any more for a Secret whose writer is gone.
 pub fn is_settled(meta: &SecretMeta) -> bool {
     meta.states.contains_key(ORPHANED_AT)

@@ -240,6 +240,8 @@ impl View {
             }
         }
         let Some(new) = new else {
+            old.into_iter()
+                .for_each(|old| self.look_for_what_it_left(old));
             self.ask(key, false);
             return;
         };

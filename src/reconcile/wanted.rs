@@ -8,7 +8,7 @@ use std::rc::{Rc, Weak};
 use tokio::sync::Notify;
 
 use super::engine::Engine;
-use super::former::{former_of, is_settled};
+use super::former::{former_of, is_settled, written_of};
 use super::ports::{Clock, Cluster};
 use super::resolve::asked;
 use super::sources::{SecretResource, destination_of, key_of, targets_of};
@@ -32,6 +32,11 @@ impl Naming {
         });
     }
 
+    /// Whether any store is followed by names.
+    fn is_followed(&self) -> bool {
+        !self.0.borrow().is_empty()
+    }
+
     fn follow(&self) -> Rc<Notify> {
         let follower = Rc::new(Notify::new());
         self.0.borrow_mut().push(Rc::downgrade(&follower));
@@ -49,7 +54,7 @@ impl Naming {
             let former: Vec<ObjectKey> = former_of(resource).collect();
             (destination_of(resource), targets, former)
         };
-        if !self.0.borrow().is_empty() && old.map(named) != new.map(named) {
+        if self.is_followed() && old.map(named) != new.map(named) {
             self.moved();
         }
     }
@@ -83,6 +88,18 @@ impl View {
     pub(super) fn hint(&mut self, secret: ObjectKey) {
         if self.hints.insert(secret) {
             self.naming.moved();
+        }
+    }
+
+    /// A resource that is incomplete has its names followed no more: once it is gone,
+    /// what it left is looked at.
+    pub(super) fn look_for_what_it_left(&mut self, resource: &dyn SecretResource) {
+        if self.naming.is_followed() {
+            let unseen = written_of(resource).filter(|one| !self.secrets.contains_key(one));
+            unseen
+                .collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|one| self.hint(one));
         }
     }
 
@@ -201,5 +218,41 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let failures = self.view.borrow().stores.failures(store, namespace);
         self.metrics
             .watches_failing(&store.to_string(), namespace, failures);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::api::VaultStaticSecret;
+    use crate::reconcile::kept::Kept as _;
+    use serde_json::json;
+
+    #[test]
+    fn what_an_incomplete_resource_left_is_looked_at_once_it_is_gone() {
+        let key = ObjectKey::new("team", "app");
+        let resource = json!({
+            "metadata": { "name": "app", "namespace": "team" },
+            "spec": {
+                "mount": "kv", "path": "app", "type": "kv-v2", "destination": { "name": "new" },
+            },
+            "status": { "lastGeneration": 1, "destinations": ["new", "old"] },
+        });
+        let resource: Rc<VaultStaticSecret> = Rc::new(serde_json::from_value(resource).unwrap());
+        let left = |followed: bool| {
+            let mut view = View::default();
+            let _follower = followed.then(|| view.naming.follow());
+            VaultStaticSecret::put(&mut view, &key, Some(Rc::clone(&resource)));
+            assert_eq!(
+                view.named_secrets().count(),
+                0,
+                "it never got as far as to ask"
+            );
+            VaultStaticSecret::put(&mut view, &key, None);
+            view.named_secrets().map(|one| one.name).collect::<Vec<_>>()
+        };
+        assert_eq!(left(true), ["new", "old"]);
+        assert!(left(false).is_empty(), "all Secrets are watched");
     }
 }
