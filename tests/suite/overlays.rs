@@ -9,13 +9,15 @@ use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
+use crate::grades::{Grade, Names, grant};
 use crate::install::{beside, install_beside, kind_of};
 use crate::leadership::CLAIM;
-use crate::rollouts::{KEY, KINDS, targets};
+use crate::rollouts::{KEY, KINDS, OF_ALL_KINDS, targets};
 use crate::support::{LONG, Suite, Team, config, merge, prepare};
 
 crate::trials![
-    "overlays": moved_beside_its_tenant_and_back_it_restarts_nothing,
+    "overlays": ; in each grade:
+    moved_beside_its_tenant_and_back_it_restarts_nothing,
     all_deleted_and_applied_again_restarts_nothing,
 ];
 
@@ -66,12 +68,16 @@ impl Team {
 }
 
 /// Installs the overlay `beside` for a tenant, and starts its operator.
-async fn start_beside(suite: &Suite, tenant: &Tenant) -> Result<Operator> {
+async fn start_beside(suite: &Suite, grade: Grade, tenant: &Tenant) -> Result<Operator> {
     let home = format!("vto-{}", tenant.namespace);
     install_beside(suite, tenant, &home).await?;
+    let config = config(tenant, grade.lines());
+    if grade == Grade::Named {
+        grant(&[tenant], &home, &config, &OF_ALL_KINDS.resources(tenant)).await?;
+    }
     let operator = beside(tenant, &home)?
         .operator(&suite.binary)
-        .config(&config(tenant, ""))
+        .config(&config)
         .watch_namespaces(&[&tenant.namespace])
         .start()
         .await?;
@@ -79,15 +85,18 @@ async fn start_beside(suite: &Suite, tenant: &Tenant) -> Result<Operator> {
     Ok(operator)
 }
 
-async fn moved_beside_its_tenant_and_back_it_restarts_nothing(suite: &Suite) -> Result<()> {
-    let mut team = Team::start(suite, "moves-house").await?;
+async fn moved_beside_its_tenant_and_back_it_restarts_nothing(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let mut team = Team::graded(suite, grade, "moves-house", OF_ALL_KINDS).await?;
     team.with_targets(&KINDS).await?;
     team.rolls_once(&KINDS, "second", 0).await?;
     let at_home = team.operator.clone();
     let first = team.hash_after("").await?;
     for key_is_lost in [false, true] {
         team.end_operator().await?;
-        team.operator = start_beside(suite, &team.tenant).await?;
+        team.operator = start_beside(suite, grade, &team.tenant).await?;
         let beside = team.hash_after(&first).await?;
         team.at_rest(1).await?;
 
@@ -102,6 +111,9 @@ async fn moved_beside_its_tenant_and_back_it_restarts_nothing(suite: &Suite) -> 
                 manifests::apply_object(client, namespace, &object).await?;
             }
         }
+        if grade == Grade::Named {
+            team.regrant(OF_ALL_KINDS).await?;
+        }
         team.operator = at_home.clone();
         team.operator.restart().await?;
         team.operator.wait_ready(LONG).await?;
@@ -112,8 +124,12 @@ async fn moved_beside_its_tenant_and_back_it_restarts_nothing(suite: &Suite) -> 
     team.rolls_once(&KINDS, "third", 1).await
 }
 
-async fn all_deleted_and_applied_again_restarts_nothing(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "all-again").await?;
+async fn all_deleted_and_applied_again_restarts_nothing(suite: &Suite, grade: Grade) -> Result<()> {
+    let names = Names {
+        secrets: &["app", "kept"],
+        ..OF_ALL_KINDS
+    };
+    let team = Team::graded(suite, grade, "all-again", names).await?;
     team.with_targets(&KINDS).await?;
     let kept = || {
         let mut spec = targets(&KINDS);

@@ -20,7 +20,7 @@ crate::trials![
 pub const KINDS: [Kind; 3] = [Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet];
 
 /// The Secret `app`, and `web` of each kind.
-const OF_ALL_KINDS: Names<'_> = Names {
+pub const OF_ALL_KINDS: Names<'_> = Names {
     workloads: &[
         (Kind::Deployment, "web"),
         (Kind::StatefulSet, "web"),
