@@ -29,7 +29,7 @@ fn reads(scene: &Scene) -> Vec<Case> {
     let in_plain = versioned(r#"{"password": "of a plain text"}"#, "7");
     let in_plain = Answer::body(200, "text/plain", format!(r#"{{"data": {in_plain}}}"#));
     let found = Answer::status(302).header("Location", &scene.expired.url());
-    let own = &scene.team.tenant.vault_address;
+    let own = &scene.tenant.vault_address;
     vec![
         // No answer of Vault's.
         told(

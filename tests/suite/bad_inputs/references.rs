@@ -119,7 +119,8 @@ fn logins() -> Vec<Case> {
             block(json!({ "serviceAccount": "nobody" })),
             "VaultClientConfigError",
             &["nobody", "create it", "serviceAccount"],
-        ),
+        )
+        .naming_others(),
         told(
             "account-with-capitals",
             block(json!({ "serviceAccount": "No_Name" })),
@@ -131,7 +132,8 @@ fn logins() -> Vec<Case> {
             block(json!({ "serviceAccount": "app" })),
             "VaultLoginFailed",
             &["service account", "bound service accounts"],
-        ),
+        )
+        .naming_others(),
         told(
             "audience-wrong",
             block(json!({ "audiences": ["another"] })),
@@ -168,7 +170,7 @@ fn logins() -> Vec<Case> {
 fn connections(scene: &Scene) -> Vec<Case> {
     let connection = Wrong::Connection;
     let address = |address: &str| connection(json!({ "address": address }));
-    let own = &scene.team.tenant.vault_address;
+    let own = &scene.tenant.vault_address;
     let host = own.trim_start_matches("https://");
     let ca = |content: &str| Wrong::Authority(json!({ "ca.crt": content }));
     let damaged = format!("-----BEGIN CERTIFICATE-----\n{CANARY}\n-----END CERTIFICATE-----\n");
@@ -299,7 +301,8 @@ fn connections(scene: &Scene) -> Vec<Case> {
             connection(json!({ "caCertSecretRef": "nobody" })),
             "VaultClientConfigError",
             &["nobody", "does not exist", "create it with the key ca.crt"],
-        ),
+        )
+        .naming_others(),
         told(
             "ca-deleted",
             Wrong::Authority(Value::Null),

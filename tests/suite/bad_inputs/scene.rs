@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use futures::future::join_all;
+use ground::Tenant;
 use ground::faults::{HttpProxy, Match};
 use ground::judges::Canary;
 use ground::pki::Pki;
 use kube::api::ListParams;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Case;
 use super::stage::Stage;
+use crate::grades::Grade;
 use crate::secrecy::shown;
 use crate::support::{LONG, Suite, Team};
 
@@ -29,7 +31,8 @@ pub const NOBODY: &str = "https://127.0.0.1:1";
 pub const NO_NAME: &str = "https://vault.invalid:8200";
 
 pub struct Scene {
-    pub team: Team,
+    pub tenant: Tenant,
+    grade: Grade,
     /// A server whose certificate has expired.
     pub expired: HttpProxy,
     /// Certificates of a CA that signed no server.
@@ -39,8 +42,9 @@ pub struct Scene {
 }
 
 impl Scene {
-    pub async fn start(suite: &Suite, name: &str) -> Result<Self> {
-        let mut tenant = suite.ground.tenant(name).await?;
+    /// All but the operator.
+    pub async fn set(suite: &Suite, grade: Grade, name: &str) -> Result<Self> {
+        let mut tenant = grade.tenant(&suite.ground, name).await?;
         let vault = tenant
             .vault_address
             .trim_start_matches("https://")
@@ -68,9 +72,31 @@ impl Scene {
             "stringData": { "password": format!("{CANARY}, made by hand") },
         });
         tenant.apply(&by_hand.to_string()).await?;
-        let config = json!({
+        let other_ca = Pki::new(&tenant.dir.join("other-ca"))?.ca_pem;
+        Ok(Self {
+            tenant,
+            grade,
+            expired,
+            other_ca,
+            proxy,
+        })
+    }
+
+    /// How often each case goes wrong. That it heals in the same process again is of
+    /// no grade, so once will do in the other one.
+    pub const fn rounds(&self) -> u64 {
+        match self.grade {
+            Grade::Namespace => 2,
+            Grade::Named => 1,
+        }
+    }
+
+    /// The operator, with the rights for what the cases are about.
+    async fn enter(&self, suite: &Suite, cases: &[Case]) -> Result<Team> {
+        let Self { tenant, grade, .. } = self;
+        let mut config = json!({
             "policy": {
-                "vaultAddresses": [proxy.url(), expired.url(), NOBODY, NO_NAME],
+                "vaultAddresses": [self.proxy.url(), self.expired.url(), NOBODY, NO_NAME],
                 "allowedAuthMethods": ["kubernetes", "jwt"],
             },
             "rollout": { "debounce": "1s" },
@@ -79,19 +105,21 @@ impl Scene {
                 "vaultRequestsPerSecond": 500, "vaultRequestsBurst": 500,
             },
         });
-        let operator = tenant
-            .operator(&suite.binary)
-            .config(&config.to_string())
-            .log_level("trace")
-            .start()
-            .await?;
+        if *grade == Grade::Named {
+            config["secretAccess"] = json!("named");
+            // There are more names than are watched.
+            config["sync"]["pollInterval"] = json!("10s");
+        }
+        let config = config.to_string();
+        let named = cases.iter().flat_map(|case| case.resources(tenant));
+        let named: Vec<Value> = named.collect();
+        grade.allow(tenant, &config, &named).await?;
+        let builder = tenant.operator(&suite.binary).config(&config);
+        let operator = builder.log_level("trace").start().await?;
         operator.wait_ready(LONG).await?;
-        let other_ca = Pki::new(&tenant.dir.join("other-ca"))?.ca_pem;
-        Ok(Self {
-            team: Team { tenant, operator },
-            expired,
-            other_ca,
-            proxy,
+        Ok(Team {
+            tenant: tenant.clone(),
+            operator,
         })
     }
 
@@ -110,11 +138,13 @@ impl Scene {
     }
 
     /// Plays all cases at a time, and looks for their canaries at the end.
-    pub async fn play(&self, cases: Vec<Case>) -> Result<()> {
-        let process = &self.team.operator.process;
+    pub async fn play(&self, suite: &Suite, cases: Vec<Case>) -> Result<()> {
+        let team = self.enter(suite, &cases).await?;
+        let process = &team.operator.process;
         let pid = process.pid();
         let played = join_all(cases.iter().map(|case| async {
-            let stage = Stage { scene: self, case };
+            let (scene, team) = (self, &team);
+            let stage = Stage { scene, team, case };
             stage.play().await.with_context(|| case.name.to_owned())
         }))
         .await;
@@ -136,12 +166,12 @@ impl Scene {
         let canary = Canary::new(CANARY)?;
         let tokens = self.tokens()?;
         for secret in tokens.iter().chain([&canary]) {
-            for (place, findings) in shown(&self.team, secret).await? {
+            for (place, findings) in shown(&team, secret).await? {
                 ensure!(findings.is_empty(), "{place} shows a secret: {findings:?}");
             }
         }
         // The search finds them where they belong.
-        let secrets = self.team.secrets().list(&ListParams::default()).await?;
+        let secrets = team.secrets().list(&ListParams::default()).await?;
         let kept = canary.in_text("Secrets", serde_json::to_string(&secrets.items)?);
         ensure!(kept.len() >= cases.len(), "no canary was kept: {kept:?}");
         Ok(())

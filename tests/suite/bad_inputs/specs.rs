@@ -6,7 +6,7 @@ use super::scene::{OF_OTHERS, Scene};
 use super::{Case, Wrong, refused, told};
 
 pub fn cases(scene: &Scene) -> Vec<Case> {
-    let tenant = &scene.team.tenant;
+    let tenant = &scene.tenant;
     let spec = Wrong::Spec;
     let destination = |patch| spec(json!({ "destination": patch }));
     let filter = |patch| destination(json!({ "transformation": patch }));
@@ -206,7 +206,8 @@ pub fn cases(scene: &Scene) -> Vec<Case> {
             destination(json!({ "name": OF_OTHERS })),
             "DestinationNotOwned",
             &[OF_OTHERS, "ground", "overwrite: true"],
-        ),
+        )
+        .naming_others(),
         told(
             "name-of-another-case",
             destination(json!({ "name": "path-empty" })),
@@ -218,7 +219,8 @@ pub fn cases(scene: &Scene) -> Vec<Case> {
             destination(json!({ "name": "not-there", "create": false })),
             "InexistentDestination",
             &["not-there", "create"],
-        ),
+        )
+        .naming_others(),
         told(
             "type-without-its-keys",
             destination(json!({ "type": "kubernetes.io/tls" })),
@@ -299,6 +301,7 @@ pub fn cases(scene: &Scene) -> Vec<Case> {
             "TargetMissing",
             &["Deployment/nobody", "create it"],
         )
+        .naming_others()
         .beside_ready("RolloutRestart"),
         told(
             "target-without-a-name",

@@ -10,9 +10,10 @@ use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
+use super::objects::{ca_of, tag};
 use super::scene::{CANARY, Scene};
 use super::{Case, Expected, Gone, Wrong};
-use crate::support::{merge, static_secret};
+use crate::support::{Team, merge};
 
 /// Seconds that a token of Vault lives where a case is about the login.
 const SHORT_LIFE: u64 = 3;
@@ -20,6 +21,7 @@ const SHORT_LIFE: u64 = 3;
 /// One case on its scene.
 pub struct Stage<'a> {
     pub scene: &'a Scene,
+    pub team: &'a Team,
     pub case: &'a Case,
 }
 
@@ -27,7 +29,7 @@ pub struct Stage<'a> {
 type Fault = Option<RuleHandle>;
 
 impl Stage<'_> {
-    /// Right, then wrong and right again, twice.
+    /// Right, then wrong and right again, as often as the scene says.
     ///
     /// # Errors
     /// What is not as the case expects.
@@ -45,7 +47,7 @@ impl Stage<'_> {
             self.apply(kind, &Value::Null).await?;
         }
         self.is_well(0).await.context("at first")?;
-        for round in 1..=2 {
+        for round in 1..=self.scene.rounds() {
             let before = self.kept().await?;
             let fault = self.go_wrong().await;
             let fault = self
@@ -80,8 +82,8 @@ impl Stage<'_> {
     }
 
     async fn go_wrong(&self) -> Result<Fault> {
-        let Self { scene, case } = self;
-        let tenant = &scene.team.tenant;
+        let Self { scene, case, .. } = self;
+        let tenant = &scene.tenant;
         let name = case.name;
         match &case.wrong {
             Wrong::Spec(patch) => self.apply("VaultStaticSecret", patch).await?,
@@ -124,7 +126,7 @@ impl Stage<'_> {
     }
 
     async fn is_told(&self, wrong: Result<Fault>) -> Result<Fault> {
-        let team = &self.scene.team;
+        let team = self.team;
         match &self.case.expected {
             Expected::Refused(words) => {
                 let refusal = wrong.err().context("the API server took it")?;
@@ -158,17 +160,12 @@ impl Stage<'_> {
 
     /// Waits until the content of a round is there and all is well.
     async fn is_well(&self, round: u64) -> Result<()> {
-        let Self { scene, case } = self;
+        let Self { team, case, .. } = self;
         let wanted = self.good(round);
         let password = wanted["password"].as_str().context("no password")?;
-        scene
-            .team
-            .wait_value(case.name, "password", password)
-            .await?;
+        team.wait_value(case.name, "password", password).await?;
         for kind in ["VaultConnection", "VaultAuth", "VaultStaticSecret"] {
-            scene
-                .team
-                .wait_condition(kind, case.name, "Ready", "True")
+            team.wait_condition(kind, case.name, "Ready", "True")
                 .await?;
         }
         Ok(())
@@ -176,7 +173,7 @@ impl Stage<'_> {
 
     /// Uid and data of its Secret.
     async fn kept(&self) -> Result<(Option<String>, Option<BTreeMap<String, ByteString>>)> {
-        let secret = self.scene.team.tenant.secret(self.case.name).await?;
+        let secret = self.scene.tenant.secret(self.case.name).await?;
         let secret = secret.with_context(|| format!("the Secret {} is gone", self.case.name))?;
         Ok((secret.metadata.uid, secret.data))
     }
@@ -184,45 +181,8 @@ impl Stage<'_> {
     /// Applies one of its objects as it should be, but for a patch of its spec
     /// (of a Secret: another content).
     async fn apply(&self, kind: &str, patch: &Value) -> Result<()> {
-        let Self { scene, case } = self;
-        let tenant = &scene.team.tenant;
-        let name = case.name;
-        let mut manifest = match kind {
-            "ServiceAccount" => json!({ "apiVersion": "v1", "metadata": { "name": name } }),
-            "Secret" => {
-                let good = json!({ "ca.crt": tenant.ca_pem });
-                let content = if patch.is_null() { &good } else { patch };
-                json!({
-                    "apiVersion": "v1", "metadata": { "name": ca_of(name) }, "data": encoded(content),
-                })
-            }
-            "VaultConnection" => ours(
-                name,
-                json!({
-                    "address": tenant.vault_address, "caCertSecretRef": ca_of(name),
-                    "headers": { "X-Case": tag(name) },
-                }),
-            ),
-            "VaultAuth" => ours(
-                name,
-                json!({
-                    "method": "kubernetes", "mount": "kubernetes", "vaultConnectionRef": name,
-                    "kubernetes": {
-                        "role": self.role_name(), "serviceAccount": name, "audiences": [AUDIENCE],
-                    },
-                }),
-            ),
-            _ => {
-                let mut more = json!({ "vaultAuthRef": name });
-                merge(&mut more, case.always.clone());
-                static_secret(tenant, name, more)
-            }
-        };
-        manifest["kind"] = kind.into();
-        if kind.starts_with("Vault") && !patch.is_null() {
-            merge(&mut manifest["spec"], patch.clone());
-        }
-        let manifest = without_nulls(manifest).to_string();
+        let tenant = &self.scene.tenant;
+        let manifest = self.case.manifest(tenant, kind, patch).to_string();
         tenant.apply(&manifest).await.map(drop)
     }
 
@@ -234,13 +194,9 @@ impl Stage<'_> {
         self.scene.proxy.on(of_case).answer(answer.clone())
     }
 
-    fn role_name(&self) -> String {
-        format!("{}-{}", self.scene.team.tenant.namespace, self.case.name)
-    }
-
     /// Writes its role in Vault, with a patch.
     async fn role(&self, patch: &Value) -> Result<()> {
-        let tenant = &self.scene.team.tenant;
+        let tenant = &self.scene.tenant;
         let life = match self.case.wrong {
             Wrong::Account | Wrong::Role(_) | Wrong::Login(_) => SHORT_LIFE,
             _ => 3600,
@@ -254,7 +210,7 @@ impl Stage<'_> {
         if !patch.is_null() {
             merge(&mut role, patch.clone());
         }
-        let path = format!("auth/kubernetes/role/{}", self.role_name());
+        let path = format!("auth/kubernetes/role/{}", self.case.role_name(tenant));
         tenant.vault.write(&path, &role).await.map(drop)
     }
 
@@ -265,7 +221,7 @@ impl Stage<'_> {
 
     /// Writes its source.
     async fn write(&self, content: Value) -> Result<()> {
-        let tenant = &self.scene.team.tenant;
+        let tenant = &self.scene.tenant;
         let name = self.case.name;
         if self.case.always["type"] == "kv-v1" {
             return tenant.vault.kv1_put(&tenant.kv1, name, &content).await;
@@ -275,7 +231,7 @@ impl Stage<'_> {
     }
 
     async fn remove(&self, gone: Gone) -> Result<()> {
-        let tenant = &self.scene.team.tenant;
+        let tenant = &self.scene.tenant;
         let (kv2, name) = (&tenant.kv2, self.case.name);
         let metadata = format!("{kv2}/metadata/{name}");
         match gone {
@@ -288,41 +244,5 @@ impl Stage<'_> {
                 tenant.vault.write(&path, &versions).await.map(drop)
             }
         }
-    }
-}
-
-fn ours(name: &str, spec: Value) -> Value {
-    json!({
-        "apiVersion": "secrets.hashicorp.com/v1beta1",
-        "metadata": { "name": name }, "spec": spec,
-    })
-}
-
-fn ca_of(name: &str) -> String {
-    format!("{name}-ca")
-}
-
-/// What no other case's header contains.
-fn tag(name: &str) -> String {
-    format!("<{name}>")
-}
-
-/// The `data` of a Secret. (Of what was applied as `stringData` nothing goes again.)
-fn encoded(content: &Value) -> BTreeMap<&String, ByteString> {
-    let fields = content.as_object().into_iter().flatten();
-    fields
-        .map(|(key, value)| (key, ByteString(value.as_str().unwrap_or_default().into())))
-        .collect()
-}
-
-/// Fields that are null, in whatever depth, are not there.
-fn without_nulls(value: Value) -> Value {
-    match value {
-        Value::Object(fields) => fields
-            .into_iter()
-            .filter(|(_, field)| !field.is_null())
-            .map(|(name, field)| (name, without_nulls(field)))
-            .collect(),
-        other => other,
     }
 }
