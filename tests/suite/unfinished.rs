@@ -13,18 +13,21 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
+use crate::grades::{Grade, Names};
 use crate::probes::workload;
 use crate::support::{LONG, Suite, Team};
 
 crate::trials![
-    "unfinished": a_refused_write_is_no_sync_and_is_tried_again,
+    "unfinished": ; in each grade:
+    a_refused_write_is_no_sync_and_is_tried_again,
     an_empty_source_wipes_nothing_without_a_record,
     a_target_that_may_not_be_patched_is_told_and_restarts_once_it_may,
     a_secret_that_cannot_go_is_told_and_written_again,
 ];
 
-async fn a_refused_write_is_no_sync_and_is_tried_again(suite: &Suite) -> Result<()> {
-    let (team, proxy) = Team::behind_api_proxy(suite, "refused-write", "").await?;
+async fn a_refused_write_is_no_sync_and_is_tried_again(suite: &Suite, grade: Grade) -> Result<()> {
+    let (team, proxy) =
+        Team::graded_behind_api_proxy(suite, grade, "refused-write", Names::APP).await?;
     team.put("app", json!({ "password": "first" })).await?;
     team.static_secret("app", json!({ "refreshAfter": "20s" }))
         .await?;
@@ -49,8 +52,8 @@ async fn a_refused_write_is_no_sync_and_is_tried_again(suite: &Suite) -> Result<
     .await
 }
 
-async fn an_empty_source_wipes_nothing_without_a_record(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "empty-stripped").await?;
+async fn an_empty_source_wipes_nothing_without_a_record(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = Team::graded(suite, grade, "empty-stripped", Names::APP).await?;
     team.put("app", json!({ "password": "kept" })).await?;
     let nothing = json!({ "destination": { "transformation": { "excludeRaw": true } } });
     team.static_secret("app", nothing).await?;
@@ -89,8 +92,9 @@ async fn an_empty_source_wipes_nothing_without_a_record(suite: &Suite) -> Result
 
 async fn a_target_that_may_not_be_patched_is_told_and_restarts_once_it_may(
     suite: &Suite,
+    grade: Grade,
 ) -> Result<()> {
-    let team = Team::start(suite, "forbidden-patch").await?;
+    let team = Team::graded(suite, grade, "forbidden-patch", Names::ROLLED).await?;
     let roles: Api<Role> = team.tenant.api();
     let shipped = roles.get(OPERATOR_ACCOUNT).await?.rules;
     let mut without = shipped.clone().context("no rules")?;
@@ -136,8 +140,11 @@ async fn a_target_that_may_not_be_patched_is_told_and_restarts_once_it_may(
     team.wait_restarts(Kind::Deployment, "web", 2).await
 }
 
-async fn a_secret_that_cannot_go_is_told_and_written_again(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "leaving").await?;
+async fn a_secret_that_cannot_go_is_told_and_written_again(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let team = Team::graded(suite, grade, "leaving", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_ready("app").await?;
