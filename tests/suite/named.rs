@@ -260,7 +260,8 @@ async fn its_rights_are_reviewed_once_and_no_request_goes_without_a_name(
         .find(|request| ["statefulsets", "daemonsets"].contains(&request.resource.as_str()));
     ensure!(kinds.is_none(), "named by nobody: {kinds:?}");
     // Each right was used, by verb, resource and name, but what nothing here asks
-    // for: the new Secret need not go, and no kind that is not served is there.
+    // for: the new Secret is made without a look and need not go, and no kind that
+    // is not served is there.
     let roles: Api<Role> = team.tenant.api();
     let rules = roles
         .get(OPERATOR_ACCOUNT)
@@ -277,7 +278,9 @@ async fn its_rights_are_reviewed_once_and_no_request_goes_without_a_name(
         "vaultdynamicsecrets",
         "vaultpkisecrets",
     ];
-    let mut expected = vec!["delete secrets \"new\"".to_owned()];
+    let mut expected = ["delete", "get"]
+        .map(|verb| format!("{verb} secrets \"new\""))
+        .to_vec();
     expected.extend(kinds.map(status));
     ensure!(unused == expected, "{unused:?}");
     Ok(())
