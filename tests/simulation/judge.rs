@@ -118,7 +118,9 @@ impl Judge {
         let held = before
             .map(|before| before.data_of(manager))
             .unwrap_or_default();
-        let leaves = self.died.contains_key(manager.strip_prefix("vto-").unwrap_or_default());
+        let leaves = self
+            .died
+            .contains_key(manager.strip_prefix("vto-").unwrap_or_default());
         if !merged && !leaves && wrote.is_empty() && !held.is_empty() {
             self.breach(
                 world,

@@ -243,10 +243,7 @@ async fn an_edit_while_the_operator_was_down_is_repaired(
     Ok(())
 }
 
-async fn a_secret_that_nobody_saw_is_never_written_into(
-    suite: &Suite,
-    grade: Grade,
-) -> Result<()> {
+async fn a_secret_that_nobody_saw_is_never_written_into(suite: &Suite, grade: Grade) -> Result<()> {
     let (team, proxy) = Team::graded_behind_api_proxy(suite, grade, "unseen", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     let apply = Match::method("PATCH").path_contains("/secrets/app");
