@@ -70,7 +70,18 @@ impl fmt::Display for Kind {
 }
 
 /// Namespace and name of an object whose kind the context gives.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 pub struct ObjectKey {
     /// Kubernetes namespace.
     pub namespace: String,

@@ -1,5 +1,7 @@
 //! What is sent to the API server, built from what the ports ask for.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -10,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::cluster::CONTROLLER;
 use crate::api::{GROUP, STORED_VERSION};
+use crate::key::Redacted;
 use crate::problem::printable;
 use crate::reconcile::ports::{Fence, Note, SecretWrite};
 
@@ -62,6 +65,28 @@ pub fn secret(write: &SecretWrite) -> Value {
         body["type"] = json!(type_);
     }
     body
+}
+
+/// The merge patch that sets or removes entries of the ledger. As above, its
+/// `Debug` is never used.
+pub fn ledger(changes: &BTreeMap<String, Option<Redacted<Vec<u8>>>>) -> Value {
+    let encoded = changes.iter().map(|(name, value)| {
+        let value = value.as_ref().map(|value| STANDARD.encode(value.expose()));
+        (name.clone(), json!(value))
+    });
+    json!({ "data": Value::Object(encoded.collect()) })
+}
+
+/// A Secret of the ledger without an entry.
+pub fn empty_ledger(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": name,
+            "labels": { "app.kubernetes.io/managed-by": CONTROLLER },
+        },
+    })
 }
 
 /// An event; `instance` names the process that reports it.

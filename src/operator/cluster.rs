@@ -1,6 +1,7 @@
 //! The real Kubernetes port: one method, one request, counted and classified.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
 use std::rc::Rc;
@@ -23,10 +24,10 @@ use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::problem::Problem;
 use crate::reconcile::owns_data;
 use crate::reconcile::ports::{
-    Clock, Cluster, Life, ManagedFields, Note, SecretContent, SecretWrite, Stored,
-    WorkloadPatch,
+    Clock, Cluster, Life, ManagedFields, Note, SecretContent, SecretWrite, Stored, WorkloadPatch,
 };
 use crate::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
+use crate::render::SecretData;
 use crate::rights::Right;
 use crate::telemetry::Metrics;
 
@@ -241,6 +242,50 @@ impl Cluster for KubeCluster {
         let change = json!({ "managedFields": fields.entries });
         self.patch_secret_metadata(secret, (&fields.uid, &fields.resource_version), change)
             .await
+    }
+
+    async fn ledger(&self, secret: &ObjectKey) -> Result<Option<SecretData>, Problem> {
+        let found = self.get_secret(secret).await?;
+        Ok(found.map(|found| {
+            let data = found.data.unwrap_or_default().into_iter();
+            data.map(|(name, value)| (name, Redacted::new(value.0)))
+                .collect()
+        }))
+    }
+
+    async fn merge_ledger(
+        &self,
+        secret: &ObjectKey,
+        changes: &BTreeMap<String, Option<Redacted<Vec<u8>>>>,
+    ) -> Result<bool, Problem> {
+        self.tenure.admit()?;
+        let body = Patch::Merge(bodies::ledger(changes));
+        let params = PatchParams {
+            field_manager: Some(CONTROLLER.to_owned()),
+            ..PatchParams::default()
+        };
+        let api = self.secrets(secret);
+        let request = async {
+            match api.patch_metadata(&secret.name, &params, &body).await {
+                Err(kube::Error::Api(status)) if names_the_missing(&status, &secret.name) => {
+                    Ok(false)
+                }
+                other => other.map(|_| true),
+            }
+        };
+        self.count("patch", || format!("write into Secret {secret}"), request)
+            .await
+    }
+
+    async fn make_ledger(&self, secret: &ObjectKey) -> Result<(), Problem> {
+        self.tenure.admit()?;
+        let body = Patch::Apply(bodies::empty_ledger(&secret.name));
+        let params = PatchParams::apply(CONTROLLER);
+        let api = self.secrets(secret);
+        let request = api.patch_metadata(&secret.name, &params, &body);
+        self.count("patch", || format!("create Secret {secret}"), request)
+            .await
+            .map(drop)
     }
 
     async fn life(&self, key: &ResourceKey, uid: &str) -> Result<Life, Problem> {

@@ -1,5 +1,5 @@
 //! A Vault that asks before each effect whether this process may still act.
-//! Reads pass: they change nothing, and what comes of them is fenced again.
+//! Reads that make nothing pass: what comes of them is fenced again.
 
 use std::rc::Rc;
 
@@ -7,7 +7,7 @@ use super::tenure::Tenure;
 use crate::key::Redacted;
 use crate::policy::{PermittedLogin, Read};
 use crate::problem::Problem;
-use crate::vault::{Endpoint, Reply, Token, Vault};
+use crate::vault::{Endpoint, Reply, Token, Upkeep, Vault};
 
 /// `V`, for the leader alone.
 pub struct Fenced<V> {
@@ -49,7 +49,20 @@ impl<V: Vault> Vault for Fenced<V> {
         token: &Token,
         read: &Read,
     ) -> Result<Reply, Problem> {
+        if read.mints {
+            self.tenure.admit()?;
+        }
         self.vault.read(endpoint, token, read).await
+    }
+
+    async fn upkeep(
+        &self,
+        endpoint: &Endpoint,
+        token: &Token,
+        request: &Upkeep,
+    ) -> Result<Reply, Problem> {
+        self.tenure.admit()?;
+        self.vault.upkeep(endpoint, token, request).await
     }
 
     async fn health(&self, endpoint: &Endpoint) -> Result<(), Problem> {

@@ -5,11 +5,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::key::{ObjectKey, ResourceKey};
 
 /// Where a Vault is and how to speak to it: a VaultConnection with the
 /// configuration's defaults filled in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Connection {
     /// The VaultConnection, or `None` for the configuration's own.
     pub origin: Option<ObjectKey>,
@@ -28,7 +31,8 @@ pub struct Connection {
 }
 
 /// Where the CA certificates of a connection come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum CaSource {
     /// The roots of the system that the operator runs on.
     System,
@@ -45,7 +49,8 @@ pub enum CaSource {
 }
 
 /// How to log in: a VaultAuth merged with its VaultAuthGlobal and defaults.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Login {
     /// The VaultAuth, or `None` for the configuration's default.
     pub origin: Option<ObjectKey>,
@@ -62,7 +67,8 @@ pub struct Login {
 }
 
 /// A login method and what it needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum LoginMethod {
     /// Vault's kubernetes auth: a token of a ServiceAccount.
     Kubernetes {
@@ -90,8 +96,9 @@ impl LoginMethod {
     }
 }
 
-/// A read at Vault.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A request for the data of a secret: a read at Vault, or a write that answers
+/// with them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Read {
     /// Vault namespace of the request.
     pub vault_namespace: Option<String>,
@@ -101,6 +108,10 @@ pub struct Read {
     pub path: String,
     /// Query parameters, such as a KV version.
     pub query: Vec<(String, String)>,
+    /// Whether Vault makes something new for each answer, to be given back.
+    pub mints: bool,
+    /// Fields of a write; `None` for a read.
+    pub body: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// What is to be written where, as far as guardrails look at it.

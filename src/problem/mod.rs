@@ -119,6 +119,13 @@ pub enum Problem {
         /// Vault's words.
         why: String,
     },
+    /// Vault does not know the lease, or the token, that is asked about.
+    LeaseNotFound {
+        /// The request.
+        what: String,
+        /// Vault's words.
+        why: String,
+    },
     /// There is nothing at the path.
     SourceMissing {
         /// Mount and path.
@@ -286,6 +293,7 @@ impl Problem {
         matches!(
             self,
             Problem::LoginFailed { .. }
+                | Problem::LeaseNotFound { .. }
                 | Problem::VaultDenied { .. }
                 | Problem::VaultAnswerUnusable { refusal: true, .. }
         )
@@ -342,6 +350,7 @@ impl Problem {
             Problem::VaultAnswerUnusable { .. } => ("VaultClientError", Retry::Backoff),
             Problem::LoginFailed { .. } => ("VaultLoginFailed", Retry::Backoff),
             Problem::VaultDenied { .. } => ("VaultPermissionDenied", Retry::Backoff),
+            Problem::LeaseNotFound { .. } => ("LeaseNotFound", Retry::Soon),
             Problem::SourceMissing { .. } => ("SecretNotFound", Retry::Backoff),
             Problem::SourceDeleted { .. } => ("SecretDeleted", Retry::Backoff),
             Problem::DriftFight { .. } => ("DriftFight", Retry::Backoff),

@@ -53,6 +53,10 @@ impl fmt::Display for Problem {
             Problem::VaultAnswerUnusable { path, why, .. } => {
                 write!(f, "Vault's answer for {path} cannot be used: {why}")
             }
+            Problem::LeaseNotFound { what, why } => write!(
+                f,
+                "Vault does not know the lease any more ({what}: {why}); it is replaced"
+            ),
             Problem::LoginFailed { what, why } => write!(
                 f,
                 "Vault refused the login at {what}: {why}; check spec.mount, spec.namespace and the role's name, and the role's bound service accounts, namespaces and audience in Vault"

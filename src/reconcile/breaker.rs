@@ -373,7 +373,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         for key in waiting {
             let urgency = match &key {
                 WorkKey::Resource(resource) => view.urgency(resource),
-                WorkKey::Workload(_) | WorkKey::Vault(_) => Urgency::Now,
+                _ => Urgency::Now,
             };
             match urgency {
                 Urgency::Now => self.queue.wake(key, urgency),

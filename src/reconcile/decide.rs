@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 
 use super::drift::{Repairs, fight};
+use super::grants::{Due, Renewed, Terms};
 pub use super::ownership::Former;
 use super::ownership::{Standing, standing};
 use super::ports::Fence;
@@ -12,7 +13,7 @@ use super::slots::Slots;
 use super::state::State;
 use super::view::SecretMeta;
 use crate::problem::Problem;
-use crate::render::{ContentHash, HashKey, Rendered, ResourceTag};
+use crate::render::{ContentHash, Grant, HashKey, Rendered, ResourceTag};
 
 /// What is known when a decision is due.
 #[derive(Debug)]
@@ -43,6 +44,13 @@ pub struct Situation<'a> {
     pub absent_since: Option<Timestamp>,
     /// Slots for reading the source again; `None`: never by itself.
     pub slots: Option<Slots>,
+    /// When what Vault made is renewed or replaced; `None` where the source is
+    /// only read.
+    pub terms: Option<Terms>,
+    /// The last renewal that is known of.
+    pub renewed: Option<Renewed>,
+    /// The lease that Vault said it does not know.
+    pub lost: Option<&'a str>,
     /// The operator's key, to tell which hashes it can compare.
     pub key: &'a HashKey,
     /// Now.
@@ -74,6 +82,9 @@ pub struct Me {
     pub joins: bool,
     /// Fingerprint of where the source is, where a deletion there is one here too.
     pub source: Option<String>,
+    /// Fingerprint of how the content is made of what Vault made; `None` where the
+    /// source is only read.
+    pub rendering: Option<String>,
 }
 
 /// The next step.
@@ -85,6 +96,8 @@ pub enum Step {
     Adopt(Former),
     /// Read the source.
     Fetch(Why),
+    /// Renew the lease.
+    Renew(Grant),
     /// Write the destination.
     Write(Plan),
     /// The destination carries hashes of a key that is gone: make its live
@@ -109,8 +122,10 @@ pub enum Why {
     Unsettled,
     /// Somebody asked for it.
     Asked,
-    /// A slot passed.
+    /// A slot passed, or what Vault made comes to its end.
     Due,
+    /// Vault does not know the lease any more.
+    Lost,
 }
 
 /// A write that is due.
@@ -196,13 +211,35 @@ fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<&State
     if situation.resync {
         return Step::Fetch(Why::Asked);
     }
-    if !situation.reported_ready && situation.last_read.is_none() {
+    // What Vault made is in the Secret; asking again would make another.
+    let unsettled = !situation.reported_ready && situation.last_read.is_none();
+    if unsettled && situation.terms.is_none() {
         return Step::Fetch(Why::Unsettled);
     }
-    match until_due(situation) {
+    let due = match situation.terms {
+        Some(terms) => until_end(situation, terms, state),
+        None => until_due(situation),
+    };
+    match due {
         // New content is written all the same.
         Step::Wait(_) if drifted => Step::Refuse(fight(me, Some(meta))),
         step => step,
+    }
+}
+
+/// What is due for what Vault made, or when something will be.
+fn until_end(situation: &Situation<'_>, terms: Terms, state: &State) -> Step {
+    let Some(grant) = &state.grant else {
+        // Of another operator, or of a time when the kind was read only.
+        return Step::Fetch(Why::Due);
+    };
+    if !grant.lease.is_empty() && situation.lost == Some(&grant.lease) {
+        return Step::Fetch(Why::Lost);
+    }
+    match terms.due(grant, situation.renewed, situation.started, situation.now) {
+        Due::Nothing(until) => Step::Wait(until),
+        Due::Renewal => Step::Renew(grant.clone()),
+        Due::Replacement => Step::Fetch(Why::Due),
     }
 }
 
@@ -261,6 +298,7 @@ fn compare(
     let same = known
         && !content_changed
         && state.raw == rendered.raw_hash
+        && state.grant == rendered.grant
         && state.generation == me.generation
         && is_as_asked(me, &state)
         && !drifted(me, meta, &state);
@@ -269,7 +307,13 @@ fn compare(
         return Step::Refuse(fight(me, Some(meta)));
     }
     if same {
-        return Step::Wait(situation.slots.map(|slots| slots.next(situation.now)));
+        return match situation.terms {
+            Some(terms) => match until_end(situation, terms, &state) {
+                wait @ Step::Wait(_) => wait,
+                _ => Step::Wait(Some(situation.now)),
+            },
+            None => Step::Wait(situation.slots.map(|slots| slots.next(situation.now))),
+        };
     }
     Step::Write(Plan {
         fence: fence(meta),
@@ -316,6 +360,7 @@ fn is_as_asked(me: &Me, state: &State) -> bool {
         && state.shares.is_some() == me.share
         && state.retain == me.retain
         && state.source == me.source
+        && state.rendering == me.rendering
 }
 
 /// Whether our manager owns other names than the last write said it would.

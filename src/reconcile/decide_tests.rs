@@ -48,6 +48,7 @@ fn case() -> Case {
         retain: false,
         joins: false,
         source: None,
+        rendering: None,
     };
     let mut case = Case {
         destination: None,
@@ -113,6 +114,8 @@ impl Case {
             of: None,
             shares: None,
             retain: false,
+            grant: None,
+            rendering: None,
         }
     }
 
@@ -138,6 +141,7 @@ impl Case {
             raw_hash: None,
             keys: usize::from(!text.is_empty()),
             version: "4".into(),
+            grant: None,
         });
         self
     }
@@ -161,6 +165,9 @@ impl Case {
             started: at(900),
             absent_since: self.absent_since,
             slots: self.slots,
+            terms: None,
+            renewed: None,
+            lost: None,
             key: &self.key,
             now: self.now,
         })

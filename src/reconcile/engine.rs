@@ -17,7 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::breaker::Breaker;
 use super::drift::Repairs;
+use super::grants::Renewed;
 use super::lacking::Lacking;
+use super::ledger::Ledger;
+use super::minting::InHand;
 use super::outbox::{LONGEST_WAIT, Outbox};
 use super::ports::{Clock, Cluster};
 use super::queue::{Lane, Queue, WorkKey};
@@ -53,6 +56,10 @@ pub(super) struct Memory {
     pub told_another: Option<Timestamp>,
     /// When what others did to the destination was repaired.
     pub repairs: Repairs,
+    /// The last renewal of the lease.
+    pub renewed: Option<Renewed>,
+    /// The lease that Vault said it does not know.
+    pub lost: Option<String>,
 }
 
 /// How a reconcile ended.
@@ -96,6 +103,10 @@ pub struct Engine<C, V, K> {
     pub(super) breakers: RefCell<BTreeMap<Lane, Rc<Breaker>>>,
     /// Events that wait.
     pub(super) outbox: Outbox,
+    /// What Vault made and must be given back.
+    pub(super) ledger: Ledger,
+    /// What was made and not written yet.
+    pub(super) unwritten: RefCell<BTreeMap<ResourceKey, Rc<InHand>>>,
     /// What the watches have shown.
     pub view: RefCell<View>,
     /// What is to be done.
@@ -143,6 +154,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             pruned: RefCell::default(),
             breakers: RefCell::default(),
             outbox: Outbox::default(),
+            ledger: Ledger::default(),
+            unwritten: RefCell::default(),
             view: RefCell::default(),
             queue: Queue::default(),
         }
@@ -286,6 +299,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         match key {
             WorkKey::Workload(workload) => self.reconcile_workload(workload).await,
             WorkKey::Vault(lane) => self.reconcile_vault(lane).await,
+            WorkKey::Token(name) => self.reconcile_token(name).await,
+            WorkKey::Ledger => match self.load_ledger().await {
+                Ok(()) => Next::Settled(None),
+                Err(problem) => Next::Failed(problem),
+            },
             WorkKey::Resource(resource) => match resource.kind {
                 Kind::VaultStaticSecret => self.reconcile_secret(resource).await,
                 Kind::VaultConnection => self.reconcile_connection(resource).await,
@@ -326,7 +344,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let key = match key {
             WorkKey::Resource(key) => key,
             WorkKey::Vault(lane) => return lane.clone(),
-            WorkKey::Workload(_) => return None,
+            WorkKey::Token(name) => return self.ledger.token(name)?.connection.origin,
+            WorkKey::Workload(_) | WorkKey::Ledger => return None,
         };
         let view = self.view.borrow();
         match key.kind {
@@ -348,6 +367,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.told_finalizer.borrow_mut().remove(resource);
         let key = WorkKey::Resource(resource.clone());
         self.drop_from_breakers(&key);
+        self.written_out(resource);
         self.memory.borrow_mut().remove(&key);
     }
 }
@@ -357,5 +377,7 @@ const fn kind_label(key: &WorkKey) -> &'static str {
         WorkKey::Resource(resource) => resource.kind.as_str(),
         WorkKey::Workload(workload) => workload.kind.as_str(),
         WorkKey::Vault(_) => "Vault",
+        WorkKey::Ledger => "Ledger",
+        WorkKey::Token(_) => "Token",
     }
 }

@@ -33,6 +33,8 @@ fn written(uid: &str) -> State {
         of: None,
         shares: None,
         retain: false,
+        grant: None,
+        rendering: None,
     }
 }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
 use super::view::{SecretMeta, WorkloadKey, WorkloadMeta};
-use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::problem::Problem;
 use crate::render::SecretData;
 use crate::rights::Right;
@@ -204,6 +204,29 @@ pub trait Cluster: Credentials {
         secret: &ObjectKey,
         fields: &ManagedFields,
     ) -> Result<SecretMeta, Problem>;
+
+    /// The entries of one of the ledger's Secrets; `None` when there is none.
+    ///
+    /// # Errors
+    /// Rights and transport.
+    async fn ledger(&self, secret: &ObjectKey) -> Result<Option<SecretData>, Problem>;
+
+    /// Sets or removes entries of one of the ledger's Secrets, and touches no
+    /// other; answers with whether there is such a Secret.
+    ///
+    /// # Errors
+    /// Rights and transport.
+    async fn merge_ledger(
+        &self,
+        secret: &ObjectKey,
+        changes: &BTreeMap<String, Option<Redacted<Vec<u8>>>>,
+    ) -> Result<bool, Problem>;
+
+    /// Makes one of the ledger's Secrets, where it is missing.
+    ///
+    /// # Errors
+    /// Rights and transport.
+    async fn make_ledger(&self, secret: &ObjectKey) -> Result<(), Problem>;
 
     /// Whether the custom resource with this uid is there, asked live. Gone is
     /// only what the API server, asked for that very name, says is not there.

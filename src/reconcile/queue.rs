@@ -20,6 +20,10 @@ pub enum WorkKey {
     Workload(WorkloadKey),
     /// A Vault that is away, to be asked whether it is back.
     Vault(Lane),
+    /// The ledger, to be read.
+    Ledger,
+    /// A token that leases hang on, by the name of its entry in the ledger.
+    Token(String),
 }
 
 /// What goes first.

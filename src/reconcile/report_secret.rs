@@ -51,7 +51,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let resync = outcome.ok().and_then(|_| asked_resync(resource));
         let destinations = self.destinations(key, resource, outcome.is_ok());
         let generation = resource.metadata().generation;
-        let mut further = resource.status_fields();
+        let held = outcome.ok().and_then(|synced| synced.held.as_ref());
+        let mut further = resource.status_fields(held);
         further["lastGeneration"] = json!(generation.unwrap_or_default());
         further["secretMAC"] = json!(hash.map(ContentHash::as_str).or(told.secret_mac));
         further["lastResync"] = json!(resync.as_deref().or(told.last_resync));

@@ -53,6 +53,8 @@ fn wanted(name: &str, text: &str, changed_at: i64) -> Wanted {
         of: None,
         shares: None,
         retain: false,
+        grant: None,
+        rendering: None,
     };
     Wanted {
         resource: resource(name),

@@ -34,7 +34,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 };
                 let urgency = match &key {
                     WorkKey::Resource(resource) => self.view.borrow().urgency(resource),
-                    WorkKey::Workload(_) | WorkKey::Vault(_) => Urgency::Now,
+                    _ => Urgency::Now,
                 };
                 self.queue.wake_at(key, later(now, wait), urgency);
             }
@@ -70,7 +70,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let policy = &self.config.sync.backoff;
         let longest = match key {
             WorkKey::Vault(_) => policy.max_interval.min(LONGEST_PROBE_WAIT),
-            WorkKey::Resource(_) | WorkKey::Workload(_) => policy.max_interval,
+            _ => policy.max_interval,
         };
         let factor = 1.5_f64.powi(i32::try_from(attempts.saturating_sub(1)).unwrap_or(0));
         let full = policy.initial_interval.mul_f64(factor).min(longest);

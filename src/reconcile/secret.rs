@@ -7,6 +7,8 @@ use std::rc::Rc;
 use super::decide::{Me, Situation, Step, Why, decide};
 use super::engine::{Engine, Next};
 use super::gone_source::source_followed;
+use super::grants::Terms;
+use super::minting::rendering;
 use super::parting::manager_of;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
@@ -14,13 +16,13 @@ use super::report::is_ready;
 use super::report_secret::asked_resync;
 use super::resolve::asked;
 use super::slots::Slots;
-use super::sources::{SecretResource, destination_of, targets_of, uid_of};
-use super::time::later;
+use super::sources::{Held, SecretResource, destination_of, targets_of, uid_of};
+use super::time::{fraction, later};
 use super::view::{Store, WorkloadKey};
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::policy::{Permitted, permit};
 use crate::problem::Problem;
-use crate::render::{ContentHash, Filter, Rendered, ResourceTag, render};
+use crate::render::{ContentHash, Filter, Rendered, ResourceTag};
 use crate::vault::Vault;
 
 /// Steps of one reconcile after which it starts afresh: more mean that the
@@ -35,6 +37,7 @@ pub(super) struct Work {
     pub permitted: Permitted,
     pub filter: Filter,
     pub slots: Option<Slots>,
+    pub terms: Option<Terms>,
     /// Why the source was read, if it was.
     pub why: Option<Why>,
 }
@@ -46,6 +49,8 @@ pub(super) struct Synced {
     pub read: bool,
     pub version: String,
     pub hash: Option<ContentHash>,
+    /// What it holds of Vault.
+    pub held: Option<Held>,
     /// Former Secrets that the Role lets the operator do nothing about.
     pub left: Vec<(String, Problem)>,
 }
@@ -67,10 +72,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let Some(resource) = self.view.borrow().writer(key) else {
             return match self.leave_as_gone(key).await {
-                Ok(()) => {
-                    self.forget(key);
-                    Next::Settled(None)
-                }
+                Ok(()) => match self.release_as_gone(key, None).await {
+                    Ok(()) => {
+                        self.forget(key);
+                        Next::Settled(None)
+                    }
+                    Err(problem) => Next::Failed(problem),
+                },
                 Err(problem) => Next::Failed(problem),
             };
         };
@@ -120,6 +128,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 Step::Wait(again) => {
                     self.take_up(&work).await?;
                     let left = self.leave_former(&work).await?;
+                    let again = self.after_minting(&work, again).await?;
                     return Ok(self.synced(&work, rendered.as_ref(), again, left));
                 }
                 Step::Refuse(problem) => return Err(problem),
@@ -138,6 +147,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                         }
                     }
                 }
+                Step::Renew(grant) => self.renew(&work, &grant).await?,
                 Step::Rekey(state) => {
                     live = Some(self.rekey(&work, &state).await?);
                 }
@@ -168,12 +178,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let permitted = permit(resolved, &self.policy, &self.own)?;
         let transformation = destination.transformation.clone().unwrap_or_default();
         let filter = Filter::new(
-            &transformation.excludes.unwrap_or_default(),
-            &transformation.includes.unwrap_or_default(),
+            transformation.excludes.as_deref().unwrap_or_default(),
+            transformation.includes.as_deref().unwrap_or_default(),
         )?;
         let joins = self.claim(&view, key, &**resource)?;
         let uid = uid_of(&**resource).to_owned();
         let refresh = resource.refresh_after()?;
+        let terms = resource.terms(fraction(&uid))?;
         Ok(Work {
             key: key.clone(),
             resource: Rc::clone(resource),
@@ -188,11 +199,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 retain: self.retains(destination) && destination.create,
                 joins,
                 source: source_followed(&**resource, &permitted),
+                rendering: terms.map(|_| rendering(&transformation)),
                 uid: uid.clone(),
             },
             permitted,
             filter,
             slots: refresh.map(|after| Slots::new(after, &uid)),
+            terms,
             why: None,
         })
     }
@@ -210,9 +223,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             (term.started, term.absent_since)
         };
         let (told, generation) = (work.resource.told(), work.me.generation);
+        let meta = view.secrets.get(&work.permitted.destination().secret);
+        let grant = meta.and_then(|meta| super::ownership::state_of(&work.me, meta)?.grant);
+        let renewed = grant.and_then(|grant| self.last_renewal(work, &grant));
         decide(&Situation {
             me: &work.me,
-            destination: view.secrets.get(&work.permitted.destination().secret),
+            destination: meta,
             rendered,
             live,
             reported_ready: is_ready(told.conditions, Some(generation)),
@@ -225,12 +241,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             started,
             absent_since,
             slots: work.slots,
+            terms: work.terms,
+            renewed,
+            lost: memory.lost.as_deref(),
             key: &self.key,
             now: self.clock.now(),
         })
     }
 
     async fn fetch(&self, work: &Work) -> Result<Rendered, Problem> {
+        if work.terms.is_some() {
+            return self.obtain(work).await;
+        }
         let login = work.permitted.login().get().origin.clone();
         let before = login
             .as_ref()
@@ -243,17 +265,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         {
             self.wake_resource(Kind::VaultAuth, &origin);
         }
-        let material = work.resource.material(work.permitted.read(), reply?)?;
-        let transformation = work.resource.destination().transformation.as_ref();
-        let exclude_raw = transformation.and_then(|t| t.exclude_raw).unwrap_or(false);
-        render(
-            &material,
-            &work.filter,
-            exclude_raw,
-            &work.me.secret,
-            &work.me.tag,
-            &self.key,
-        )
+        let now = self.clock.now();
+        let material = work.resource.material(work.permitted.read(), reply?, now)?;
+        self.rendered(work, &material)
     }
 
     /// Whether a login succeeded that the VaultAuth's status does not tell of,
@@ -320,6 +334,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             read: rendered.is_some(),
             version: if read.is_empty() { version } else { read },
             hash,
+            held: self.held(work),
         }
     }
 

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::key::{Kind, ObjectKey, ResourceKey};
-use crate::render::{ContentHash, ResourceTag};
+use crate::render::{ContentHash, Grant, ResourceTag};
 
 /// Prefix of every annotation of ours.
 pub const PREFIX: &str = "vault-tenant-operator.io/";
@@ -91,6 +91,12 @@ pub struct State {
     /// Whether the Secret stays when the resource goes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retain: bool,
+    /// What Vault made for this content, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Grant>,
+    /// Fingerprint of how the content was made of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rendering: Option<String>,
 }
 
 impl State {

@@ -66,6 +66,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             term.started = self.clock.now();
             term.absent_since = until;
             self.memory.borrow_mut().clear();
+            self.unwritten.borrow_mut().clear();
+            self.ledger.forget();
             self.suspects.borrow_mut().clear();
         }
         drop(term);
@@ -93,7 +95,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             WorkKey::Resource(resource) => &resource.object.namespace,
             WorkKey::Workload(workload) => &workload.object.namespace,
             // Whose resources wait for it says whether it is asked.
-            WorkKey::Vault(_) => return true,
+            WorkKey::Vault(_) | WorkKey::Ledger | WorkKey::Token(_) => return true,
         };
         let term = self.term.borrow();
         term.open

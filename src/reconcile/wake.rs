@@ -149,7 +149,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 self.queue.wake(WorkKey::Resource(key), urgency);
             }
         }
-        // Those that are gone and left something behind.
+        // Those that are gone and left something behind, here or at Vault.
+        for resource in self.ledger.resources() {
+            self.queue
+                .wake(WorkKey::Resource(resource), Urgency::Routine);
+        }
         for writer in view
             .strays
             .iter()

@@ -75,6 +75,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Remembers the answer of an apply.
     pub(super) fn written(&self, work: &Work, meta: SecretMeta, asked: Moment) {
+        self.written_out(&work.key);
         self.learn(&work.permitted.destination().secret, meta, asked);
         self.metrics.secret_written();
     }
@@ -166,6 +167,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 .then(|| format!("{}/{}", work.key.kind, work.key.object.name)),
             shares: me.share.then(|| rendered.data.keys().cloned().collect()),
             retain: me.retain,
+            grant: rendered.grant.clone(),
+            rendering: me.rendering.clone(),
         };
         annotations.insert(state_name, state.to_annotation());
         let write = SecretWrite {

@@ -3,6 +3,7 @@
 
 mod filter;
 mod gojson;
+mod grant;
 mod hash;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use crate::problem::{Problem, printable};
 
 pub use filter::Filter;
 pub use gojson::compact;
+pub use grant::Grant;
 pub use hash::{ContentHash, HashKey, KEY_LENGTH, ResourceTag, fingerprint, hex};
 
 /// The Secret key that holds Vault's answer as it was.
@@ -32,6 +34,8 @@ pub struct Material {
     /// What names this state of the source, such as a KV version; empty where
     /// the engine has none.
     pub version: String,
+    /// For how long it was given, where Vault makes it for us.
+    pub grant: Option<Grant>,
 }
 
 /// What the Secret is to hold, with its hashes.
@@ -47,6 +51,8 @@ pub struct Rendered {
     pub keys: usize,
     /// See [`Material::version`].
     pub version: String,
+    /// See [`Material::grant`].
+    pub grant: Option<Grant>,
 }
 
 /// Renders a source's answer (compatibility.md 8.1).
@@ -99,6 +105,7 @@ pub fn render(
         raw_hash,
         keys,
         version: material.version.clone(),
+        grant: material.grant.clone(),
     })
 }
 

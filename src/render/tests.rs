@@ -10,6 +10,7 @@ fn material(json: &str) -> Material {
         fields: serde_json::from_str(json).unwrap(),
         raw: Redacted::new(raw),
         version: "3".into(),
+        grant: None,
     }
 }
 

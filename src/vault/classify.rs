@@ -1,13 +1,17 @@
 //! Vault's answers and the transport's failures as a [`Problem`], once. Words
 //! of Vault are cut to printable text here and nowhere else.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use rustify::errors::ClientError;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::key::Redacted;
 use crate::problem::{FOREIGN_TEXT_LIMIT, Problem, printable};
 
+use super::ports::{Lease, Reply, Task};
 use super::transport::{ANSWER_LIMIT, Failure, Refusal};
 
 /// What was asked; decides what a refusal means.
@@ -17,8 +21,10 @@ pub(super) enum Operation {
     Login,
     /// `auth/token/renew-self`.
     Renew,
-    /// A read of a secret.
+    /// A request for the data of a secret.
     Read,
+    /// A request that keeps or ends what Vault gave.
+    Upkeep(Task),
     /// `sys/health`.
     Health,
 }
@@ -30,6 +36,11 @@ impl Operation {
             Operation::Login => "login",
             Operation::Renew => "renew",
             Operation::Read => "read",
+            Operation::Upkeep(Task::RenewLease) => "renew_lease",
+            Operation::Upkeep(Task::RevokeLease) => "revoke_lease",
+            Operation::Upkeep(Task::LookUpToken) => "look_up_token",
+            Operation::Upkeep(Task::RenewToken) => "renew_token",
+            Operation::Upkeep(Task::RevokeToken) => "revoke_token",
             Operation::Health => "health",
         }
     }
@@ -49,12 +60,20 @@ pub(super) struct Asked<'a> {
 /// The body of Vault's answers, as far as it is used. vaultrs' own type refuses
 /// answers without lease fields and tokens whose policies are all the entity's
 /// (`"policies": null`).
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct Envelope {
     /// As Vault spelled it.
     pub(super) data: Option<Box<RawValue>>,
     /// Of logins and renewals.
     pub(super) auth: Option<Auth>,
+    #[serde(default)]
+    lease_id: String,
+    /// Seconds.
+    #[serde(default)]
+    lease_duration: u64,
+    #[serde(default)]
+    renewable: bool,
+    wrap_info: Option<serde::de::IgnoredAny>,
     errors: Option<Vec<String>>,
     warnings: Option<Vec<String>>,
 }
@@ -68,6 +87,9 @@ pub(super) struct Auth {
     /// Its accessor.
     #[serde(default)]
     pub(super) accessor: String,
+    /// The entity, where there is one.
+    #[serde(default)]
+    pub(super) entity_id: String,
     /// Seconds; 0 does not end.
     #[serde(default)]
     pub(super) lease_duration: u64,
@@ -80,12 +102,7 @@ impl Envelope {
     /// Reads a body; an empty one (204) is an answer without anything in it.
     pub(super) fn read(asked: Asked<'_>, body: &[u8]) -> Result<Self, Problem> {
         if body.is_empty() {
-            return Ok(Self {
-                data: None,
-                auth: None,
-                errors: None,
-                warnings: None,
-            });
+            return Ok(Self::default());
         }
         // The parser's own words could quote what it read.
         object(body).map_err(|e| {
@@ -104,6 +121,25 @@ impl Envelope {
     pub(super) const fn is_of_vault(&self) -> bool {
         // Warnings alone: a path that an engine of this version does not have.
         self.data.is_some() || self.errors.is_some() || self.warnings.is_some()
+    }
+
+    /// The answer, but for the token of a login.
+    pub(super) fn into_reply(self, status: u16) -> Reply {
+        Reply {
+            status,
+            errors: self.errors(),
+            warnings: self.warnings(),
+            lease: Lease {
+                id: self.lease_id,
+                duration: Duration::from_secs(self.lease_duration),
+                renewable: self.renewable,
+            },
+            token_life: self
+                .auth
+                .map(|auth| Duration::from_secs(auth.lease_duration)),
+            wrapped: self.wrap_info.is_some(),
+            data: self.data.map(Redacted::new),
+        }
     }
 
     /// Vault's errors, printable.
@@ -224,6 +260,10 @@ fn refused(asked: Asked<'_>, refusal: &Refusal) -> Problem {
             what: asked.what.to_owned(),
             why,
         },
+        (400 | 403 | 404, _) if is_about_nothing(asked, &words) => Problem::LeaseNotFound {
+            what: asked.what.to_owned(),
+            why,
+        },
         (403, _) => denied(asked, why),
         (400 | 401, _) if is_about_the_token(&words) => denied(asked, why),
         (400..=499, _) if !words.is_empty() => Problem::VaultAnswerUnusable {
@@ -246,6 +286,22 @@ fn denied(asked: Asked<'_>, why: String) -> Problem {
         path: asked.what.to_owned(),
         why,
     }
+}
+
+/// Whether Vault says that the lease or the token of the request is not there
+/// (expiration.go and token_store.go in Vault's source have the words; a token
+/// that an accessor does not find is a 403).
+fn is_about_nothing(asked: Asked<'_>, words: &str) -> bool {
+    let phrases: &[&str] = match asked.operation {
+        Operation::Upkeep(Task::RenewLease | Task::RevokeLease) => {
+            &["lease not found", "lease expired", "lease is expired"]
+        }
+        Operation::Upkeep(Task::LookUpToken | Task::RenewToken) => {
+            &["invalid accessor", "token not found", "bad token"]
+        }
+        _ => &[],
+    };
+    phrases.iter().any(|phrase| words.contains(phrase))
 }
 
 fn is_about_the_token(words: &str) -> bool {

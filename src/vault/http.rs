@@ -24,8 +24,8 @@ use super::channel::{Channel, same_origin};
 use super::classify::{
     Asked, Envelope, Operation, failure, is_missing, problem, strange, unusable,
 };
-use super::ports::{Endpoint, Reply, Token, Vault};
-use super::requests::{Dressed, Get, KubernetesLogin, check_path};
+use super::ports::{Endpoint, Reply, Task, Token, Upkeep, Vault};
+use super::requests::{Call, Dressed, KubernetesLogin, check_path};
 use super::resolver::AddressRule;
 use super::transport::{Failure, Transport};
 
@@ -344,14 +344,41 @@ impl Vault for HttpVault {
             read.vault_namespace.as_deref(),
             &[&connection.headers],
         )?;
-        let request = Get::new(&read.path, &read.query);
-        let Answer { status, envelope } = self.exchange(asked, endpoint, request, &dressed).await?;
-        Ok(Reply {
-            status,
-            errors: envelope.errors(),
-            warnings: envelope.warnings(),
-            data: envelope.data.map(Redacted::new),
-        })
+        let Answer { status, envelope } = self
+            .exchange(asked, endpoint, Call::of(read), &dressed)
+            .await?;
+        Ok(envelope.into_reply(status))
+    }
+
+    async fn upkeep(
+        &self,
+        endpoint: &Endpoint,
+        token: &Token,
+        request: &Upkeep,
+    ) -> Result<Reply, Problem> {
+        check_path("the lease's id", &request.path)?;
+        let connection = endpoint.connection.get();
+        // What names the lease is nobody's business but the ledger's.
+        let what = match request.task {
+            Task::RenewLease => "sys/leases/renew",
+            Task::RevokeLease => "sys/leases/revoke",
+            Task::LookUpToken => "auth/token/lookup-accessor",
+            Task::RenewToken => "auth/token/renew-accessor",
+            Task::RevokeToken => "auth/token/revoke-self",
+        };
+        let asked = Asked {
+            operation: Operation::Upkeep(request.task),
+            what,
+            address: &connection.address,
+        };
+        let dressed = Dressed::new(
+            Some(token.secret.expose()),
+            request.vault_namespace.as_deref(),
+            &[&connection.headers],
+        )?;
+        let call = Call::put(&request.path, &request.body);
+        let Answer { status, envelope } = self.exchange(asked, endpoint, call, &dressed).await?;
+        Ok(envelope.into_reply(status))
     }
 
     async fn health(&self, endpoint: &Endpoint) -> Result<(), Problem> {
@@ -365,7 +392,7 @@ impl Vault for HttpVault {
         // Standbys forward to the active node, so they serve.
         let standby = |name: &str| (name.to_owned(), "true".to_owned());
         let query = [standby("standbyok"), standby("perfstandbyok")];
-        let request = Get::new("sys/health", &query);
+        let request = Call::get("sys/health", &query);
         self.exchange(asked, endpoint, request, &dressed)
             .await
             .map(|_| ())
@@ -385,6 +412,7 @@ fn token(asked: Asked<'_>, answer: Answer) -> Result<Token, Problem> {
     Ok(Token {
         secret: Redacted::new(auth.client_token),
         accessor: auth.accessor,
+        entity: auth.entity_id,
         ttl: Duration::from_secs(auth.lease_duration),
         renewable: auth.renewable,
     })

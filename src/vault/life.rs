@@ -68,6 +68,12 @@ impl Held {
         })
     }
 
+    /// The life that is left; `None` where it does not end.
+    pub(super) fn left(&self, now: Timestamp) -> Option<Duration> {
+        let left = self.ends?.duration_since(now);
+        Some(left.max(SignedDuration::ZERO).unsigned_abs())
+    }
+
     /// What it needs now.
     pub(super) fn due(&self, now: Timestamp) -> Due {
         let Some(ends) = self.ends else {

@@ -18,6 +18,7 @@ mod ports;
 mod requests;
 mod resolver;
 mod session;
+mod sessions;
 mod transport;
 
 #[cfg(test)]
@@ -26,8 +27,8 @@ mod tests;
 pub use budget::Limits;
 pub(crate) use classify::object;
 pub use http::{HttpVault, RedirectRule, RequestObserver, TravelRules};
-pub use ports::{Credentials, Endpoint, Reply, Token, Vault};
+pub use ports::{Credentials, Endpoint, Lease, Reply, Task, Token, Upkeep, Vault};
 #[doc(hidden)] // For fuzz/paths.rs: what goes out.
 pub use requests::target;
 pub use resolver::AddressRule;
-pub use session::{LoginOutcome, Sessions};
+pub use sessions::{LoginOutcome, Sessions};

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::key::{ObjectKey, Redacted};
 use crate::policy::{PermittedConnection, PermittedLogin, Read};
@@ -26,20 +27,67 @@ pub struct Token {
     pub secret: Redacted<String>,
     /// Its accessor; empty for batch tokens.
     pub accessor: String,
+    /// The entity that it acts for; empty where Vault gave none.
+    pub entity: String,
     /// Life as Vault granted it; zero means that it does not end.
     pub ttl: Duration,
     /// Whether `auth/token/renew-self` may prolong it.
     pub renewable: bool,
 }
 
+/// A lease as an answer names it (Vault API docs, "sys/leases").
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// Its id: the path that it came from, and a name; empty where there is none.
+    pub id: String,
+    /// From the answer on.
+    pub duration: Duration,
+    /// Whether it can be renewed.
+    pub renewable: bool,
+}
+
+/// What the operator asks about a lease or a token, beside reads and logins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// `sys/leases/renew`
+    RenewLease,
+    /// `sys/leases/revoke`
+    RevokeLease,
+    /// `auth/token/lookup-accessor`
+    LookUpToken,
+    /// `auth/token/renew-accessor`
+    RenewToken,
+    /// `auth/token/revoke-self`
+    RevokeToken,
+}
+
+/// A request that keeps or ends what Vault gave: always a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upkeep {
+    /// What for.
+    pub task: Task,
+    /// Vault namespace of the request.
+    pub vault_namespace: Option<String>,
+    /// Path after `/v1/`.
+    pub path: String,
+    /// Its fields.
+    pub body: Map<String, Value>,
+}
+
 /// Vault's answer to a read: a 2xx, or a 404 (which KV v2 also uses, with a
 /// body, for deleted versions). Every other status is a [`Problem`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
     /// The field `data` as Vault spelled it; `None` when absent or null.
     pub data: Option<Redacted<Box<RawValue>>>,
+    /// The lease of the data; empty in answers without one.
+    pub lease: Lease,
+    /// What is left of a token's life, in answers about one.
+    pub token_life: Option<Duration>,
+    /// Whether the data are wrapped, so that only a token for them came.
+    pub wrapped: bool,
     /// Vault's `errors`, cut to printable text.
     pub errors: Vec<String>,
     /// Vault's `warnings`, cut to printable text.
@@ -78,12 +126,25 @@ pub trait Vault {
         token: &Token,
     ) -> Result<Token, Problem>;
 
-    /// `GET <path>` with the token, in the read's Vault namespace.
+    /// `GET <path>` with the token, or `PUT` where the read has a body, in the
+    /// read's Vault namespace.
     ///
     /// # Errors
     /// [`Problem::VaultDenied`] on 403; see [`Reply`].
     async fn read(&self, endpoint: &Endpoint, token: &Token, read: &Read)
     -> Result<Reply, Problem>;
+
+    /// `PUT <path>` with the token.
+    ///
+    /// # Errors
+    /// [`Problem::VaultDenied`] on 403, [`Problem::LeaseNotFound`] where Vault
+    /// does not know the lease or the token.
+    async fn upkeep(
+        &self,
+        endpoint: &Endpoint,
+        token: &Token,
+        request: &Upkeep,
+    ) -> Result<Reply, Problem>;
 
     /// `GET sys/health`: is a Vault there that can serve? Carries no token.
     ///

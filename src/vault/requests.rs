@@ -20,23 +20,42 @@ use super::channel::below;
 /// The longest path or query, in bytes before encoding.
 const PATH_LIMIT: usize = 4096;
 
-/// `GET` of a path under `/v1/`. rustify encodes it, segment by segment.
-pub(super) struct Get {
+/// A request of a path under `/v1/`: `GET`, or `PUT` where it has a body.
+/// rustify encodes the path, segment by segment.
+pub(super) struct Call {
     path: String,
     query: Vec<(String, String)>,
+    body: Option<Map<String, Value>>,
 }
 
-impl Get {
-    /// A request for a path that [`check_path`] accepts.
-    pub(super) fn new(path: &str, query: &[(String, String)]) -> Self {
+impl Call {
+    /// A read of a path that [`check_path`] accepts.
+    pub(super) fn get(path: &str, query: &[(String, String)]) -> Self {
         Self {
             path: path.to_owned(),
             query: query.to_vec(),
+            body: None,
+        }
+    }
+
+    /// The request of a read; its path as above.
+    pub(super) fn of(read: &Read) -> Self {
+        Self {
+            body: read.body.clone(),
+            ..Self::get(&read.path, &read.query)
+        }
+    }
+
+    /// A write.
+    pub(super) fn put(path: &str, body: &Map<String, Value>) -> Self {
+        Self {
+            body: Some(body.clone()),
+            ..Self::get(path, &[])
         }
     }
 }
 
-impl Endpoint for Get {
+impl Endpoint for Call {
     type Response = ();
     const REQUEST_BODY_TYPE: RequestType = RequestType::JSON;
     const RESPONSE_BODY_TYPE: ResponseType = ResponseType::JSON;
@@ -46,7 +65,18 @@ impl Endpoint for Get {
     }
 
     fn method(&self) -> RequestMethod {
-        RequestMethod::GET
+        match self.body {
+            Some(_) => RequestMethod::PUT,
+            None => RequestMethod::GET,
+        }
+    }
+
+    fn body(&self) -> Result<Option<Vec<u8>>, ClientError> {
+        let Some(body) = &self.body else {
+            return Ok(None);
+        };
+        let unusable = |e: serde_json::Error| ClientError::DataParseError { source: e.into() };
+        serde_json::to_vec(body).map(Some).map_err(unusable)
     }
 
     fn query(&self) -> Result<Option<String>, ClientError> {
@@ -104,7 +134,7 @@ pub fn target(read: &Read) -> Result<String, Problem> {
     check_path("spec.path", &read.path)?;
     let internal = |why: String| Problem::Internal { why };
     let dressed = Dressed::new(None, None, &[])?;
-    let request = Get::new(&read.path, &read.query)
+    let request = Call::of(read)
         .with_middleware(&dressed)
         .request(ADDRESS)
         .map_err(|e| internal(e.to_string()))?;

@@ -30,6 +30,8 @@ pub struct ApiServer {
     pub workloads: BTreeMap<String, Workload>,
     pub resources: BTreeMap<ResourceKey, Object>,
     pub log: Vec<Change>,
+    /// The operator's ledger: entries by Secret.
+    pub ledger: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// Published events: reason and message.
     pub events: Vec<(&'static str, String)>,
     counter: u64,

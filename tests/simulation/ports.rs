@@ -3,6 +3,7 @@
 //! operator has ended.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use vault_tenant_operator::reconcile::ports::{
     Cluster, Fence, Life, ManagedFields, Note, SecretContent, SecretWrite, Stored, WorkloadPatch,
 };
 use vault_tenant_operator::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
+use vault_tenant_operator::render::SecretData;
 use vault_tenant_operator::rights::Right;
-use vault_tenant_operator::vault::{Credentials, Endpoint, Reply, Token, Vault};
+use vault_tenant_operator::vault::{Credentials, Endpoint, Reply, Token, Upkeep, Vault};
 
 use crate::objects::{Field, Fields};
 use crate::vault::ADDRESS;
@@ -317,6 +319,55 @@ impl Cluster for SimCluster {
             .await
     }
 
+    async fn ledger(&self, secret: &ObjectKey) -> Result<Option<SecretData>, Problem> {
+        let name = &secret.name;
+        self.0
+            .kubernetes(format!("get ledger {name}"), |world| {
+                let found = world.api.borrow().ledger.get(name).cloned();
+                Ok(found.map(|found| {
+                    let entries = found.into_iter();
+                    entries
+                        .map(|(name, value)| (name, Redacted::new(value)))
+                        .collect()
+                }))
+            })
+            .await
+    }
+
+    async fn merge_ledger(
+        &self,
+        secret: &ObjectKey,
+        changes: &BTreeMap<String, Option<Redacted<Vec<u8>>>>,
+    ) -> Result<bool, Problem> {
+        let name = &secret.name;
+        self.0
+            .kubernetes(format!("patch ledger {name}"), |world| {
+                let mut api = world.api.borrow_mut();
+                let Some(found) = api.ledger.get_mut(name) else {
+                    return Ok(false);
+                };
+                for (entry, value) in changes {
+                    match value {
+                        Some(value) => found.insert(entry.clone(), value.expose().clone()),
+                        None => found.remove(entry),
+                    };
+                }
+                Ok(true)
+            })
+            .await
+    }
+
+    async fn make_ledger(&self, secret: &ObjectKey) -> Result<(), Problem> {
+        let name = &secret.name;
+        self.0
+            .kubernetes(format!("make ledger {name}"), |world| {
+                let mut api = world.api.borrow_mut();
+                api.ledger.entry(name.clone()).or_default();
+                Ok(())
+            })
+            .await
+    }
+
     async fn life(&self, key: &ResourceKey, uid: &str) -> Result<Life, Problem> {
         self.0
             .kubernetes(format!("get {key}"), |world| Ok(defects::life(world, uid)))
@@ -449,6 +500,19 @@ impl Vault for SimVault {
             .vault(format!("read {}", read.path), |world| {
                 let reply = world.vault.borrow().read(token, read, world.now())?;
                 Ok(defects::in_reply(world, reply))
+            })
+            .await
+    }
+
+    async fn upkeep(
+        &self,
+        _: &Endpoint,
+        token: &Token,
+        request: &Upkeep,
+    ) -> Result<Reply, Problem> {
+        self.0
+            .vault(format!("{:?} {}", request.task, request.path), |world| {
+                world.vault.borrow_mut().upkeep(token, request, world.now())
             })
             .await
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use vault_tenant_operator::key::Redacted;
 use vault_tenant_operator::policy::Read;
 use vault_tenant_operator::problem::Problem;
-use vault_tenant_operator::vault::{Reply, Token};
+use vault_tenant_operator::vault::{Reply, Token, Upkeep};
 
 /// Address of the model.
 pub const ADDRESS: &str = "https://vault.example:8200";
@@ -46,6 +46,7 @@ fn token_of(secret: &str) -> Token {
     Token {
         secret: Redacted::new(secret.to_owned()),
         accessor: format!("accessor of {secret}"),
+        entity: "entity of team/app".to_owned(),
         ttl: TOKEN_LIFE,
         renewable: true,
     }
@@ -120,9 +121,7 @@ impl VaultModel {
         }
         let missing = Reply {
             status: 404,
-            data: None,
-            errors: Vec::new(),
-            warnings: Vec::new(),
+            ..Reply::default()
         };
         if let Some(path) = read.path.strip_prefix("kv1/") {
             return Ok(self
@@ -149,6 +148,20 @@ impl VaultModel {
         let metadata = json!({"version": number, "deletion_time": deleted, "destroyed": false});
         Ok(reply(status, &json!({"data": data, "metadata": metadata})))
     }
+
+    /// Leases and tokens are not modelled yet.
+    pub fn upkeep(
+        &mut self,
+        token: &Token,
+        request: &Upkeep,
+        now: Timestamp,
+    ) -> Result<Reply, Problem> {
+        self.check(token, &request.path, now)?;
+        Err(Problem::LeaseNotFound {
+            what: request.path.clone(),
+            why: "lease not found".to_owned(),
+        })
+    }
 }
 
 fn sealed() -> Problem {
@@ -163,7 +176,6 @@ fn reply(status: u16, data: &Value) -> Reply {
     Reply {
         status,
         data: Some(Redacted::new(raw)),
-        errors: Vec::new(),
-        warnings: Vec::new(),
+        ..Reply::default()
     }
 }

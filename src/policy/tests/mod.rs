@@ -64,6 +64,8 @@ fn request() -> Resolved {
             },
         },
         read: Read {
+            mints: false,
+            body: None,
             vault_namespace: None,
             mount: "kv".to_owned(),
             path: "kv/data/db".to_owned(),

@@ -3,21 +3,26 @@
 //! again, and what the answer means, in one file for each kind. Nothing else
 //! knows the kinds apart, and no file here knows another.
 
+pub mod dynamic;
 pub mod static_kv;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
+use super::grants::{Renewed, Terms};
 use super::view::WorkloadKey;
 use super::view::WorkloadKind;
 use crate::api::{Destination, RolloutRestartTarget};
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::policy::Read;
 use crate::problem::{Problem, printable};
-use crate::render::Material;
-use crate::vault::Reply;
+use crate::render::{Grant, Material};
+use crate::vault::{Reply, object};
 
 /// A custom resource that has a Secret written.
 pub trait SecretResource: std::fmt::Debug {
@@ -50,19 +55,51 @@ pub trait SecretResource: std::fmt::Debug {
     fn follows_source(&self) -> bool {
         false
     }
+    /// When what Vault makes for it is renewed or replaced; `None` where the
+    /// source is only read. `share`, between 0 and 1, is the resource's own.
+    ///
+    /// # Errors
+    /// [`Problem::InvalidSpec`].
+    fn terms(&self, _share: f64) -> Result<Option<Terms>, Problem> {
+        Ok(None)
+    }
+    /// Whether what Vault made for it is given back when the resource goes.
+    fn revokes(&self) -> bool {
+        false
+    }
     /// A field of its own that is not served yet and would change what is written.
     fn not_served(&self) -> Option<&'static str> {
         None
     }
-    /// What Vault's answer holds.
+    /// What Vault's answer, which came at `now`, holds.
     ///
     /// # Errors
     /// Why it cannot be used; none of them quotes data.
-    fn material(&self, read: &Read, reply: Reply) -> Result<Material, Problem>;
+    fn material(&self, read: &Read, reply: Reply, now: Timestamp) -> Result<Material, Problem>;
     /// The source by name, with its version where it has one, for messages.
     fn source_name(&self, version: &str) -> String;
-    /// Status fields that the kind's schema requires, as they stand.
-    fn status_fields(&self) -> Value;
+    /// Status fields of the kind's own, those that its schema requires among
+    /// them: of what is held, or as they stand.
+    fn status_fields(&self, held: Option<&Held>) -> Value;
+}
+
+/// What a resource holds of Vault.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// As the destination's state says.
+    pub grant: Grant,
+    /// The last renewal that is known of.
+    pub renewed: Option<Renewed>,
+}
+
+impl Held {
+    /// When it was last given, and for how long.
+    #[must_use]
+    pub fn since(&self) -> (Timestamp, Duration) {
+        let first = (self.grant.since, self.grant.duration());
+        let renewed = self.renewed.filter(|renewed| renewed.at >= first.0);
+        renewed.map_or(first, |renewed| (renewed.at, renewed.duration))
+    }
 }
 
 /// What the status of a resource says, as far as all kinds have it.
@@ -78,6 +115,23 @@ pub struct Told<'a> {
     pub last_resync: Option<&'a str>,
     /// `status.destinations`
     pub destinations: &'a [String],
+    /// The last renewal.
+    pub renewed: Option<Renewed>,
+}
+
+/// An answer's data as an object of some form.
+///
+/// # Errors
+/// [`Problem::VaultAnswerUnusable`].
+fn parse<'a, T: serde::Deserialize<'a>>(raw: &'a RawValue, path: &str) -> Result<T, Problem> {
+    object(raw.get().as_bytes()).map_err(|error| Problem::VaultAnswerUnusable {
+        path: path.to_owned(),
+        why: format!(
+            "its data is not an object of the expected form (column {}); correct spec.type, or look at what answers at the connection's address",
+            error.column()
+        ),
+        refusal: false,
+    })
 }
 
 /// Its key.

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{SecretResource, Told};
+use super::{Held, SecretResource, Told, parse};
 use crate::api::{
     Destination, KvType, OnSourceDelete, RolloutRestartTarget, VaultStaticSecret,
     VaultStaticSecretSpec,
@@ -21,7 +22,7 @@ use crate::policy::Read;
 use crate::problem::{Problem, printable};
 use crate::reconcile::resolve::positive_duration;
 use crate::render::Material;
-use crate::vault::{Reply, object};
+use crate::vault::Reply;
 
 /// Looking for changes when the spec says nothing, as existing manifests expect.
 const DEFAULT_REFRESH: Duration = Duration::from_secs(60);
@@ -61,6 +62,7 @@ impl SecretResource for VaultStaticSecret {
             secret_mac: status.secret_mac.as_deref(),
             last_resync: status.last_resync.as_deref(),
             destinations: &status.destinations,
+            renewed: None,
         })
     }
 
@@ -90,7 +92,7 @@ impl SecretResource for VaultStaticSecret {
         instant.then_some("spec.syncConfig.instantUpdates")
     }
 
-    fn material(&self, read: &Read, reply: Reply) -> Result<Material, Problem> {
+    fn material(&self, read: &Read, reply: Reply, _: Timestamp) -> Result<Material, Problem> {
         material(&self.spec, read, reply)
     }
 
@@ -104,7 +106,7 @@ impl SecretResource for VaultStaticSecret {
         }
     }
 
-    fn status_fields(&self) -> Value {
+    fn status_fields(&self, _: Option<&Held>) -> Value {
         let told = self.status.as_ref();
         json!({ "lastGeneration": told.map_or(0, |status| status.last_generation) })
     }
@@ -155,6 +157,8 @@ pub fn request(
         mount: mount.to_owned(),
         path,
         query,
+        mints: false,
+        body: None,
     })
 }
 
@@ -199,6 +203,7 @@ pub fn material(
             fields,
             raw: data,
             version: String::new(),
+            grant: None,
         });
     }
     let follows = spec.on_source_delete == Some(OnSourceDelete::Delete);
@@ -224,6 +229,7 @@ fn versioned(
             fields,
             raw: data,
             version: metadata.version.to_string(),
+            grant: None,
         }),
         None => Err(Problem::SourceDeleted {
             path,
@@ -287,17 +293,6 @@ fn missing(path: String, status: u16, errors: &[String], warnings: &[String]) ->
         why,
         by_mount,
     }
-}
-
-fn parse<'a, T: Deserialize<'a>>(raw: &'a RawValue, path: &str) -> Result<T, Problem> {
-    object(raw.get().as_bytes()).map_err(|error| Problem::VaultAnswerUnusable {
-        path: path.to_owned(),
-        why: format!(
-            "its data is not an object of the expected form (column {}); correct spec.type, or look at what answers at the connection's address",
-            error.column()
-        ),
-        refusal: false,
-    })
 }
 
 #[cfg(test)]

@@ -16,8 +16,7 @@ fn reply(status: u16, data: Option<&str>) -> Reply {
     Reply {
         status,
         data: data.map(|text| Redacted::new(serde_json::from_str(text).unwrap())),
-        errors: vec![],
-        warnings: vec![],
+        ..Reply::default()
     }
 }
 

@@ -52,6 +52,7 @@ pub fn held() -> Token {
     Token {
         secret: Redacted::new("hvs.canary".to_owned()),
         accessor: String::new(),
+        entity: String::new(),
         ttl: Duration::from_secs(3600),
         renewable: true,
     }

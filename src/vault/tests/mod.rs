@@ -54,6 +54,8 @@ fn resolved(address: &str, path: &str) -> Resolved {
             },
         },
         read: Read {
+            mints: false,
+            body: None,
             vault_namespace: None,
             mount: "secret".to_owned(),
             path: path.to_owned(),

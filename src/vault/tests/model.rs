@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use crate::key::{ObjectKey, Redacted};
 use crate::policy::{PermittedLogin, Read};
 use crate::problem::Problem;
-use crate::vault::{Credentials, Endpoint, Reply, Token, Vault};
+use crate::vault::{Credentials, Endpoint, Reply, Token, Upkeep, Vault};
 
 const LATENCY: Duration = Duration::from_millis(100);
 
@@ -119,10 +119,25 @@ impl Vault for Model {
         }
         Ok(Reply {
             status: 200,
-            data: None,
-            errors: Vec::new(),
-            warnings: Vec::new(),
+            ..Reply::default()
         })
+    }
+
+    async fn upkeep(
+        &self,
+        _endpoint: &Endpoint,
+        token: &Token,
+        request: &Upkeep,
+    ) -> Result<Reply, Problem> {
+        sleep(LATENCY).await;
+        let world = self.0.borrow();
+        if !world.live.contains(token.secret.expose()) || world.denied.contains(&request.path) {
+            return Err(Problem::VaultDenied {
+                path: request.path.clone(),
+                why: "HTTP 403: permission denied".to_owned(),
+            });
+        }
+        Ok(Reply::default())
     }
 
     async fn health(&self, _endpoint: &Endpoint) -> Result<(), Problem> {
@@ -162,6 +177,7 @@ fn token(name: String, ttl: u64, renewable: bool) -> Token {
     Token {
         secret: Redacted::new(name),
         accessor: String::new(),
+        entity: String::new(),
         ttl: Duration::from_secs(ttl),
         renewable,
     }

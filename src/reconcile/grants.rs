@@ -1,0 +1,218 @@
+//! What Vault gave for a time: when it is renewed, when it is replaced. Pure
+//! arithmetic on what the destination's state says and what is known of the last
+//! renewal; only Vault's own answer declares a lease dead.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::time::later;
+use crate::render::Grant;
+
+/// The most of a lease's time that passes before it is renewed: `renewalPercent`
+/// and up to ten points more, so that many leases are not renewed at once.
+const LATEST: f64 = 0.9;
+
+/// The width of that spread.
+const SPREAD: f64 = 0.1;
+
+/// A renewal may give a little less than was asked for, in whole seconds.
+const ROUNDING: Duration = Duration::from_secs(2);
+
+/// A time that passed without a renewal is not made up for all at once.
+const MISSED_SPREAD: Duration = Duration::from_secs(60);
+
+/// What a resource says about the end of what it was given.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    /// `spec.renewalPercent`, 0 to 90.
+    pub renewal_percent: u8,
+    /// `spec.refreshAfter`, for answers without a lease.
+    pub refresh_after: Option<Duration>,
+    /// A share between 0 and 1 that is the resource's own.
+    pub share: f64,
+}
+
+/// The last renewal that is known of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    /// When.
+    pub at: Timestamp,
+    /// For how long.
+    pub duration: Duration,
+}
+
+/// What is due for a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing until then; `None`: never by itself.
+    Nothing(Option<Timestamp>),
+    /// Its renewal.
+    Renewal,
+    /// Another one in its place.
+    Replacement,
+}
+
+impl Terms {
+    /// What is due now. `started` is when this process began to look: what should
+    /// have happened before it is spread over a minute from then.
+    #[must_use]
+    pub fn due(
+        &self,
+        grant: &Grant,
+        renewed: Option<Renewed>,
+        started: Timestamp,
+        now: Timestamp,
+    ) -> Due {
+        let (from, given) = match renewed.filter(|renewed| renewed.is_plausible(grant, now)) {
+            Some(renewed) => (renewed.at, renewed.duration),
+            None => (grant.since, grant.duration()),
+        };
+        let shortened = given + ROUNDING < grant.duration();
+        let lasts = if given.is_zero() {
+            self.refresh_after.unwrap_or_default()
+        } else {
+            given
+        };
+        if lasts.is_zero() {
+            return Due::Nothing(None);
+        }
+        let share = f64::from(self.renewal_percent) / 100.0 + SPREAD * self.share;
+        let mut at = later(from, lasts.mul_f64(share.min(LATEST)));
+        if at < started {
+            let left = later(from, lasts).duration_since(started);
+            let spread = left.max(SignedDuration::ZERO).unsigned_abs() / 2;
+            at = later(started, spread.min(MISSED_SPREAD).mul_f64(self.share));
+        }
+        if now < at {
+            Due::Nothing(Some(at))
+        } else if grant.renewable && !grant.lease.is_empty() && !shortened {
+            Due::Renewal
+        } else {
+            Due::Replacement
+        }
+    }
+}
+
+impl Renewed {
+    /// Status can be written by others: it may put the next renewal off by at
+    /// most one duration, and never says more than the lease was given for.
+    fn is_plausible(&self, grant: &Grant, now: Timestamp) -> bool {
+        self.at >= grant.since && self.at <= now && self.duration <= grant.duration() + ROUNDING
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn lease(renewable: bool) -> Grant {
+        Grant {
+            lease: "db/creds/app/x".to_owned(),
+            since: at(1000),
+            seconds: 100,
+            renewable,
+            ..Grant::default()
+        }
+    }
+
+    fn terms(percent: u8, share: f64) -> Terms {
+        Terms {
+            renewal_percent: percent,
+            refresh_after: None,
+            share,
+        }
+    }
+
+    fn due(terms: Terms, grant: &Grant, renewed: Option<(i64, u64)>, now: i64) -> Due {
+        let renewed = renewed.map(|(second, seconds)| Renewed {
+            at: at(second),
+            duration: Duration::from_secs(seconds),
+        });
+        terms.due(grant, renewed, at(900), at(now))
+    }
+
+    #[test]
+    fn a_lease_is_renewed_at_its_percent_and_up_to_ten_points_later() {
+        let lease = lease(true);
+        assert_eq!(
+            due(terms(67, 0.0), &lease, None, 1066),
+            Due::Nothing(Some(at(1067)))
+        );
+        assert_eq!(due(terms(67, 0.0), &lease, None, 1067), Due::Renewal);
+        assert_eq!(
+            due(terms(67, 1.0), &lease, None, 1067),
+            Due::Nothing(Some(at(1077)))
+        );
+        assert_eq!(
+            due(terms(90, 1.0), &lease, None, 1000),
+            Due::Nothing(Some(at(1090))),
+            "never at its very end"
+        );
+        assert_eq!(due(terms(0, 0.0), &lease, None, 1000), Due::Renewal);
+    }
+
+    #[test]
+    fn the_last_renewal_counts_as_far_as_it_is_believable() {
+        let lease = lease(true);
+        let half = terms(50, 0.0);
+        assert_eq!(
+            due(half, &lease, Some((1050, 100)), 1060),
+            Due::Nothing(Some(at(1100)))
+        );
+        for forged in [(1_000_000, 100), (900, 100), (1050, 1_000_000)] {
+            assert_eq!(due(half, &lease, Some(forged), 1060), Due::Renewal);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_renewed_any_more_is_replaced() {
+        let half = terms(50, 0.0);
+        assert_eq!(due(half, &lease(false), None, 1050), Due::Replacement);
+        // The renewal gave only 40 seconds: its end is near.
+        let lease = lease(true);
+        assert_eq!(
+            due(half, &lease, Some((1050, 40)), 1060),
+            Due::Nothing(Some(at(1070)))
+        );
+        assert_eq!(due(half, &lease, Some((1050, 40)), 1070), Due::Replacement);
+    }
+
+    #[test]
+    fn an_answer_without_a_lease_is_asked_for_again_only_if_the_spec_says_when() {
+        let none = Grant {
+            lease: String::new(),
+            seconds: 0,
+            ..lease(false)
+        };
+        assert_eq!(due(terms(50, 0.0), &none, None, 9999), Due::Nothing(None));
+        let hourly = Terms {
+            refresh_after: Some(Duration::from_secs(3600)),
+            ..terms(50, 0.0)
+        };
+        assert_eq!(due(hourly, &none, None, 1000), Due::Nothing(Some(at(2800))));
+        assert_eq!(due(hourly, &none, None, 2800), Due::Replacement);
+    }
+
+    #[test]
+    fn renewals_that_passed_while_nobody_looked_are_spread() {
+        let due = |share| terms(50, share).due(&lease(true), None, at(1080), at(1080));
+        assert_eq!(due(0.0), Due::Renewal);
+        assert_eq!(
+            due(0.5),
+            Due::Nothing(Some(at(1085))),
+            "within what is left"
+        );
+        let long = Grant {
+            seconds: 1000,
+            ..lease(true)
+        };
+        let due = terms(50, 0.5).due(&long, None, at(1600), at(1600));
+        assert_eq!(due, Due::Nothing(Some(at(1630))), "within a minute");
+    }
+}

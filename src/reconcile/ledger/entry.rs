@@ -1,0 +1,134 @@
+//! The entries of the ledger, as its Secrets hold them: JSON, one key each.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::policy::{Connection, LeaseRequest, Login, Read};
+use crate::render::fingerprint;
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Entry {
+    /// A token that leases hang on.
+    Token(Box<TokenEntry>),
+    /// A lease.
+    Lease(Box<LeaseEntry>),
+}
+
+/// A token that leases hang on: Vault ends them with it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenEntry {
+    /// Its accessor; empty for batch tokens, which have none.
+    pub accessor: String,
+    /// The entity that it acts for.
+    pub entity: String,
+    /// Which Vault.
+    pub connection: Connection,
+    /// How to log in there.
+    pub login: Login,
+    /// When it was first used.
+    pub since: Timestamp,
+    /// Its life then; 0 does not end.
+    pub seconds: u64,
+}
+
+/// An accessor is nobody's business.
+impl std::fmt::Debug for TokenEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenEntry").finish_non_exhaustive()
+    }
+}
+
+/// A lease, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseEntry {
+    /// `<kind>/<namespace>/<name>` of the resource.
+    pub of: String,
+    /// Its uid.
+    pub uid: String,
+    /// Name of the entry of the token that the lease hangs on.
+    pub token: String,
+    /// Vault namespace of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault_namespace: Option<String>,
+    /// Mount of the request.
+    pub mount: String,
+    /// Path of the request.
+    pub path: String,
+    /// Id of the lease.
+    pub lease: String,
+    /// When it was given, and for how many seconds.
+    pub since: Timestamp,
+    /// See `since`.
+    pub seconds: u64,
+    /// Whether it is revoked when nobody needs it any more.
+    pub revoke: bool,
+}
+
+impl TokenEntry {
+    /// Name of the entry.
+    #[must_use]
+    pub fn name(accessor: &str, login: &Login) -> String {
+        let role = match &login.method {
+            crate::policy::LoginMethod::Kubernetes { role, .. } => role.as_str(),
+            crate::policy::LoginMethod::NotServed(name) => name.as_str(),
+        };
+        let login = if accessor.is_empty() { role } else { "" };
+        format!("token.{}", fingerprint([accessor, login]))
+    }
+}
+
+impl LeaseEntry {
+    /// Name of the entry.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let namespace = self.vault_namespace.as_deref().unwrap_or_default();
+        let parts = [namespace, &self.lease, &self.token];
+        format!("lease.{}", fingerprint(parts))
+    }
+
+    /// The resource; `None` where the entry names none.
+    #[must_use]
+    pub fn resource(&self) -> Option<ResourceKey> {
+        let mut parts = self.of.splitn(3, '/');
+        let kind = parts.next()?;
+        Some(ResourceKey {
+            kind: Kind::ALL.into_iter().find(|known| known.as_str() == kind)?,
+            object: ObjectKey::new(parts.next()?, parts.next()?),
+        })
+    }
+
+    /// What is asked of the guardrails before the lease is touched.
+    #[must_use]
+    pub fn request(&self, token: &TokenEntry) -> LeaseRequest {
+        LeaseRequest {
+            connection: token.connection.clone(),
+            login: token.login.clone(),
+            read: Read {
+                vault_namespace: self.vault_namespace.clone(),
+                mount: self.mount.clone(),
+                path: self.path.clone(),
+                ..Read::default()
+            },
+            id: self.lease.clone(),
+        }
+    }
+
+    /// When it ends if nobody renews it; `None` if it does not by itself.
+    #[must_use]
+    pub fn ends(&self) -> Option<Timestamp> {
+        let lasts = std::time::Duration::from_secs(self.seconds);
+        (!lasts.is_zero()).then(|| crate::reconcile::time::later(self.since, lasts))
+    }
+}
+
+/// `<kind>/<namespace>/<name>`.
+#[must_use]
+pub fn named(resource: &ResourceKey) -> String {
+    let ObjectKey { namespace, name } = &resource.object;
+    format!("{}/{namespace}/{name}", resource.kind)
+}

@@ -1,0 +1,156 @@
+//! Reading and writing the ledger: entry by entry, the Secret made where it is
+//! missing. What is written is remembered, so that nothing is read twice.
+
+use std::collections::BTreeMap;
+
+use super::entry::{LeaseEntry, TokenEntry, named};
+use super::{Entry, place, secret_names};
+use crate::key::{ObjectKey, Redacted};
+use crate::policy::PermittedLogin;
+use crate::problem::Problem;
+use crate::reconcile::engine::Engine;
+use crate::reconcile::ports::{Clock, Cluster};
+use crate::reconcile::queue::{Urgency, WorkKey};
+use crate::reconcile::secret::Work;
+use crate::render::Grant;
+use crate::vault::{Token, Vault};
+
+impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    /// Reads the ledger, once in each term; whoever is named in it is looked at.
+    ///
+    /// # Errors
+    /// Rights and transport.
+    pub(in crate::reconcile) async fn load_ledger(&self) -> Result<(), Problem> {
+        let _gate = self.ledger.gate.lock().await;
+        if self.ledger.loaded.get() {
+            return Ok(());
+        }
+        let mut found = BTreeMap::new();
+        for name in secret_names() {
+            let secret = ObjectKey::new(&self.own.namespace, name);
+            let data = self.cluster.ledger(&secret).await?.unwrap_or_default();
+            for (name, value) in data {
+                match serde_json::from_slice::<Entry>(value.expose()) {
+                    Ok(entry) => {
+                        found.insert(name, entry);
+                    }
+                    Err(_) => {
+                        tracing::warn!(%secret, entry = name, "an entry of the ledger cannot be read and is left as it is");
+                    }
+                }
+            }
+        }
+        *self.ledger.older.borrow_mut() = found.keys().cloned().collect();
+        *self.ledger.entries.borrow_mut() = found;
+        self.ledger.loaded.set(true);
+        for resource in self.ledger.resources() {
+            self.queue
+                .wake(WorkKey::Resource(resource), Urgency::Routine);
+        }
+        for (name, _) in self.ledger.tokens() {
+            self.queue.wake(WorkKey::Token(name), Urgency::Routine);
+        }
+        Ok(())
+    }
+
+    /// Notes the token that the next request will carry, unless it is noted.
+    /// Answers with the name of its entry.
+    pub(in crate::reconcile) async fn note_token(
+        &self,
+        login: &PermittedLogin,
+        token: &Token,
+    ) -> Result<String, Problem> {
+        let name = TokenEntry::name(&token.accessor, login.get());
+        if self.ledger.has(&name) {
+            return Ok(name);
+        }
+        let entry = TokenEntry {
+            accessor: token.accessor.clone(),
+            entity: token.entity.clone(),
+            connection: login.connection().get().clone(),
+            login: login.get().clone(),
+            since: self.clock.now(),
+            seconds: token.ttl.as_secs(),
+        };
+        self.write_entry(&name, Some(Entry::Token(Box::new(entry))))
+            .await?;
+        self.queue
+            .wake(WorkKey::Token(name.clone()), Urgency::Routine);
+        Ok(name)
+    }
+
+    /// Notes a lease, before the Secret with its credentials is written; or again
+    /// where the spec says another end for it by now.
+    pub(in crate::reconcile) async fn note_lease(
+        &self,
+        work: &Work,
+        grant: &Grant,
+        token: &str,
+    ) -> Result<(), Problem> {
+        let read = work.permitted.read();
+        let entry = LeaseEntry {
+            of: named(&work.key),
+            uid: work.me.uid.clone(),
+            token: token.to_owned(),
+            vault_namespace: read.vault_namespace.clone(),
+            mount: read.mount.clone(),
+            path: read.path.clone(),
+            lease: grant.lease.clone(),
+            since: grant.since,
+            seconds: grant.seconds,
+            revoke: work.resource.revokes(),
+        };
+        let (name, entry) = (entry.name(), Entry::Lease(Box::new(entry)));
+        if self.ledger.entries.borrow().get(&name) == Some(&entry) {
+            return Ok(());
+        }
+        self.write_entry(&name, Some(entry)).await
+    }
+
+    /// Keeps what the entries of a living resource say in step with its spec.
+    pub(in crate::reconcile) async fn renew_entries(&self, work: &Work) -> Result<(), Problem> {
+        for (name, mut lease) in self.ledger.leases_of(&work.key) {
+            if lease.uid == work.me.uid && lease.revoke != work.resource.revokes() {
+                lease.revoke = work.resource.revokes();
+                self.write_entry(&name, Some(Entry::Lease(Box::new(lease))))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes one entry, or takes it out.
+    pub(super) async fn write_entry(
+        &self,
+        name: &str,
+        entry: Option<Entry>,
+    ) -> Result<(), Problem> {
+        let _gate = self.ledger.gate.lock().await;
+        let text = match &entry {
+            Some(entry) => Some(
+                serde_json::to_vec(entry).map_err(|error| Problem::Internal {
+                    why: format!("an entry of the ledger: {error}"),
+                })?,
+            ),
+            None => None,
+        };
+        let secret = place(&self.own.namespace, name);
+        let change = BTreeMap::from([(name.to_owned(), text.map(Redacted::new))]);
+        if !self.cluster.merge_ledger(&secret, &change).await? && entry.is_some() {
+            self.cluster.make_ledger(&secret).await?;
+            if !self.cluster.merge_ledger(&secret, &change).await? {
+                return Err(Problem::Conflict {
+                    what: format!("write into the Secret {secret}"),
+                    why: "it went again".to_owned(),
+                });
+            }
+        }
+        self.ledger.older.borrow_mut().remove(name);
+        let mut entries = self.ledger.entries.borrow_mut();
+        match entry {
+            Some(entry) => entries.insert(name.to_owned(), entry),
+            None => entries.remove(name),
+        };
+        Ok(())
+    }
+}

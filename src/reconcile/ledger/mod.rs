@@ -1,0 +1,117 @@
+//! The ledger: what Vault made and must be given back one day, with all that
+//! takes, in Secrets of the operator's own. The resource, its VaultAuth and its
+//! Role may be gone by then.
+//!
+//! ```text
+//! token entry   accessor, connection, login       written before the first request with the token
+//!   ^
+//! lease entry   resource, lease id, path, revoke   written before the Secret that holds the credentials
+//! ```
+//!
+//! Entries are merged in and taken out one by one, so that nobody's else is
+//! dropped; what is read back is input, and permitted again before it is used.
+
+mod entry;
+mod keep;
+mod release;
+mod tokens;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use entry::{Entry, LeaseEntry, TokenEntry};
+
+use crate::key::{ObjectKey, ResourceKey};
+
+/// In how many Secrets the ledger lies. One holds some two thousand leases.
+pub const SHARDS: usize = 2;
+
+/// The names of those Secrets.
+#[must_use]
+pub fn secret_names() -> [String; SHARDS] {
+    std::array::from_fn(|shard| format!("vault-tenant-operator-ledger-{shard}"))
+}
+
+/// The Secret that an entry lies in.
+fn place(home: &str, entry: &str) -> ObjectKey {
+    let sum = entry.bytes().map(usize::from).sum::<usize>();
+    let shard = sum % SHARDS;
+    ObjectKey::new(home, secret_names()[shard].as_str())
+}
+
+/// What the ledger holds, as far as this process has read and written it.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    loaded: Cell<bool>,
+    entries: RefCell<BTreeMap<String, Entry>>,
+    /// Those that another process wrote.
+    older: RefCell<BTreeSet<String>>,
+    /// One writer at a time: whoever comes second may find it done.
+    gate: tokio::sync::Mutex<()>,
+}
+
+impl Ledger {
+    /// Forgets all that it knows: another process may have written since.
+    pub fn forget(&self) {
+        self.loaded.set(false);
+        self.entries.borrow_mut().clear();
+        self.older.borrow_mut().clear();
+    }
+
+    /// The leases of a resource, under whatever uid, with the names of their entries.
+    pub fn leases_of(&self, resource: &ResourceKey) -> Vec<(String, LeaseEntry)> {
+        let entries = self.entries.borrow();
+        let of = entries.iter().filter_map(|(name, entry)| match entry {
+            Entry::Lease(lease) if lease.resource().as_ref() == Some(resource) => {
+                Some((name.clone(), (**lease).clone()))
+            }
+            _ => None,
+        });
+        of.collect()
+    }
+
+    /// All resources that a lease was made for.
+    pub fn resources(&self) -> BTreeSet<ResourceKey> {
+        let entries = self.entries.borrow();
+        let of = entries.values().filter_map(|entry| match entry {
+            Entry::Lease(lease) => lease.resource(),
+            Entry::Token(_) => None,
+        });
+        of.collect()
+    }
+
+    /// The tokens, with the names of their entries.
+    pub fn tokens(&self) -> Vec<(String, TokenEntry)> {
+        let entries = self.entries.borrow();
+        let of = entries.iter().filter_map(|(name, entry)| match entry {
+            Entry::Token(token) => Some((name.clone(), (**token).clone())),
+            Entry::Lease(_) => None,
+        });
+        of.collect()
+    }
+
+    /// The token of an entry.
+    pub fn token(&self, name: &str) -> Option<TokenEntry> {
+        match self.entries.borrow().get(name) {
+            Some(Entry::Token(token)) => Some((**token).clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether a lease hangs on a token.
+    pub fn is_in_use(&self, token: &str) -> bool {
+        let entries = self.entries.borrow();
+        let hangs = |entry: &Entry| matches!(entry, Entry::Lease(lease) if lease.token == token);
+        entries.values().any(hangs)
+    }
+
+    /// Whether the entry is known.
+    fn has(&self, name: &str) -> bool {
+        self.entries.borrow().contains_key(name)
+    }
+
+    /// Whether another process wrote the entry.
+    fn is_older(&self, name: &str) -> bool {
+        self.older.borrow().contains(name)
+    }
+}

@@ -1,0 +1,209 @@
+//! Credentials that an engine makes for each request and leases (compatibility.md,
+//! "Dynamic secrets"; Vault documentation, "Lease, renew, and revoke").
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Map, Value, json};
+
+use super::{Held, SecretResource, Told, parse};
+use crate::api::{Destination, HttpMethod, RolloutRestartTarget, VaultDynamicSecret};
+use crate::config::duration;
+use crate::key::Kind;
+use crate::policy::Read;
+use crate::problem::{Problem, printable};
+use crate::reconcile::grants::{Renewed, Terms};
+use crate::reconcile::resolve::positive_duration;
+use crate::render::{Grant, Material};
+use crate::vault::Reply;
+
+/// The highest `spec.renewalPercent`.
+const MOST_PERCENT: u8 = 90;
+
+impl SecretResource for VaultDynamicSecret {
+    fn kind(&self) -> Kind {
+        Kind::VaultDynamicSecret
+    }
+
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn vault_auth_ref(&self) -> Option<&str> {
+        self.spec.vault_auth_ref.as_deref()
+    }
+
+    fn vault_namespace(&self) -> Option<&str> {
+        self.spec.namespace.as_deref()
+    }
+
+    fn destination(&self) -> &Destination {
+        &self.spec.destination
+    }
+
+    fn rollout_restart_targets(&self) -> &[RolloutRestartTarget] {
+        self.spec
+            .rollout_restart_targets
+            .as_deref()
+            .unwrap_or_default()
+    }
+
+    fn told(&self) -> Told<'_> {
+        self.status.as_ref().map_or(Told::default(), |status| Told {
+            conditions: &status.conditions,
+            observed_generation: status.observed_generation,
+            secret_mac: status.secret_mac.as_deref(),
+            last_resync: None,
+            destinations: &[],
+            renewed: renewed(status.last_renewal_time, status.secret_lease.duration),
+        })
+    }
+
+    fn request(&self, vault_namespace: Option<String>) -> Result<Read, Problem> {
+        let spec = &self.spec;
+        let mount = spec.mount.trim_matches('/');
+        let path = spec.path.trim_matches('/');
+        for (field, text, what) in [
+            ("spec.mount", mount, "the mount of the secrets engine"),
+            ("spec.path", path, "the path of the credentials below it"),
+        ] {
+            if text.is_empty() {
+                return Err(Problem::InvalidSpec {
+                    field: field.to_owned(),
+                    why: format!("is empty: give {what} in Vault"),
+                });
+            }
+        }
+        let params = spec.params.iter().flatten();
+        let params: Map<String, Value> = params
+            .map(|(name, value)| (name.clone(), json!(value)))
+            .collect();
+        let writes = match &spec.request_http_method {
+            None | Some(HttpMethod::Get) => !params.is_empty(),
+            Some(HttpMethod::Post | HttpMethod::Put) => true,
+            Some(HttpMethod::Unknown(other)) => {
+                return Err(Problem::InvalidSpec {
+                    field: "spec.requestHTTPMethod".to_owned(),
+                    why: format!("{:?} is none of GET, POST, PUT", printable(other, 40)),
+                });
+            }
+        };
+        Ok(Read {
+            vault_namespace,
+            mount: mount.to_owned(),
+            path: format!("{mount}/{path}"),
+            query: Vec::new(),
+            mints: true,
+            body: writes.then_some(params),
+        })
+    }
+
+    fn refresh_after(&self) -> Result<Option<Duration>, Problem> {
+        Ok(None)
+    }
+
+    fn terms(&self, share: f64) -> Result<Option<Terms>, Problem> {
+        let text = self.spec.refresh_after.as_deref();
+        let refresh_after = match text.filter(|text| !text.is_empty()) {
+            None => None,
+            Some(text) if duration::parse(text).is_ok_and(|found| found.is_zero()) => None,
+            Some(text) => Some(positive_duration("spec.refreshAfter", text)?),
+        };
+        let percent = self.spec.renewal_percent.clamp(0, i64::from(MOST_PERCENT));
+        Ok(Some(Terms {
+            renewal_percent: u8::try_from(percent).unwrap_or(MOST_PERCENT),
+            refresh_after,
+            share,
+        }))
+    }
+
+    fn revokes(&self) -> bool {
+        self.spec.revoke != Some(false)
+    }
+
+    fn not_served(&self) -> Option<&'static str> {
+        let rotated = self.spec.allow_static_creds == Some(true);
+        rotated.then_some("spec.allowStaticCreds")
+    }
+
+    fn material(&self, read: &Read, reply: Reply, now: Timestamp) -> Result<Material, Problem> {
+        let unusable = |why: String| Problem::VaultAnswerUnusable {
+            path: read.path.clone(),
+            why,
+            refusal: false,
+        };
+        if reply.wrapped {
+            return Err(unusable(
+                "it is wrapped, so that it holds a token for the credentials in place of them; take the wrapping off the role or policy in Vault".to_owned(),
+            ));
+        }
+        let Some(data) = reply.data.filter(|_| reply.status != 404) else {
+            if reply.status == 404 {
+                let said = reply.errors.iter().chain(&reply.warnings).cloned();
+                let said = said.collect::<Vec<_>>().join("; ");
+                let said = if said.is_empty() {
+                    said
+                } else {
+                    format!(" ({said})")
+                };
+                return Err(Problem::SourceMissing {
+                    path: read.path.clone(),
+                    why: format!(
+                        "Vault has nothing there{said}: correct spec.mount, spec.path and spec.namespace, or spec.requestHTTPMethod where the engine takes writes only"
+                    ),
+                    by_mount: false,
+                });
+            }
+            return Err(unusable(format!(
+                "HTTP {} without data; does the path hold credentials, and is it Vault that answers at the connection's address?",
+                reply.status
+            )));
+        };
+        Ok(Material {
+            fields: parse(data.expose(), &read.path)?,
+            raw: data,
+            version: String::new(),
+            grant: Some(Grant {
+                since: now,
+                seconds: reply.lease.duration.as_secs(),
+                renewable: reply.lease.renewable,
+                lease: reply.lease.id,
+                request: None,
+            }),
+        })
+    }
+
+    fn source_name(&self, _version: &str) -> String {
+        let (mount, path) = (&self.spec.mount, &self.spec.path);
+        format!("{}/{}", mount.trim_matches('/'), path.trim_matches('/'))
+    }
+
+    fn status_fields(&self, held: Option<&Held>) -> Value {
+        let told = self.status.clone().unwrap_or_default();
+        let mut fields = json!({
+            "lastGeneration": told.last_generation,
+            "lastRenewalTime": told.last_renewal_time,
+            "secretLease": told.secret_lease,
+        });
+        if let Some(held) = held {
+            let (at, lasts) = held.since();
+            fields["lastRenewalTime"] = json!(at.as_second());
+            fields["secretLease"]["id"] = json!(held.grant.lease);
+            fields["secretLease"]["duration"] = json!(lasts.as_secs());
+            fields["secretLease"]["renewable"] = json!(held.grant.renewable);
+        }
+        fields
+    }
+}
+
+/// The renewal that a status tells of, if it can be one.
+fn renewed(at: i64, seconds: i64) -> Option<Renewed> {
+    let at = Timestamp::from_second(at).ok().filter(|_| at > 0)?;
+    let duration = Duration::from_secs(u64::try_from(seconds).ok()?);
+    Some(Renewed { at, duration })
+}
+
+#[cfg(test)]
+#[path = "dynamic_tests.rs"]
+mod tests;

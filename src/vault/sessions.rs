@@ -1,0 +1,454 @@
+//! Sessions: one token for each connection, login, ServiceAccount and Vault
+//! namespace, shared by all resources that use it. Tokens live here and in the
+//! request that carries them; they are never stored, printed or revoked.
+//!
+//! Whatever many readers need at once (a CA, a token, a renewal) is fetched by
+//! one of them behind a gate; the others wait and share what came of it,
+//! success or failure. No borrow of a cell lasts over an await.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::key::ObjectKey;
+use crate::policy::{LoginMethod, Permitted, PermittedConnection, PermittedLogin};
+use crate::problem::{Problem, Retry};
+
+use super::authority::Authority;
+use super::life::{Due, Failed, Held};
+use super::ports::{Credentials, Endpoint, Reply, Token, Upkeep, Vault};
+use super::session::{Asking, Session};
+
+/// A 403 does not throw away a token younger than this: it is not the token.
+const FRESH: SignedDuration = SignedDuration::from_secs(30);
+/// The same for a path that a new login did not help and that hasn't been read
+/// since: another one is only a try whether the role's policies changed.
+const FRESH_FOR_DENIED: SignedDuration = SignedDuration::from_mins(5);
+/// The most sessions, connections, and VaultAuths with an outcome.
+const KEPT: usize = 256;
+
+/// What came of the last login for a VaultAuth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoginOutcome {
+    /// When, on the clock of the caller who needed the login.
+    pub at: Timestamp,
+    /// Logged in, or why not.
+    pub result: Result<(), Problem>,
+}
+
+/// All sessions of this process.
+pub struct Sessions<C, V> {
+    credentials: C,
+    vault: V,
+    sessions: RefCell<Vec<Rc<Session>>>,
+    authorities: RefCell<Vec<Rc<Authority>>>,
+    outcomes: RefCell<BTreeMap<ObjectKey, LoginOutcome>>,
+}
+
+impl<C: Credentials, V: Vault> Sessions<C, V> {
+    /// No session yet.
+    pub fn new(credentials: C, vault: V) -> Self {
+        Self {
+            credentials,
+            vault,
+            sessions: RefCell::default(),
+            authorities: RefCell::default(),
+            outcomes: RefCell::default(),
+        }
+    }
+
+    /// Reads at Vault with the session's token, logging in where needed.
+    ///
+    /// A 403 leads to one new login, shared by all who got it, and one more
+    /// read; unless the token is too young to be the cause: 30 seconds, or 5
+    /// minutes for a path that a new login did not help before. So, however
+    /// many resources are denied and however often they try, a session logs in
+    /// at most every 30 seconds for newly denied paths, and every 5 minutes for
+    /// all that stay denied together.
+    ///
+    /// A `Retry-After` holds for all readers of the session, whatever woke them.
+    ///
+    /// # Errors
+    /// Why there is no answer: [`Problem::VaultDenied`] when Vault denies the
+    /// path to a token that is not the cause, the login's or transport's
+    /// problem as it is.
+    pub async fn read(&self, permitted: &Permitted, now: Timestamp) -> Result<Reply, Problem> {
+        self.read_after(permitted, now, &async |_: &Token| Ok(()))
+            .await
+    }
+
+    /// The same; before each request, `before` is told the token that it will
+    /// carry, and its problem ends the attempt.
+    ///
+    /// # Errors
+    /// As above, and those of `before`.
+    pub async fn read_after(
+        &self,
+        permitted: &Permitted,
+        now: Timestamp,
+        before: &impl AsyncFn(&Token) -> Result<(), Problem>,
+    ) -> Result<Reply, Problem> {
+        let read = permitted.read();
+        let asking = Asking::of(read.vault_namespace.as_deref(), &read.path);
+        let send = async |endpoint: &Endpoint, token: &Token| {
+            before(token).await?;
+            self.vault.read(endpoint, token, read).await
+        };
+        self.send(permitted.login(), asking, now, &send).await
+    }
+
+    /// Makes a request that keeps or ends what Vault gave, with the token of a
+    /// session; a 403 is met as in [`Sessions::read`].
+    ///
+    /// # Errors
+    /// As [`Sessions::read`].
+    pub async fn upkeep(
+        &self,
+        login: &PermittedLogin,
+        request: &Upkeep,
+        now: Timestamp,
+    ) -> Result<Reply, Problem> {
+        // The policy speaks of the path up to what names one of many.
+        let form = request.path.rsplit_once('/').map_or("", |(form, _)| form);
+        let asking = Asking::of(request.vault_namespace.as_deref(), form);
+        let send = async |endpoint: &Endpoint, token: &Token| {
+            self.vault.upkeep(endpoint, token, request).await
+        };
+        self.send(login, asking, now, &send).await
+    }
+
+    /// The same, but a 403 is taken as it is, and for this kind of request the
+    /// answer until the session has ended: there is another way.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn upkeep_unless_denied(
+        &self,
+        login: &PermittedLogin,
+        request: &Upkeep,
+        now: Timestamp,
+    ) -> Result<Reply, Problem> {
+        let session = self.session(login, now);
+        let form = request.path.rsplit_once('/').map_or("", |(form, _)| form);
+        let asking = Asking::of(request.vault_namespace.as_deref(), form);
+        if session.stays_denied(asking) {
+            return Err(Problem::VaultDenied {
+                path: form.to_owned(),
+                why: "denied before".to_owned(),
+            });
+        }
+        let held = self.token(&session, now).await?;
+        let send = async |endpoint: &Endpoint, token: &Token| {
+            self.vault.upkeep(endpoint, token, request).await
+        };
+        let answer = self.send_with(&session, &held, asking, &send).await;
+        if matches!(answer, Err(Problem::VaultDenied { .. })) {
+            session.deny(asking);
+        }
+        answer
+    }
+
+    /// The life that is left to the token of a login's session; `None` where it
+    /// does not end, or there is none.
+    #[must_use]
+    pub fn left(&self, login: &PermittedLogin, now: Timestamp) -> Option<std::time::Duration> {
+        self.session(login, now).held()?.left(now)
+    }
+
+    /// The token of a login's session, once there is one that works.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn token_of(&self, login: &PermittedLogin, now: Timestamp) -> Result<Token, Problem> {
+        let session = self.session(login, now);
+        let held = self.token(&session, now).await?;
+        Ok(held.token.clone())
+    }
+
+    async fn send(
+        &self,
+        login: &PermittedLogin,
+        asking: Asking,
+        now: Timestamp,
+        send: &impl AsyncFn(&Endpoint, &Token) -> Result<Reply, Problem>,
+    ) -> Result<Reply, Problem> {
+        let session = self.session(login, now);
+        let was_limited = session.limited.borrow().is_some();
+        let trial = match was_limited {
+            true => Some(session.trial.lock().await),
+            false => None,
+        };
+        if let Some(problem) = Failed::of(&session.limited) {
+            return Err(problem);
+        }
+        // Only the first of those who waited here is on trial.
+        let _trial = trial.filter(|_| session.limited.borrow().is_some());
+        let held = self.token(&session, now).await?;
+        match self.send_with(&session, &held, asking, send).await {
+            Err(denied @ Problem::VaultDenied { .. }) => {
+                match self.replace(&session, &held, asking, now).await? {
+                    Some(fresh) => {
+                        let answered = self.send_with(&session, &fresh, asking, send).await;
+                        if matches!(answered, Err(Problem::VaultDenied { .. })) {
+                            session.deny(asking);
+                        }
+                        answered
+                    }
+                    None => Err(denied),
+                }
+            }
+            answered => answered,
+        }
+    }
+
+    /// Asks whether a Vault that can serve is there.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn health(&self, connection: &PermittedConnection) -> Result<(), Problem> {
+        let authority = self.authority(connection);
+        let endpoint = authority.endpoint(&self.credentials).await?;
+        authority.after(self.vault.health(&endpoint).await)
+    }
+
+    /// What came of the last login for a VaultAuth; `None` if there was none.
+    #[must_use]
+    pub fn last_login(&self, origin: &ObjectKey) -> Option<LoginOutcome> {
+        self.outcomes.borrow().get(origin).cloned()
+    }
+
+    /// Drops the sessions over a VaultConnection that was changed or deleted.
+    /// Requests under way end as they would have.
+    pub fn forget(&self, connection: &ObjectKey) {
+        let other = |c: &PermittedConnection| c.get().origin.as_ref() != Some(connection);
+        self.authorities
+            .borrow_mut()
+            .retain(|a| other(&a.connection));
+        self.sessions
+            .borrow_mut()
+            .retain(|s| other(s.login.connection()));
+    }
+
+    /// Drops the sessions of a VaultAuth that was changed or deleted, and what
+    /// came of its last login.
+    pub fn forget_login(&self, auth: &ObjectKey) {
+        self.outcomes.borrow_mut().remove(auth);
+        self.sessions
+            .borrow_mut()
+            .retain(|s| s.login.get().origin.as_ref() != Some(auth));
+    }
+
+    async fn send_with(
+        &self,
+        session: &Session,
+        held: &Held,
+        asking: Asking,
+        send: &impl AsyncFn(&Endpoint, &Token) -> Result<Reply, Problem>,
+    ) -> Result<Reply, Problem> {
+        let endpoint = session.authority.endpoint(&self.credentials).await?;
+        let answer = send(&endpoint, &held.token).await;
+        if answer.is_ok() {
+            session.denied.borrow_mut().remove(&asking);
+        }
+        match &answer {
+            Err(problem) if matches!(problem.retry(), Retry::NotBefore(_)) => {
+                session.limited.replace(Some(Failed::new(problem)));
+            }
+            _ if Failed::of(&session.limited).is_none() => {
+                session.limited.replace(None);
+            }
+            _ => {}
+        }
+        session.authority.after(answer)
+    }
+
+    /// A token that works as far as is known.
+    async fn token(&self, session: &Session, now: Timestamp) -> Result<Rc<Held>, Problem> {
+        let held = session.held();
+        let _gate = match held.map(|h| (h.due(now), h)) {
+            Some((Due::Nothing, held)) => return Ok(held),
+            Some((Due::Prolonging, held)) => match session.gate.try_lock() {
+                Ok(gate) => gate,
+                // Somebody is at it, and the token works meanwhile.
+                Err(_) => return Ok(held),
+            },
+            Some((Due::Login, _)) | None => session.gate.lock().await,
+        };
+        // Again: the one before may have done it.
+        match session.held().map(|h| (h.due(now), h)) {
+            Some((Due::Nothing, held)) => Ok(held),
+            Some((Due::Prolonging, held)) => Ok(self.prolong(session, held, now).await),
+            Some((Due::Login, _)) | None => self.log_in(session, false, now).await,
+        }
+    }
+
+    /// Renews a token that still works, or replaces it. Where neither can be
+    /// done now, it is used on: Vault's trouble must not end what works. The
+    /// caller holds the gate.
+    async fn prolong(&self, session: &Session, held: Rc<Held>, now: Timestamp) -> Rc<Held> {
+        if Failed::of(&session.failed_renewal).is_some()
+            || Failed::of(&session.failed_login).is_some()
+        {
+            return held;
+        }
+        if held.token.renewable {
+            match self.renew(session, &held.token).await {
+                Ok(token) => {
+                    if let Some(renewed) = held.renewed(token, now) {
+                        return session.hold(renewed);
+                    }
+                }
+                Err(
+                    problem @ (Problem::VaultUnreachable { .. }
+                    | Problem::VaultUnavailable { .. }
+                    | Problem::VaultRateLimited { .. }),
+                ) => {
+                    session.failed_renewal.replace(Some(Failed::new(&problem)));
+                    return held;
+                }
+                Err(_) => {}
+            }
+        }
+        self.log_in(session, false, now).await.unwrap_or(held)
+    }
+
+    async fn renew(&self, session: &Session, token: &Token) -> Result<Token, Problem> {
+        let endpoint = session.authority.endpoint(&self.credentials).await?;
+        let answer = self.vault.renew_self(&endpoint, &session.login, token);
+        session.authority.after(answer.await)
+    }
+
+    /// A token to try again with after `held` was denied something, or `None` if
+    /// the token is not the cause. See [`Sessions::read`] for the rule.
+    async fn replace(
+        &self,
+        session: &Session,
+        held: &Held,
+        asking: Asking,
+        now: Timestamp,
+    ) -> Result<Option<Rc<Held>>, Problem> {
+        let _gate = session.gate.lock().await;
+        if let Some(current) = session.held()
+            && current.login != held.login
+        {
+            return Ok(Some(current));
+        }
+        if held.is_younger(FRESH, now) {
+            if held.after_denial {
+                session.deny(asking);
+            }
+            return Ok(None);
+        }
+        if session.stays_denied(asking) && held.is_younger(FRESH_FOR_DENIED, now) {
+            return Ok(None);
+        }
+        self.log_in(session, true, now).await.map(Some)
+    }
+
+    /// Logs in, unless a failure of a moment ago answers for it. The caller
+    /// holds the gate.
+    async fn log_in(
+        &self,
+        session: &Session,
+        after_denial: bool,
+        now: Timestamp,
+    ) -> Result<Rc<Held>, Problem> {
+        if let Some(problem) = Failed::of(&session.failed_login) {
+            return Err(problem);
+        }
+        let result = self.request_login(session).await;
+        let outcome = result.as_ref().map(|_| ()).map_err(Clone::clone);
+        // That this instance may not log in says nothing about the login, nor does
+        // what a session meets that was forgotten meanwhile.
+        let forgotten = !self
+            .sessions
+            .borrow()
+            .iter()
+            .any(|kept| std::ptr::eq(Rc::as_ptr(kept), session));
+        if !forgotten && outcome.as_ref().err().is_none_or(Problem::is_finding) {
+            self.note(&session.login, now, outcome);
+        }
+        match result {
+            Ok(token) => {
+                session.logins.set(session.logins.get() + 1);
+                let held = Held::new(token, session.logins.get(), after_denial, now);
+                Ok(session.hold(held))
+            }
+            Err(problem) => {
+                session.failed_login.replace(Some(Failed::new(&problem)));
+                Err(problem)
+            }
+        }
+    }
+
+    async fn request_login(&self, session: &Session) -> Result<Token, Problem> {
+        let LoginMethod::Kubernetes {
+            service_account,
+            audiences,
+            expiration_seconds,
+            ..
+        } = &session.login.get().method
+        else {
+            return Err(Problem::NotServed {
+                what: format!("the login method {}", session.login.get().method.name()),
+            });
+        };
+        let endpoint = session.authority.endpoint(&self.credentials).await?;
+        let jwt = self
+            .credentials
+            .service_account_token(service_account, audiences, *expiration_seconds)
+            .await?;
+        let answer = self.vault.login(&endpoint, &session.login, &jwt).await;
+        session.authority.after(answer)
+    }
+
+    /// Keeps what came of a login for the VaultAuth's status.
+    fn note(&self, login: &PermittedLogin, at: Timestamp, result: Result<(), Problem>) {
+        let Some(origin) = &login.get().origin else {
+            return;
+        };
+        let mut outcomes = self.outcomes.borrow_mut();
+        if outcomes.len() >= KEPT && !outcomes.contains_key(origin) {
+            let oldest = outcomes.iter().min_by_key(|(_, o)| o.at);
+            if let Some(oldest) = oldest.map(|(k, _)| k.clone()) {
+                outcomes.remove(&oldest);
+            }
+        }
+        outcomes.insert(origin.clone(), LoginOutcome { at, result });
+    }
+
+    /// The session of a login, a new one if there is none.
+    fn session(&self, login: &PermittedLogin, now: Timestamp) -> Rc<Session> {
+        let mut sessions = self.sessions.borrow_mut();
+        if let Some(found) = sessions.iter().find(|s| s.login == *login) {
+            found.used.set(now);
+            return Rc::clone(found);
+        }
+        sessions.retain(|s| !s.is_idle(now));
+        if sessions.len() >= KEPT
+            && let Some(oldest) = (0..sessions.len()).min_by_key(|i| sessions[*i].used.get())
+        {
+            sessions.swap_remove(oldest);
+        }
+        let authority = self.authority(login.connection());
+        let session = Rc::new(Session::new(login.clone(), authority, now));
+        sessions.push(Rc::clone(&session));
+        session
+    }
+
+    /// The connection's certificates, shared by its sessions.
+    fn authority(&self, connection: &PermittedConnection) -> Rc<Authority> {
+        let mut authorities = self.authorities.borrow_mut();
+        if let Some(found) = authorities.iter().find(|a| a.connection == *connection) {
+            return Rc::clone(found);
+        }
+        if authorities.len() >= KEPT {
+            authorities.retain(|a| Rc::strong_count(a) > 1);
+        }
+        let authority = Rc::new(Authority::new(connection.clone()));
+        authorities.push(Rc::clone(&authority));
+        authority
+    }
+}
