@@ -20,7 +20,9 @@ use std::fmt;
 
 pub use layers::Override;
 pub use load::{Loaded, load};
-pub use sections::{Backoff, Config, ConnectionDefaults, PolicyRules, Rollout, Sync, Telemetry};
+pub use sections::{
+    Backoff, Config, ConnectionDefaults, PolicyRules, Rollout, Rotation, Sync, Telemetry,
+};
 pub use values::{
     AuthMethod, BindAddress, Grade, LogFormat, LogLevel, NamePattern, PathPrefix, WorkloadKind,
     canonical_path, vault_namespace,

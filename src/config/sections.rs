@@ -31,6 +31,8 @@ pub struct Config {
     pub policy: PolicyRules,
     /// Restarts of workloads.
     pub rollout: Rollout,
+    /// Credentials that take the place of others.
+    pub rotation: Rotation,
     /// How much is done at once and when it is tried again.
     pub sync: Sync,
     /// Logs and HTTP endpoints.
@@ -46,6 +48,7 @@ impl Default for Config {
             connection: ConnectionDefaults::default(),
             policy: PolicyRules::default(),
             rollout: Rollout::default(),
+            rotation: Rotation::default(),
             sync: Sync::default(),
             telemetry: Telemetry::default(),
         }
@@ -192,6 +195,23 @@ impl Rollout {
     #[must_use]
     pub fn restarts(&self, kind: &str) -> bool {
         self.enabled && self.kinds.iter().any(|allowed| allowed.as_str() == kind)
+    }
+}
+
+/// `rotation`: credentials that take the place of others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rotation {
+    /// How long the old ones are kept alive once every target runs the new ones.
+    #[serde(with = "duration")]
+    pub drain: Duration,
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self {
+            drain: Duration::from_secs(30),
+        }
     }
 }
 

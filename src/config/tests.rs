@@ -119,6 +119,8 @@ rollout:
   enabled: false
   kinds: [Deployment]
   debounce: 250ms
+rotation:
+  drain: 5s
 sync:
   maxConcurrentReconciles: 1
   reconcileDeadline: 30s

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::hash_key;
 use crate::policy::OwnIdentity;
+use crate::reconcile::ledger;
 
 /// Where a pod's own namespace stands.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
@@ -38,6 +39,13 @@ impl Default for Audiences {
     }
 }
 
+/// The Secrets of an operator's own: its key and its ledger.
+#[must_use]
+pub fn secret_names() -> Vec<String> {
+    let key = hash_key::SECRET_NAME.to_owned();
+    std::iter::once(key).chain(ledger::secret_names()).collect()
+}
+
 /// Reads the identity from the client's configuration.
 pub async fn read(config: &kube::Config) -> OwnIdentity {
     let claims = token(config)
@@ -64,7 +72,7 @@ pub async fn read(config: &kube::Config) -> OwnIdentity {
             Audiences::Many(list) => list,
             Audiences::One(one) => vec![one],
         },
-        secret_names: vec![hash_key::SECRET_NAME.to_owned()],
+        secret_names: secret_names(),
     }
 }
 

@@ -21,6 +21,7 @@ use super::engine::{Engine, Next};
 use super::ports::{Clock, Cluster};
 use super::queue::{Lane, Urgency, WorkKey};
 use super::resolve::lane_of;
+use super::sources;
 use super::time::{fraction, later};
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::policy::PermittedConnection;
@@ -292,7 +293,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut outage = breaker.outage.borrow_mut();
         let outage = outage.as_mut().filter(|outage| outage.hidden)?;
         outage.tried.extend(outage.trial.take());
-        let reads = |key: &&WorkKey| matches!(key, WorkKey::Resource(one) if one.kind == Kind::VaultStaticSecret);
+        let reads = |key: &&WorkKey| matches!(key, WorkKey::Resource(one) if sources::KINDS.contains(&one.kind));
         let untried = outage.waiting.difference(&outage.tried).filter(reads);
         // Those first that have not failed yet.
         let failing = breaker.failing.borrow();

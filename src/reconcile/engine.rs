@@ -300,18 +300,16 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             WorkKey::Workload(workload) => self.reconcile_workload(workload).await,
             WorkKey::Vault(lane) => self.reconcile_vault(lane).await,
             WorkKey::Token(name) => self.reconcile_token(name).await,
-            WorkKey::Ledger => match self.load_ledger().await {
-                Ok(()) => Next::Settled(None),
-                Err(problem) => Next::Failed(problem),
-            },
+            WorkKey::Ledger => self.reconcile_ledger().await,
             WorkKey::Resource(resource) => match resource.kind {
-                Kind::VaultStaticSecret => self.reconcile_secret(resource).await,
+                Kind::VaultStaticSecret | Kind::VaultDynamicSecret => {
+                    self.reconcile_secret(resource).await
+                }
                 Kind::VaultConnection => self.reconcile_connection(resource).await,
                 Kind::VaultAuth => self.reconcile_auth(resource).await,
-                Kind::VaultAuthGlobal
-                | Kind::SecretTransformation
-                | Kind::VaultDynamicSecret
-                | Kind::VaultPkiSecret => self.reconcile_not_served(resource).await,
+                Kind::VaultAuthGlobal | Kind::SecretTransformation | Kind::VaultPkiSecret => {
+                    self.reconcile_not_served(resource).await
+                }
             },
         }
     }

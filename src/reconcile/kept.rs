@@ -65,7 +65,8 @@ kept!(
 kept!(
     crate::api::VaultDynamicSecret,
     Kind::VaultDynamicSecret,
-    dynamics
+    dynamics,
+    reindex
 );
 kept!(crate::api::VaultPKISecret, Kind::VaultPkiSecret, pkis);
 

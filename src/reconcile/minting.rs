@@ -68,6 +68,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut material =
             work.resource
                 .material(work.permitted.read(), reply, self.clock.now())?;
+        self.metrics.minted();
         if let Some(grant) = &mut material.grant {
             grant.request = Some(request);
         }
@@ -271,6 +272,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// What the resource holds, for its status.
     pub(super) fn held(&self, work: &Work) -> Option<Held> {
+        work.terms?;
         let view = self.view.borrow();
         let meta = view.secrets.get(&work.permitted.destination().secret)?;
         let grant = state_of(&work.me, meta)?.grant?;

@@ -16,7 +16,7 @@ use super::report::is_ready;
 use super::report_secret::asked_resync;
 use super::resolve::asked;
 use super::slots::Slots;
-use super::sources::{Held, SecretResource, destination_of, targets_of, uid_of};
+use super::sources::{self, Held, SecretResource, destination_of, targets_of, uid_of};
 use super::time::{fraction, later};
 use super::view::{Store, WorkloadKey};
 use crate::key::{Kind, ObjectKey, ResourceKey};
@@ -55,19 +55,19 @@ pub(super) struct Synced {
     pub left: Vec<(String, Problem)>,
 }
 
-/// Stores without which a resource of a kind cannot be judged.
-const fn needed(kind: Kind) -> [Store; 4] {
-    [
-        Store::Resource(Kind::VaultConnection),
-        Store::Resource(Kind::VaultAuth),
-        Store::Resource(kind),
-        Store::Secrets,
-    ]
+/// Stores without which no resource can be judged: others may name the same Secret.
+fn needed() -> Vec<Store> {
+    let references = [Kind::VaultConnection, Kind::VaultAuth];
+    let resources = references.into_iter().chain(sources::KINDS);
+    resources
+        .map(Store::Resource)
+        .chain([Store::Secrets])
+        .collect()
 }
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) async fn reconcile_secret(&self, key: &ResourceKey) -> Next {
-        if let Some(next) = self.blind(key, &needed(key.kind)).await {
+        if let Some(next) = self.blind(key, &needed()).await {
             return next;
         }
         let Some(resource) = self.view.borrow().writer(key) else {
@@ -224,7 +224,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         };
         let (told, generation) = (work.resource.told(), work.me.generation);
         let meta = view.secrets.get(&work.permitted.destination().secret);
-        let grant = meta.and_then(|meta| super::ownership::state_of(&work.me, meta)?.grant);
+        // Only those with terms pay for a look into the state.
+        let grant = (work.terms.and(meta))
+            .and_then(|meta| super::ownership::state_of(&work.me, meta)?.grant);
         let renewed = grant.and_then(|grant| self.last_renewal(work, &grant));
         decide(&Situation {
             me: &work.me,

@@ -172,7 +172,8 @@ pub struct View {
     pub globals: BTreeMap<ObjectKey, Rc<VaultAuthGlobal>>,
     /// SecretTransformations.
     pub transformations: BTreeMap<ObjectKey, Rc<SecretTransformation>>,
-    /// VaultStaticSecrets; the indexes follow them through [`super::kept::Kept::put`].
+    /// VaultStaticSecrets; the indexes follow all that have Secrets written, through
+    /// [`super::kept::Kept::put`].
     pub statics: BTreeMap<ObjectKey, Rc<VaultStaticSecret>>,
     /// VaultDynamicSecrets.
     pub dynamics: BTreeMap<ObjectKey, Rc<VaultDynamicSecret>>,
@@ -212,6 +213,7 @@ impl View {
         }
         match key.kind {
             Kind::VaultStaticSecret => found(&self.statics, &key.object),
+            Kind::VaultDynamicSecret => found(&self.dynamics, &key.object),
             _ => None,
         }
     }
@@ -219,7 +221,10 @@ impl View {
     /// All resources that have a Secret written.
     pub fn writers(&self) -> impl Iterator<Item = &dyn SecretResource> {
         let statics = self.statics.values();
-        statics.map(|found| &**found as &dyn SecretResource)
+        let dynamics = self.dynamics.values();
+        statics
+            .map(|found| &**found as &dyn SecretResource)
+            .chain(dynamics.map(|found| &**found as &dyn SecretResource))
     }
 
     /// Keeps the indexes in step with a resource that became another, or came or

@@ -150,6 +150,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
         }
         // Those that are gone and left something behind, here or at Vault.
+        self.queue.wake(WorkKey::Ledger, Urgency::Routine);
         for resource in self.ledger.resources() {
             self.queue
                 .wake(WorkKey::Resource(resource), Urgency::Routine);

@@ -8,9 +8,9 @@ use super::ownership::state_of_tag;
 use super::ports::{Clock, Cluster, Note};
 use super::queue::{Urgency, WorkKey};
 use super::restart::{self, Standing, Wanted};
-use super::sources::{SecretResource, destination_of};
+use super::sources::{self, SecretResource, destination_of};
 use super::view::{Store, View, WorkloadKey};
-use crate::key::{Kind, ResourceKey};
+use crate::key::ResourceKey;
 use crate::problem::Problem;
 use crate::render::ResourceTag;
 use crate::vault::Vault;
@@ -58,8 +58,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// wakes it when it is. A Secret that cannot be seen keeps no other waiting.
     fn sees_all_of(&self, target: &WorkloadKey) -> bool {
         let view = self.view.borrow();
-        let (stores, resources) = (&view.stores, Store::Resource(Kind::VaultStaticSecret));
-        let whole = [resources, Store::Secrets, Store::Workloads(target.kind)];
+        let stores = &view.stores;
+        let [statics, dynamics] = sources::KINDS.map(Store::Resource);
+        let whole = [
+            statics,
+            dynamics,
+            Store::Secrets,
+            Store::Workloads(target.kind),
+        ];
         let mut users = view
             .resources_of_workload(target)
             .filter_map(|key| view.writer(key));

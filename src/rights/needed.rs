@@ -12,6 +12,7 @@ use crate::key::{Kind, ObjectKey, ResourceKey, is_object_name};
 use crate::operator::{CLAIM_LEASE, KEY_SECRET, LEADER_LEASE};
 use crate::policy::{CaSource, LoginMethod, OwnIdentity, Policy, permit, permit_connection};
 use crate::problem::{Problem, printable};
+use crate::reconcile::ledger;
 use crate::reconcile::sources::{SecretResource, key_of, targets_of};
 use crate::reconcile::view::{Store, View, WorkloadKey, WorkloadKind};
 use crate::reconcile::{Scope, asked, connection};
@@ -65,6 +66,10 @@ pub fn needed(grade: Grade, config: &Config, own: &OwnIdentity, view: &View) -> 
     if !key_is_covered {
         let feature = "the key of the hashes that tell whether content changed";
         needed.add(home, None, SECRETS, Some(KEY_SECRET), &KEEP, feature);
+        let feature = "the ledger: what Vault made and must be given back";
+        for name in ledger::secret_names() {
+            needed.add(home, None, SECRETS, Some(&name), &KEEP, feature);
+        }
     }
     if config.leader_elect {
         let feature = "leadership: one instance works, others stand by";
@@ -105,9 +110,10 @@ impl Needed {
             let feature = "conditions in the status";
             self.add(namespace, None, status, None, &["patch"], feature);
         }
-        let served = (GROUP, Kind::VaultStaticSecret.plural());
-        let feature = "the live look at a resource before its Secret is made again or deleted";
-        self.add(namespace, None, served, None, &["get"], feature);
+        for kind in [Kind::VaultStaticSecret, Kind::VaultDynamicSecret].map(Kind::plural) {
+            let feature = "the live look at a resource before its Secret is made again or deleted, and what Vault made for it is given back";
+            self.add(namespace, None, (GROUP, kind), None, &["get"], feature);
+        }
         let feature = "events, when the reason of a condition changes";
         self.add(namespace, None, EVENTS, None, &["create"], feature);
         let feature = "the claim: one operator at a time serves a namespace";
@@ -139,12 +145,8 @@ impl Needed {
                 self.or_unserved(&key, |this| this.of_writer(asking, &key, resource));
             }
         }
-        let dynamics = view
-            .dynamics
-            .keys()
-            .map(|key| (Kind::VaultDynamicSecret, key));
-        let pkis = view.pkis.keys().map(|key| (Kind::VaultPkiSecret, key));
-        for (kind, key) in dynamics.chain(pkis).filter(|(_, key)| is_watched(key)) {
+        let kind = Kind::VaultPkiSecret;
+        for key in view.pkis.keys().filter(|key| is_watched(key)) {
             let what = format!("the kind {kind}");
             let problem = Problem::NotServed { what };
             self.unserved.insert(resource_key(kind, key), problem);

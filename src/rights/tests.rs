@@ -25,7 +25,7 @@ fn own(namespace: &str) -> OwnIdentity {
         service_account: "vault-tenant-operator".to_owned(),
         api_server: Vec::new(),
         api_audiences: vec!["https://kubernetes.default.svc".to_owned()],
-        secret_names: vec![crate::operator::KEY_SECRET.to_owned()],
+        secret_names: crate::operator::secret_names(),
     }
 }
 
@@ -133,7 +133,7 @@ fn the_grade_of_names_asks_for_what_resources_name() {
     let (rights, rest) = team(Grade::Named, "", &tenant());
     assert!(rest.unserved.is_empty(), "{:?}", rest.unserved);
     let keep = ["create", "get", "patch"].as_slice();
-    let expected: [(&str, &[&str]); 8] = [
+    let expected: [(&str, &[&str]); 10] = [
         (
             "secrets \"one\"",
             &["create", "delete", "get", "list", "patch", "watch"],
@@ -141,6 +141,8 @@ fn the_grade_of_names_asks_for_what_resources_name() {
         ("secrets \"foreign\"", &["get", "list", "patch", "watch"]),
         ("secrets \"vault-ca\"", &["get", "list", "watch"]),
         ("secrets \"vault-tenant-operator-key\"", keep),
+        ("secrets \"vault-tenant-operator-ledger-0\"", keep),
+        ("secrets \"vault-tenant-operator-ledger-1\"", keep),
         ("serviceaccounts/token \"app\"", &["create"]),
         ("deployments.apps \"web\"", &["list", "patch", "watch"]),
         (
@@ -232,16 +234,35 @@ fn what_is_not_served_or_allowed_needs_nothing() {
 }
 
 #[test]
-fn kinds_that_are_not_served_yet_are_told() {
+fn credentials_need_what_static_secrets_need() {
+    let mut view = tenant();
+    let key = ObjectKey::new("team", "two");
+    crate::api::VaultStaticSecret::put(&mut view, &key, None);
+    let (of_static, _) = team(Grade::Named, "", &view);
+    let mut credentials = tenant();
+    for name in ["one", "two"] {
+        let key = ObjectKey::new("team", name);
+        crate::api::VaultStaticSecret::put(&mut credentials, &key, None);
+    }
+    let one = view.statics[&ObjectKey::new("team", "one")].spec.clone();
+    let spec = json!({
+        "mount": "db", "path": "creds/app", "destination": one.destination,
+        "rolloutRestartTargets": one.rollout_restart_targets,
+    });
+    put::<crate::api::VaultDynamicSecret>(&mut credentials, "one", spec);
+    let (of_dynamic, _) = team(Grade::Named, "", &credentials);
+    assert_eq!(by_name(&of_dynamic), by_name(&of_static));
+}
+
+#[test]
+fn a_kind_that_is_not_served_yet_is_told() {
     let mut view = View::default();
-    let spec = json!({ "mount": "db", "path": "creds/app", "destination": { "name": "db", "create": true } });
-    put::<crate::api::VaultDynamicSecret>(&mut view, "db", spec);
     let spec =
         json!({ "mount": "pki", "role": "web", "destination": { "name": "tls", "create": true } });
     put::<crate::api::VaultPKISecret>(&mut view, "tls", spec);
     let (rights, rest) = team(Grade::Named, "", &view);
     let told: Vec<Kind> = rest.unserved.keys().map(|key| key.kind).collect();
-    assert_eq!(told, [Kind::VaultDynamicSecret, Kind::VaultPkiSecret]);
+    assert_eq!(told, [Kind::VaultPkiSecret]);
     let (without, _) = team(Grade::Named, "", &View::default());
     assert_eq!(rights, without);
 }

@@ -66,6 +66,8 @@ pub struct Metrics {
     kubernetes_seconds: Durations,
     secret_writes: Counter,
     restarts: Counter,
+    minted: Counter,
+    left_to_expire: Counter,
     watch_failing: Family<Resource, Gauge>,
     leader: Gauge,
     withheld: Family<Withheld, Gauge>,
@@ -108,6 +110,8 @@ impl Metrics {
             kubernetes_seconds: durations(),
             secret_writes: Counter::default(),
             restarts: Counter::default(),
+            minted: Counter::default(),
+            left_to_expire: Counter::default(),
             watch_failing: Family::default(),
             leader: Gauge::default(),
             withheld: Family::default(),
@@ -163,6 +167,16 @@ impl Metrics {
             "rollout_restarts",
             "Restarts of workloads",
             new.restarts.clone(),
+        );
+        registry.register(
+            "credentials_minted",
+            "Credentials that Vault made for this instance",
+            new.minted.clone(),
+        );
+        registry.register(
+            "leases_left_to_expire",
+            "Leases of resources that are gone, which ended before they could be given back",
+            new.left_to_expire.clone(),
         );
         registry.register(
             "watch_failing",
@@ -253,6 +267,16 @@ impl Metrics {
     /// A workload was restarted.
     pub fn restarted(&self) {
         self.restarts.inc();
+    }
+
+    /// Vault made something.
+    pub fn minted(&self) {
+        self.minted.inc();
+    }
+
+    /// A lease ended before it could be given back.
+    pub fn left_to_expire(&self) {
+        self.left_to_expire.inc();
     }
 
     /// How many watches of a resource fail in a namespace.

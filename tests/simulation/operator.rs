@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
+use vault_tenant_operator::api::VaultDynamicSecret;
 use vault_tenant_operator::config::address::{Address, AddressPattern};
 use vault_tenant_operator::config::{Config, Grade};
 use vault_tenant_operator::key::{Kind, ObjectKey};
@@ -116,6 +117,11 @@ fn start(line: Line, absent_since: Option<Timestamp>) -> JoinSet<()> {
     watch!(
         Store::Resource(Kind::VaultStaticSecret),
         cut!(Static, found => (**found).clone()),
+        Resources
+    );
+    watch!(
+        Store::Resource(Kind::VaultDynamicSecret),
+        |_: &Object| None::<VaultDynamicSecret>,
         Resources
     );
     follow!(

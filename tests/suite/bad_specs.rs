@@ -20,10 +20,6 @@ async fn each_kind_that_is_not_served_is_answered(suite: &Suite, grade: Grade) -
         ("SecretTransformation", json!({})),
         ("VaultAuthGlobal", json!({})),
         (
-            "VaultDynamicSecret",
-            json!({ "mount": "db", "path": "creds/x", "destination": destination }),
-        ),
-        (
             "VaultPKISecret",
             json!({ "mount": "pki", "role": "x", "commonName": "x.example", "destination": destination }),
         ),

@@ -14,9 +14,11 @@ use k8s_openapi::api::rbac::v1::Role;
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use vault_tenant_operator::operator::secret_names;
 
 use crate::applied::{apply_without_warning, render, render_own};
 use crate::grades::{Grade, Names, grant, tenant_of};
+use crate::lessee::{KIND, dynamic_secret, leased_certificate};
 use crate::support::{LONG, Suite, Team, config, prepare};
 
 crate::trials![
@@ -213,12 +215,18 @@ pub fn beside(tenant: &Tenant, home: &str) -> Result<Tenant> {
 }
 
 async fn the_operator_works_beside_its_tenant(suite: &Suite, grade: Grade) -> Result<()> {
-    let (tenant, more) = tenant_of(suite, grade, "beside", Names::APP, "").await?;
+    // So many leases that some are remembered in each Secret of the ledger.
+    let leased: Vec<String> = (0..12).map(|n| format!("leased-{n}")).collect();
+    let secrets: Vec<&str> = std::iter::once("app")
+        .chain(leased.iter().map(String::as_str))
+        .collect();
+    let names = Names::secrets(&secrets);
+    let (tenant, more) = tenant_of(suite, grade, "beside", names, "").await?;
     prepare(&tenant).await?;
     let home = format!("vto-{}", tenant.namespace);
     install_beside(suite, &tenant, &home).await?;
     if grade == Grade::Named {
-        let (config, resources) = (config(&tenant, &more), Names::APP.resources(&tenant));
+        let (config, resources) = (config(&tenant, &more), names.resources(&tenant));
         grant(&[&tenant], &home, &config, &resources).await?;
     }
     let operator = beside(&tenant, &home)?
@@ -232,13 +240,18 @@ async fn the_operator_works_beside_its_tenant(suite: &Suite, grade: Grade) -> Re
     team.put("app", json!({ "password": "first" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_value("app", "password", "first").await?;
-    ensure!(
-        team.tenant
-            .secret("vault-tenant-operator-key")
-            .await?
-            .is_none(),
-        "the key is within the tenant's reach"
-    );
+    let spec = leased_certificate(&team.tenant).await?;
+    for name in &leased {
+        let manifest = dynamic_secret(&team.tenant, name, spec.clone());
+        team.tenant.apply(&manifest.to_string()).await?;
+    }
+    for name in &leased {
+        team.wait_condition(KIND, name, "Ready", "True").await?;
+    }
+    for own in secret_names() {
+        let within = team.tenant.secret(&own).await?;
+        ensure!(within.is_none(), "{own} is within the tenant's reach");
+    }
     let roles: Api<Role> = Api::namespaced(team.tenant.client.clone(), &home);
     let mut rules = Vec::new();
     for name in ["own-namespace", "leadership"] {
@@ -287,6 +300,11 @@ async fn who_edits_the_tenants_namespace_reaches_nothing_beside(suite: &Suite) -
             Ok(())
         })
         .await?;
+        for own in secret_names() {
+            let read = json!({ "verb": "get", "resource": "secrets", "name": own });
+            let may = is_allowed(&tenant, &user, &asked(&home, read)).await?;
+            ensure!(!may, "{role} may read {own}");
+        }
         let key = "vault-tenant-operator-key";
         let lease = "vault-tenant-operator-leader";
         let group = "coordination.k8s.io";

@@ -27,6 +27,8 @@ mod judgement;
 mod killed;
 mod large_outages;
 mod leadership;
+mod leases;
+mod lessee;
 mod manifests;
 mod many;
 mod migration;
@@ -161,6 +163,7 @@ fn all() -> Vec<TrialOf> {
         install::trials(),
         pods::trials(),
         leadership::trials(),
+        leases::trials(),
         named::trials(),
         namespaces::trials(),
         budgets::trials(),

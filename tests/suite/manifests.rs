@@ -230,10 +230,6 @@ async fn what_is_not_served_says_so_and_does_nothing(suite: &Suite, grade: Grade
     let destination = json!({ "name": "unserved", "create": true });
     let kinds = [
         (
-            "VaultDynamicSecret",
-            json!({ "mount": "database", "path": "creds/app", "destination": destination }),
-        ),
-        (
             "VaultPKISecret",
             json!({ "mount": "pki", "role": "app", "destination": destination }),
         ),

@@ -260,8 +260,8 @@ async fn its_rights_are_reviewed_once_and_no_request_goes_without_a_name(
         .find(|request| ["statefulsets", "daemonsets"].contains(&request.resource.as_str()));
     ensure!(kinds.is_none(), "named by nobody: {kinds:?}");
     // Each right was used, by verb, resource and name, but what nothing here asks
-    // for: the new Secret is made without a look and need not go, and no kind that
-    // is not served is there.
+    // for: the new Secret is made without a look and need not go, and nothing is of
+    // another kind.
     let roles: Api<Role> = team.tenant.api();
     let rules = roles
         .get(OPERATOR_ACCOUNT)
@@ -272,16 +272,15 @@ async fn its_rights_are_reviewed_once_and_no_request_goes_without_a_name(
     let unused: Vec<String> = used.unused.iter().map(ToString::to_string).collect();
     ensure!(used.forbidden.is_empty(), "{:?}", used.forbidden);
     let status = |kind: &str| format!("patch {kind}/status.secrets.hashicorp.com");
-    let kinds = [
-        "secrettransformations",
-        "vaultauthglobals",
-        "vaultdynamicsecrets",
-        "vaultpkisecrets",
-    ];
-    let mut expected = ["delete", "get"]
-        .map(|verb| format!("{verb} secrets \"new\""))
-        .to_vec();
-    expected.extend(kinds.map(status));
+    let secret = |verb: &str, name: &str| format!("{verb} secrets \"{name}\"");
+    let ledger =
+        |verb: &str| [0, 1].map(|n| secret(verb, &format!("vault-tenant-operator-ledger-{n}")));
+    let mut expected = ledger("create").to_vec();
+    expected.extend(["delete", "get"].map(|verb| secret(verb, "new")));
+    expected.extend(ledger("patch"));
+    expected.extend(["secrettransformations", "vaultauthglobals"].map(status));
+    expected.push("get vaultdynamicsecrets.secrets.hashicorp.com".to_owned());
+    expected.extend(["vaultdynamicsecrets", "vaultpkisecrets"].map(status));
     ensure!(unused == expected, "{unused:?}");
     Ok(())
 }

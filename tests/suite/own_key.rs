@@ -51,7 +51,8 @@ async fn a_start_without_an_answer_waits_and_ends_when_told(
     .await?;
     proxy.back_to_normal();
     operator.wait_ready(LONG).await?;
-    // What was answered is counted: the key and the Leases, since no resource is there.
+    // What was answered is counted: the key, the ledger and the Leases, since no
+    // resource is there.
     wait_for("each request to be counted", LONG, || async {
         let metrics = operator.metrics().await?;
         for (method, operation) in [("GET", "\"get\""), ("PATCH", "\"patch\"")] {
@@ -61,12 +62,13 @@ async fn a_start_without_an_answer_waits_and_ends_when_told(
             };
             let (keys, leases) = (answered(&format!("/secrets/{KEY}")), answered("/leases/"));
             ensure!(keys == 1, "{keys} {operation} of the key");
+            let ledger = answered("/secrets/vault-tenant-operator-ledger-");
             let counted = sample(
                 &metrics,
                 "vto_kubernetes_requests_total",
                 &[operation, "\"ok\""],
             );
-            let seen = (keys + leases) as f64;
+            let seen = (keys + ledger + leases) as f64;
             ensure!(counted == Some(seen), "{seen} {operation}: {metrics}");
         }
         Ok(())

@@ -14,7 +14,7 @@ const PROBLEM: &str = include_str!("../../src/problem/mod.rs");
 
 /// The reasons that are no problem of a reconcile, each with the source that
 /// writes it.
-const OTHERS: [(&str, &str); 19] = [
+const OTHERS: [(&str, &str); 20] = [
     ("Synced", REPORT_SECRET),
     ("Current", REPORT_SECRET),
     ("AnnotationStripped", REPORT_SECRET),
@@ -44,6 +44,10 @@ const OTHERS: [(&str, &str); 19] = [
     (
         "DestinationDeleted",
         include_str!("../../src/reconcile/gone_source.rs"),
+    ),
+    (
+        "LeaseReleased",
+        include_str!("../../src/reconcile/ledger/release.rs"),
     ),
     (
         "FinalizerLeft",

@@ -5,20 +5,24 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use ground::judges::role_use::{Right, rights};
 use ground::judges::workloads::Kind;
 use ground::tenant::OPERATOR_ACCOUNT;
-use ground::{Tenant, wait_for};
+use ground::{Operator, Tenant, wait_for};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
+use vault_tenant_operator::operator::secret_names;
+use vault_tenant_operator::reconcile::ledger;
 
 use crate::endpoints::sample;
 use crate::install::{beside, install_beside, is_allowed};
+use crate::lessee::{KIND, dynamic_secret, leased_certificate};
 use crate::probes::workload;
 use crate::support::{LONG, Suite, Team, config, prepare};
 
@@ -48,6 +52,9 @@ const GRACE: Duration = Duration::from_secs(10);
 /// What an operator needs once it works; all other rights it needs to start.
 fn is_for_work(right: &Right) -> bool {
     let resource = right.resource.as_str();
+    if is_of_ledger(right) {
+        return true;
+    }
     match right.verb.as_str() {
         "patch" => resource.ends_with("/status") || right.group == "apps",
         "get" => right.group == OURS,
@@ -55,6 +62,12 @@ fn is_for_work(right: &Right) -> bool {
         "create" => ["serviceaccounts/token", "events"].contains(&resource),
         _ => false,
     }
+}
+
+/// Whether it is about the ledger, which is needed for what Vault makes.
+fn is_of_ledger(right: &Right) -> bool {
+    let names = ledger::secret_names();
+    right.name.as_ref().is_some_and(|name| names.contains(name))
 }
 
 /// A Role of the cluster, from which single rights can be taken.
@@ -136,6 +149,26 @@ fn names(text: &str, right: &Right) -> bool {
         .any(|line| line.contains(&refusal) && named(line))
 }
 
+/// An operator of `home` that finds nothing of an earlier one.
+async fn start(suite: &Suite, home: &Tenant, tenant: &Tenant) -> Result<Operator> {
+    let own: Api<Secret> = home.api();
+    for name in secret_names() {
+        drop(own.delete(&name, &DeleteParams::default()).await);
+    }
+    for of in [home, tenant] {
+        for lease in ["leader", "claim"] {
+            let leases: Api<Lease> = of.api();
+            let name = format!("vault-tenant-operator-{lease}");
+            drop(leases.delete(&name, &DeleteParams::default()).await);
+        }
+    }
+    home.operator(&suite.binary)
+        .config(&config(tenant, ""))
+        .watch_namespaces(&[&tenant.namespace])
+        .start()
+        .await
+}
+
 /// Each right of `shipped` that a start needs: an operator of `home` that begins
 /// anew without it says so.
 async fn starts_without(
@@ -144,30 +177,13 @@ async fn starts_without(
     tenant: &Tenant,
     shipped: &Shipped,
 ) -> Result<()> {
-    let start = async || {
-        let own: Api<Secret> = home.api();
-        let key = "vault-tenant-operator-key";
-        drop(own.delete(key, &DeleteParams::default()).await);
-        for of in [home, tenant] {
-            for lease in ["leader", "claim"] {
-                let leases: Api<Lease> = of.api();
-                let name = format!("vault-tenant-operator-{lease}");
-                drop(leases.delete(&name, &DeleteParams::default()).await);
-            }
-        }
-        home.operator(&suite.binary)
-            .config(&config(tenant, ""))
-            .watch_namespaces(&[&tenant.namespace])
-            .start()
-            .await
-    };
     // With all of them nothing is told.
-    let whole = start().await?;
+    let whole = start(suite, home, tenant).await?;
     whole.wait_ready(LONG).await?;
     whole.terminate(GRACE).await;
     for right in shipped.rights.iter().filter(|right| !is_for_work(right)) {
         shipped.without(right).await?;
-        let operator = start().await?;
+        let operator = start(suite, home, tenant).await?;
         wait_for(&format!("/readyz to tell of {right}"), LONG, || async {
             let said = operator.readyz().await.err().context("it is ready")?;
             ensure!(names(&said.to_string(), right), "{said}");
@@ -197,7 +213,42 @@ async fn its_own_namespace_is_told_of_beside_its_tenant(suite: &Suite) -> Result
     install_beside(suite, &tenant, &home).await?;
     let home = beside(&tenant, &home)?;
     let shipped = Shipped::of(&home, OWN_NAMESPACE).await?;
-    starts_without(suite, &home, &tenant, &shipped).await
+    starts_without(suite, &home, &tenant, &shipped).await?;
+    let spec = leased_certificate(&tenant).await?;
+    let rights = shipped.rights.iter().filter(|right| is_of_ledger(right));
+    for (round, right) in rights.enumerate() {
+        shipped.without(right).await?;
+        let operator = start(suite, &home, &tenant).await?;
+        // So many that some are to be remembered in this Secret of the ledger.
+        let names: Vec<String> = (0..12).map(|n| format!("leased-{round}-{n}")).collect();
+        for name in &names {
+            let manifest = dynamic_secret(&tenant, name, spec.clone());
+            tenant.apply(&manifest.to_string()).await?;
+        }
+        let resources = ground::resources::resources(&tenant, KIND);
+        wait_for(
+            &format!("a condition that tells of {right}"),
+            LONG,
+            || async {
+                for name in &names {
+                    let found = resources.get(name).await?.data["status"]["conditions"].take();
+                    let conditions: Vec<Condition> =
+                        serde_json::from_value(found).unwrap_or_default();
+                    let told = conditions.iter().any(|told| {
+                        told.reason == "KubernetesForbidden" && self::names(&told.message, right)
+                    });
+                    if told {
+                        return Ok(());
+                    }
+                }
+                bail!("none does")
+            },
+        )
+        .await?;
+        operator.terminate(GRACE).await;
+        shipped.with(right).await?;
+    }
+    Ok(())
 }
 
 async fn what_work_needs_is_told_by_conditions_and_metrics(suite: &Suite) -> Result<()> {
@@ -208,6 +259,7 @@ async fn what_work_needs_is_told_by_conditions_and_metrics(suite: &Suite) -> Res
         let told = match (right.verb.as_str(), resource) {
             ("patch", _) if right.group == "apps" => team.restarts_without(&shipped, right).await,
             ("patch", _) => team.reports_without(&shipped, right).await,
+            ("get", "vaultdynamicsecrets") => team.mints_without(&shipped, right).await,
             ("get", _) => team.makes_again_without(&shipped, right).await,
             ("delete", _) => team.moves_without(&shipped, right).await,
             ("create", "events") => team.publishes_without(&shipped, right).await,
@@ -311,6 +363,17 @@ impl Team {
             .await?;
         self.wait_named("again", "Ready", "KubernetesForbidden", right)
             .await
+    }
+
+    async fn mints_without(&self, shipped: &Shipped, right: &Right) -> Result<()> {
+        shipped.without(right).await?;
+        let manifest = dynamic_secret(&self.tenant, "minted", json!({}));
+        self.tenant.apply(&manifest.to_string()).await?;
+        self.wait_for_condition(KIND, "minted", "Ready", |told| {
+            told.reason == "KubernetesForbidden" && names(&told.message, right)
+        })
+        .await
+        .map(drop)
     }
 
     async fn moves_without(&self, shipped: &Shipped, right: &Right) -> Result<()> {

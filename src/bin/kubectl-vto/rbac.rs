@@ -8,7 +8,7 @@ use clap::Args;
 use vault_tenant_operator::cli::print;
 use vault_tenant_operator::config::{self, Config, Grade, Override};
 use vault_tenant_operator::key::is_object_name;
-use vault_tenant_operator::operator::{CONTROLLER, KEY_SECRET};
+use vault_tenant_operator::operator::{CONTROLLER, secret_names};
 use vault_tenant_operator::policy::OwnIdentity;
 use vault_tenant_operator::problem::Problem;
 use vault_tenant_operator::rights::{
@@ -94,7 +94,7 @@ pub fn run(command: &Rbac) -> Result<Outcome, String> {
         service_account: command.service_account.clone(),
         api_server: Vec::new(),
         api_audiences: vec![API_AUDIENCE.to_owned()],
-        secret_names: vec![KEY_SECRET.to_owned()],
+        secret_names: secret_names(),
     };
     let needed = needed(grade, &config, &own, &manifests.view);
     for note in &manifests.left_out {

@@ -5,17 +5,35 @@ use std::collections::BTreeMap;
 
 use super::entry::{LeaseEntry, TokenEntry, named};
 use super::{Entry, place, secret_names};
-use crate::key::{ObjectKey, Redacted};
+use crate::key::{Kind, ObjectKey, Redacted};
 use crate::policy::PermittedLogin;
 use crate::problem::Problem;
-use crate::reconcile::engine::Engine;
+use crate::reconcile::engine::{Engine, Next};
 use crate::reconcile::ports::{Clock, Cluster};
 use crate::reconcile::queue::{Urgency, WorkKey};
 use crate::reconcile::secret::Work;
+use crate::reconcile::view::Store;
 use crate::render::Grant;
 use crate::vault::{Token, Vault};
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    /// The ledger's turn, which every list that becomes complete asks for.
+    pub(in crate::reconcile) async fn reconcile_ledger(&self) -> Next {
+        // A login before its VaultAuth is seen would be forgotten with that sight.
+        let references = [Kind::VaultConnection, Kind::VaultAuth].map(Store::Resource);
+        let pending = |namespace: &String| {
+            let view = self.view.borrow();
+            view.stores.incomplete(&references, namespace) == Some(None)
+        };
+        if self.config.watched(&self.own.namespace).iter().any(pending) {
+            return Next::Settled(None);
+        }
+        match self.load_ledger().await {
+            Ok(()) => Next::Settled(None),
+            Err(problem) => Next::Failed(problem),
+        }
+    }
+
     /// Reads the ledger, once in each term; whoever is named in it is looked at.
     ///
     /// # Errors

@@ -21,9 +21,6 @@ use crate::vault::{Task, Upkeep, Vault};
 /// After this no request that another process sent is still on its way.
 const LATE_WRITES: Duration = Duration::from_secs(30);
 
-/// How long the old one is kept once every target runs the new one.
-const DRAIN: Duration = Duration::from_secs(30);
-
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Gives back what a resource that is gone was given, under any uid but that of
     /// the one that is there now.
@@ -64,6 +61,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             if lease.ends().is_none_or(|end| end > self.clock.now()) {
                 return Err(problem);
             }
+            self.metrics.left_to_expire();
             tracing::warn!(resource = %key, %problem, "a lease was left to its end");
         }
         self.write_entry(name, None).await?;
@@ -100,7 +98,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 continue;
             }
             let now = self.clock.now();
-            let quiet = later(state.changed_at, DRAIN);
+            let quiet = later(state.changed_at, self.config.rotation.drain);
             let mut free = quiet;
             if self.ledger.is_older(&name) {
                 free = free.max(later(self.term.borrow().started, LATE_WRITES));

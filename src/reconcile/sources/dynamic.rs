@@ -54,8 +54,8 @@ impl SecretResource for VaultDynamicSecret {
             conditions: &status.conditions,
             observed_generation: status.observed_generation,
             secret_mac: status.secret_mac.as_deref(),
-            last_resync: None,
-            destinations: &[],
+            last_resync: status.last_resync.as_deref(),
+            destinations: &status.destinations,
             renewed: renewed(status.last_renewal_time, status.secret_lease.duration),
         })
     }

@@ -24,6 +24,9 @@ use crate::problem::{Problem, printable};
 use crate::render::{Grant, Material};
 use crate::vault::{Reply, object};
 
+/// The kinds that are.
+pub const KINDS: [Kind; 2] = [Kind::VaultStaticSecret, Kind::VaultDynamicSecret];
+
 /// A custom resource that has a Secret written.
 pub trait SecretResource: std::fmt::Debug {
     /// Its kind.

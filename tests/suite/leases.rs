@@ -1,0 +1,496 @@
+//! Credentials that Vault leases: made once, renewed in time, replaced before
+//! they end, and given back.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ground::engines::DatabaseRole;
+use ground::faults::{Answer, Match};
+use ground::judges::workloads::Kind;
+use ground::postgres::Login;
+use ground::{Right, wait_for};
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::grades::{Grade, Names, tenant_of};
+use crate::lessee::{KIND, Lessee, QUICK, dynamic_secret, engine_of};
+use crate::probes::{Eye, api_proxy, vault_proxy, workload};
+use crate::support::{LONG, Suite, Team};
+
+crate::trials![
+    "leases": kills_cost_no_credential, only_what_changes_the_request_mints,
+    a_lease_written_into_status_is_neither_renewed_nor_revoked,
+    answers_without_a_lease_and_leases_that_cannot_be_renewed_are_replaced;
+    in each grade:
+    a_credential_arrives_once_and_is_renewed, at_its_longest_life_it_is_replaced,
+    what_a_deleted_resource_held_is_given_back, what_went_while_nobody_ran_is_given_back,
+    a_secret_that_is_deleted_costs_one_credential, a_failing_write_costs_no_second_credential,
+    an_outage_replaces_nothing,
+];
+
+/// Short enough that a trial sees two renewals.
+const SHORT: DatabaseRole<'static> = DatabaseRole {
+    ttl: Duration::from_secs(6),
+    max_ttl: Duration::from_secs(3600),
+    creation: CREATION,
+    revocation: &[],
+};
+
+/// A login that may connect; what it may read is not these trials' affair.
+const CREATION: &[&str] =
+    &["create role \"{{name}}\" login password '{{password}}' valid until '{{expiration}}'"];
+
+async fn a_credential_arrives_once_and_is_renewed(suite: &Suite, grade: Grade) -> Result<()> {
+    let lessee = Lessee::start(suite, grade, "leased", Names::APP, &SHORT).await?;
+    lessee.ask("app", json!({})).await?;
+    let lease = lessee.wait_lease("app").await?;
+    ensure!(lessee.leases().await? == [lease.as_str()], "{lease}");
+    let keys = lessee.team.keys("app").await?;
+    ensure!(keys == ["_raw", "password", "username"], "{keys:?}");
+    let (secret, given) = (
+        lessee.team.secret("app").await?.metadata,
+        lessee.renewed_at("app").await?,
+    );
+    let status = lessee.status("app").await?;
+    let told = &status["secretLease"];
+    ensure!(
+        told["duration"] == 6 && told["renewable"] == true,
+        "{status}"
+    );
+    let renewals = format!("sys/leases/renew/{lease}");
+    let eye = Eye::on(suite, &lessee.team);
+    wait_for("two renewals", LONG, || async {
+        let renewed = eye.vault.count(&eye.at_vault().path(&renewals))?;
+        ensure!(renewed >= 2, "{renewed} renewals");
+        ensure!(lessee.renewed_at("app").await? > given, "status is old");
+        Ok(())
+    })
+    .await?;
+    ensure!(lessee.login("app").await? == Login::Accepted);
+    ensure!(lessee.minted(suite)? == 1, "more than one credential");
+    // A renewal is no news: one event, and one write of the Secret.
+    let events = lessee.team.events("app").await?;
+    ensure!(
+        events.len() == 1 && events[0].0 == "SecretSynced",
+        "{events:?}"
+    );
+    let now = lessee.team.secret("app").await?.metadata;
+    ensure!(
+        now.resource_version == secret.resource_version,
+        "written again"
+    );
+    Ok(())
+}
+
+async fn at_its_longest_life_it_is_replaced(suite: &Suite, grade: Grade) -> Result<()> {
+    let role = DatabaseRole {
+        max_ttl: Duration::from_secs(9),
+        ..SHORT
+    };
+    let lessee = Lessee::start(suite, grade, "longest", Names::ROLLED, &role).await?;
+    let web = workload(Kind::Deployment, "web", "app", json!({}));
+    lessee.team.tenant.apply(&web.to_string()).await?;
+    let targets = json!([{ "kind": "Deployment", "name": "web" }]);
+    lessee
+        .ask("app", json!({ "rolloutRestartTargets": targets }))
+        .await?;
+    let first = lessee.wait_lease("app").await?;
+    // What the Secret holds works at every moment of it.
+    wait_for("the next lease", LONG, || async {
+        let login = lessee.login("app").await?;
+        if login != Login::Accepted {
+            // It was replaced between the two looks, or it is broken.
+            ensure!(lessee.login("app").await? == Login::Accepted, "{login:?}");
+        }
+        ensure!(lessee.lease_of("app").await? != first, "the first one");
+        Ok(())
+    })
+    .await?;
+    wait_for("a restart", LONG, || async {
+        let restarts = lessee.team.restarts(Kind::Deployment, "web").await?;
+        ensure!(restarts >= 1, "{restarts} restarts");
+        Ok(())
+    })
+    .await?;
+    lessee.wait_gone(&first).await
+}
+
+async fn what_a_deleted_resource_held_is_given_back(suite: &Suite, grade: Grade) -> Result<()> {
+    let names = Names::secrets(&["back", "kept"]);
+    let lessee = Lessee::start(suite, grade, "given-back", names, &DatabaseRole::default()).await?;
+    lessee.ask("back", json!({})).await?;
+    lessee.ask("kept", json!({ "revoke": false })).await?;
+    let back = lessee.wait_lease("back").await?;
+    let kept = lessee.wait_lease("kept").await?;
+    let mut both = [back.clone(), kept.clone()];
+    both.sort();
+    ensure!(lessee.remembered().await? == both);
+    lessee.delete("back").await?;
+    lessee.delete("kept").await?;
+    lessee.wait_gone(&back).await?;
+    wait_for("an empty ledger", LONG, || async {
+        let left = lessee.remembered().await?;
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await?;
+    ensure!(lessee.leases().await? == [kept.as_str()], "revoke: false");
+    Ok(())
+}
+
+async fn what_went_while_nobody_ran_is_given_back(suite: &Suite, grade: Grade) -> Result<()> {
+    let role = DatabaseRole::default();
+    let lessee = Lessee::start(suite, grade, "went", Names::APP, &role).await?;
+    lessee.ask("app", json!({})).await?;
+    let lease = lessee.wait_lease("app").await?;
+    lessee.team.operator.terminate(LONG).await;
+    lessee.delete("app").await?;
+    let logins = lessee.team.resources("VaultAuth");
+    logins.delete("default", &DeleteParams::default()).await?;
+    lessee.team.operator.restart().await?;
+    lessee.wait_gone(&lease).await?;
+    ensure!(lessee.minted(suite)? == 1);
+    Ok(())
+}
+
+async fn kills_cost_no_credential(suite: &Suite) -> Result<()> {
+    const LEASES: usize = 20;
+    const KILLS: usize = 10;
+    let role = DatabaseRole {
+        ttl: Duration::from_secs(120),
+        ..SHORT
+    };
+    // Nobody waits for the Lease of who was killed.
+    let more = format!("{QUICK}leaderElect: false\n");
+    let (tenant, more) = tenant_of(suite, Grade::Namespace, "kills", Names::APP, &more).await?;
+    let (engine, creds) = engine_of(suite, &tenant, &role).await?;
+    let team = Team::of(suite, tenant, None, &more).await?;
+    let lessee = Lessee {
+        team,
+        engine,
+        creds,
+    };
+    let web = workload(Kind::Deployment, "web", "app-0", json!({}));
+    lessee.team.tenant.apply(&web.to_string()).await?;
+    let targets = json!([{ "kind": "Deployment", "name": "web" }]);
+    let name = |n: usize| format!("app-{n}");
+    for n in 0..LEASES {
+        let spec = json!({ "rolloutRestartTargets": targets, "renewalPercent": 10 });
+        lessee.ask(&name(n), spec).await?;
+    }
+    for n in 0..LEASES {
+        lessee.wait_lease(&name(n)).await?;
+    }
+    let leases = lessee.leases().await?;
+    ensure!(leases.len() == LEASES, "{} leases", leases.len());
+    let eye = Eye::on(suite, &lessee.team);
+    let mut logins = eye.vault.count(&eye.logins())?;
+    for kill in 0..KILLS {
+        lessee.team.operator.process.kill();
+        lessee.team.operator.restart().await?;
+        lessee.team.operator.wait_ready(LONG).await?;
+        // Every lease is renewed by whoever runs now.
+        let since = eye.vault.mark()?;
+        let renewals = eye.at_vault().path_prefix("sys/leases/renew/").since(since);
+        wait_for("each lease to be renewed", LONG, || async {
+            let renewed = eye.vault.count_by_path(&renewals)?.len();
+            ensure!(renewed == LEASES, "{renewed} are");
+            Ok(())
+        })
+        .await
+        .with_context(|| format!("kill {kill}"))?;
+        let now = eye.vault.count(&eye.logins())?;
+        ensure!(now <= logins + 1, "{} logins", now - logins);
+        logins = now;
+    }
+    ensure!(lessee.leases().await? == leases, "other leases than before");
+    ensure!(lessee.minted(suite)? == LEASES);
+    ensure!(lessee.team.restarts(Kind::Deployment, "web").await? == 0);
+    Ok(())
+}
+
+async fn only_what_changes_the_request_mints(suite: &Suite) -> Result<()> {
+    let role = DatabaseRole::default();
+    let names = Names::secrets(&["app", "moved"]);
+    let lessee = Lessee::start(suite, Grade::Namespace, "request", names, &role).await?;
+    let other = lessee.engine.role("other", &role).await?;
+    let tenant = &lessee.team.tenant;
+    tenant.grant(&[&lessee.creds, &other], &Right::ALL).await?;
+    lessee.ask("app", json!({})).await?;
+    let mut lease = lessee.wait_lease("app").await?;
+    let password = lessee.team.value("app", "password").await?;
+    let spec = |spec: Value| json!({ "spec": spec });
+    let transformation = |value: Value| spec(json!({ "destination": { "transformation": value } }));
+    let keep = [
+        ("renewalPercent", spec(json!({ "renewalPercent": 30 }))),
+        ("revoke", spec(json!({ "revoke": false }))),
+        (
+            "rolloutRestartTargets",
+            spec(json!({ "rolloutRestartTargets": [{ "kind": "Deployment", "name": "web" }] })),
+        ),
+        (
+            "labels",
+            spec(json!({ "destination": { "labels": { "team": "one" } } })),
+        ),
+        (
+            "annotations",
+            spec(json!({ "destination": { "annotations": { "team": "one" } } })),
+        ),
+        ("refreshAfter", spec(json!({ "refreshAfter": "1h" }))),
+        (
+            "excludes",
+            transformation(json!({ "excludes": ["username"] })),
+        ),
+        (
+            "excludes taken back",
+            transformation(json!({ "excludes": null })),
+        ),
+        ("excludeRaw", transformation(json!({ "excludeRaw": true }))),
+        (
+            "another name",
+            spec(json!({ "destination": { "name": "moved" } })),
+        ),
+        (
+            "requestHTTPMethod",
+            spec(json!({ "requestHTTPMethod": "GET" })),
+        ),
+    ];
+    for (what, change) in keep {
+        lessee.edit("app", change).await?;
+        let now = lessee.wait_lease("app").await.context(what)?;
+        ensure!(now == lease, "{what} made another credential");
+    }
+    ensure!(lessee.team.value("moved", "password").await? == password);
+    wait_for("the old Secret to go", LONG, || async {
+        ensure!(lessee.team.tenant.secret("app").await?.is_none());
+        Ok(())
+    })
+    .await?;
+    ensure!(lessee.minted(suite)? == 1);
+    lessee.edit("app", spec(json!({ "revoke": true }))).await?;
+    for (what, change) in [
+        ("path", spec(json!({ "path": "creds/other" }))),
+        // It cannot be made of what was filtered out and is kept nowhere.
+        (
+            "path and raw",
+            spec(json!({
+                "path": "creds/app",
+                "destination": { "transformation": { "excludeRaw": null } },
+            })),
+        ),
+    ] {
+        lessee.edit("app", change).await?;
+        let now = lessee.wait_lease("app").await.context(what)?;
+        ensure!(now != lease, "{what} made no other credential");
+        lessee.wait_gone(&lease).await.context(what)?;
+        lease = now;
+    }
+    ensure!(lessee.login("moved").await? == Login::Accepted);
+    Ok(())
+}
+
+async fn a_lease_written_into_status_is_neither_renewed_nor_revoked(suite: &Suite) -> Result<()> {
+    let (lessee, other) = tokio::try_join!(
+        Lessee::start(suite, Grade::Namespace, "forger", Names::APP, &SHORT),
+        Lessee::start(suite, Grade::Namespace, "forged", Names::APP, &SHORT),
+    )?;
+    tokio::try_join!(lessee.ask("app", json!({})), other.ask("app", json!({})))?;
+    let own = lessee.wait_lease("app").await?;
+    let theirs = other.wait_lease("app").await?;
+    let of_both = [&lessee.creds, &other.creds].map(String::as_str);
+    lessee.team.tenant.grant(&of_both, &Right::ALL).await?;
+    let forged = json!({ "status": { "secretLease": {
+        "id": theirs, "duration": 6, "renewable": true, "requestID": "",
+    } } });
+    let params = PatchParams {
+        field_manager: Some("kubectl-edit".to_owned()),
+        ..PatchParams::default()
+    };
+    lessee
+        .team
+        .resources(KIND)
+        .patch_status("app", &params, &Patch::Merge(forged))
+        .await?;
+    // The next renewal is that of its own lease, and says so.
+    wait_for("status to name its own lease", LONG, || async {
+        ensure!(lessee.lease_of("app").await? == own, "not yet");
+        Ok(())
+    })
+    .await?;
+    lessee.delete("app").await?;
+    lessee.wait_gone(&own).await?;
+    let eye = Eye::on(suite, &lessee.team);
+    let touched = eye.at_vault().path_prefix("sys/leases/");
+    let touched = eye.vault.requests(&touched)?;
+    let foreign = touched
+        .iter()
+        .find(|one| one.path.ends_with(&theirs) || one.lease == theirs);
+    ensure!(foreign.is_none(), "{foreign:?}");
+    ensure!(touched.iter().any(|one| one.path.ends_with(&own)));
+    ensure!(other.login("app").await? == Login::Accepted);
+    Ok(())
+}
+
+async fn a_secret_that_is_deleted_costs_one_credential(suite: &Suite, grade: Grade) -> Result<()> {
+    let role = DatabaseRole::default();
+    let lessee = Lessee::start(suite, grade, "by-hand", Names::APP, &role).await?;
+    lessee.ask("app", json!({})).await?;
+    let first = lessee.wait_lease("app").await?;
+    let secrets = lessee.team.secrets();
+    secrets.delete("app", &DeleteParams::default()).await?;
+    wait_for("another credential", LONG, || async {
+        ensure!(lessee.lease_of("app").await? != first, "the first one");
+        Ok(())
+    })
+    .await?;
+    ensure!(lessee.login("app").await? == Login::Accepted);
+    lessee.wait_gone(&first).await?;
+    ensure!(lessee.minted(suite)? == 2);
+    // One that somebody overwrote costs one, too.
+    lessee.team.edit_secret("app", "password", "mine").await?;
+    wait_for("what was overwritten to be repaired", LONG, || async {
+        ensure!(lessee.login("app").await? == Login::Accepted);
+        Ok(())
+    })
+    .await?;
+    lessee.wait_leases(1).await?;
+    let minted = lessee.minted(suite)?;
+    ensure!(minted <= 3, "{minted} credentials");
+    Ok(())
+}
+
+async fn a_failing_write_costs_no_second_credential(suite: &Suite, grade: Grade) -> Result<()> {
+    let role = DatabaseRole::default();
+    let (tenant, more) = tenant_of(suite, grade, "failing", Names::APP, QUICK).await?;
+    let (engine, creds) = engine_of(suite, &tenant, &role).await?;
+    let proxy = api_proxy(&suite.ground).await?;
+    let team = Team::of(suite, tenant, Some(&proxy.url()), &more).await?;
+    let lessee = Lessee {
+        team,
+        engine,
+        creds,
+    };
+    let writes = || Match::method("PATCH").path_contains("/secrets/app");
+    let failing = proxy.on(writes()).times(3).answer(Answer::kubernetes_error(
+        500,
+        "InternalError",
+        "no room",
+    ));
+    let reports = Match::method("PATCH").path_contains("/status");
+    let unheard = proxy.on(reports).times(2).answer(Answer::drop_after());
+    lessee.ask("app", json!({})).await?;
+    failing.hit(3, LONG).await?;
+    unheard.hit(2, LONG).await?;
+    let lease = lessee.wait_lease("app").await?;
+    ensure!(lessee.leases().await? == [lease.as_str()]);
+    ensure!(lessee.minted(suite)? == 1);
+    ensure!(lessee.login("app").await? == Login::Accepted);
+    Ok(())
+}
+
+async fn an_outage_replaces_nothing(suite: &Suite, grade: Grade) -> Result<()> {
+    let role = DatabaseRole {
+        ttl: Duration::from_secs(30),
+        ..SHORT
+    };
+    let (mut tenant, more) = tenant_of(suite, grade, "outage-lease", Names::APP, QUICK).await?;
+    let (engine, creds) = engine_of(suite, &tenant, &role).await?;
+    let proxy = vault_proxy(&suite.ground).await?;
+    tenant.vault_address = proxy.url();
+    let team = Team::of(suite, tenant, None, &more).await?;
+    let lessee = Lessee {
+        team,
+        engine,
+        creds,
+    };
+    lessee.ask("app", json!({ "renewalPercent": 10 })).await?;
+    let lease = lessee.wait_lease("app").await?;
+    for trouble in [
+        Answer::vault_error(503, &["Vault is sealed"]),
+        Answer::vault_error(500, &["internal error"]),
+        Answer::vault_error(429, &["request path \"x\": rate limit quota exceeded"]),
+        Answer::drop_before(),
+    ] {
+        let renewals = Match::any().path_contains("/v1/sys/leases/renew");
+        let due = proxy.on(renewals).answer(trouble.clone());
+        let health = proxy
+            .on(Match::any().path_contains("/v1/sys/health"))
+            .answer(trouble);
+        due.hit(1, LONG).await?;
+        lessee
+            .team
+            .wait_for_condition(KIND, "app", "Ready", |c| c.status != "True")
+            .await?;
+        health.remove();
+        due.remove();
+        lessee
+            .team
+            .wait_condition(KIND, "app", "Ready", "True")
+            .await?;
+        ensure!(lessee.lease_of("app").await? == lease, "another lease");
+    }
+    ensure!(lessee.minted(suite)? == 1);
+    ensure!(lessee.login("app").await? == Login::Accepted);
+    Ok(())
+}
+
+async fn answers_without_a_lease_and_leases_that_cannot_be_renewed_are_replaced(
+    suite: &Suite,
+) -> Result<()> {
+    let (tenant, more) = tenant_of(suite, Grade::Namespace, "engines", Names::APP, QUICK).await?;
+    let engine = tenant.kubernetes_engine().await?;
+    let token = engine.role("pods", Duration::from_secs(3600)).await?;
+    let key = tenant.leaseless_engine().await?;
+    tenant.grant(&[&token, &key], &Right::ALL).await?;
+    let team = Team::of(suite, tenant, None, &more).await?;
+    let tenant = &team.tenant;
+    let below = |path: &str, mount: &str| path[mount.len() + 1..].to_owned();
+    let params = json!({ "kubernetes_namespace": tenant.namespace, "ttl": "20m" });
+    let spec =
+        json!({ "mount": engine.mount, "path": below(&token, &engine.mount), "params": params });
+    tenant
+        .apply(&dynamic_secret(tenant, "token", spec).to_string())
+        .await?;
+    let transit = format!("{}-transit", tenant.namespace);
+    let spec = json!({
+        "mount": transit, "path": below(&key, &transit), "requestHTTPMethod": "POST",
+        "refreshAfter": "3s",
+    });
+    tenant
+        .apply(&dynamic_secret(tenant, "key", spec).to_string())
+        .await?;
+    team.wait_condition(KIND, "token", "Ready", "True").await?;
+    let status = team.resources(KIND).get("token").await?.data["status"].clone();
+    let lease = &status["secretLease"];
+    ensure!(
+        lease["duration"] == 1200 && lease["renewable"] == false,
+        "{status}"
+    );
+    let held = team.value("token", "service_account_token").await?;
+    ensure!(held.starts_with("ey"), "{held}");
+    team.wait_condition(KIND, "key", "Ready", "True").await?;
+    let first = team.value("key", "plaintext").await?;
+    wait_for("another key", LONG, || async {
+        ensure!(
+            team.value("key", "plaintext").await? != first,
+            "the first one"
+        );
+        Ok(())
+    })
+    .await?;
+    ensure!(team.value("token", "service_account_token").await? == held);
+    // Without `refreshAfter` an answer without a lease is asked for once.
+    let patch = Patch::Merge(json!({ "spec": { "refreshAfter": null } }));
+    team.resources(KIND)
+        .patch("key", &PatchParams::default(), &patch)
+        .await?;
+    team.wait_condition(KIND, "key", "Ready", "True").await?;
+    let eye = Eye::on(suite, &team);
+    let before = eye.settled(&eye.at_vault().path(&key)).await?.len();
+    team.operator.terminate(LONG).await;
+    team.operator.restart().await?;
+    team.operator.wait_ready(LONG).await?;
+    let after = eye.settled(&eye.at_vault().path(&key)).await?.len();
+    ensure!(after == before, "{} more keys", after - before);
+    Ok(())
+}
