@@ -105,6 +105,8 @@ pub struct Engine<C, V, K> {
     pub(super) outbox: Outbox,
     /// What Vault made and must be given back.
     pub(super) ledger: Ledger,
+    /// One at a time looks at a CA that no watch has shown yet.
+    pub(super) authority_gate: tokio::sync::Mutex<()>,
     /// What was made and not written yet.
     pub(super) unwritten: RefCell<BTreeMap<ResourceKey, Rc<InHand>>>,
     /// What the watches have shown.
@@ -155,6 +157,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             breakers: RefCell::default(),
             outbox: Outbox::default(),
             ledger: Ledger::default(),
+            authority_gate: tokio::sync::Mutex::default(),
             unwritten: RefCell::default(),
             view: RefCell::default(),
             queue: Queue::default(),

@@ -138,6 +138,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                         self.check_type(&work).await?;
                         self.announce(&work).await?;
                     }
+                    if self.saw_authority(&**resource).await {
+                        work = self.prepare(key, resource)?;
+                    }
                     work.why = Some(why);
                     match self.fetch(&work).await {
                         Ok(fresh) => rendered = Some(fresh),

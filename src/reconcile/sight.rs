@@ -3,6 +3,8 @@
 
 use super::engine::{Engine, Next};
 use super::ports::{Clock, Cluster};
+use super::resolve;
+use super::sources::SecretResource;
 use super::view::Store;
 use crate::key::{ObjectKey, ResourceKey};
 use crate::problem::Problem;
@@ -31,6 +33,30 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let unseen = self.view.borrow().stores.unseen(store, object)?;
         let failing = Some(unseen).filter(Problem::is_finding);
         Some(self.wait_to_see(key, failing).await)
+    }
+
+    /// Looks at the CA of a resource's connection, where its name is followed and
+    /// no watch has shown it yet: with that sight every login would be made again.
+    /// Whether it is one of which only such looks tell.
+    pub(super) async fn saw_authority(&self, resource: &dyn SecretResource) -> bool {
+        let _gate = self.authority_gate.lock().await;
+        let unseen = {
+            let view = self.view.borrow();
+            let connection = resolve::connection_key(self.scope(&view), resource);
+            let secret = connection.and_then(|key| {
+                let spec = &view.connections.get(&key)?.spec;
+                let name = spec.ca_cert_secret_ref.as_deref()?;
+                Some(ObjectKey::new(key.namespace, name))
+            });
+            secret.filter(|secret| !view.stores.settled(Store::Secrets, secret))
+        };
+        let Some(secret) = unseen else { return false };
+        let known = self.view.borrow().secrets.contains_key(&secret);
+        if !known {
+            // Whoever reads the certificates tells why that cannot be.
+            let _ = self.look_at(&secret).await;
+        }
+        true
     }
 
     /// Complete or failing for another reason: both wake whoever waits.

@@ -157,7 +157,7 @@ async fn kills_cost_no_credential(suite: &Suite) -> Result<()> {
     const LEASES: usize = 20;
     const KILLS: usize = 10;
     let role = DatabaseRole {
-        ttl: Duration::from_secs(120),
+        ttl: Duration::from_secs(60),
         ..SHORT
     };
     // Nobody waits for the Lease of who was killed.
@@ -175,7 +175,7 @@ async fn kills_cost_no_credential(suite: &Suite) -> Result<()> {
     let targets = json!([{ "kind": "Deployment", "name": "web" }]);
     let name = |n: usize| format!("app-{n}");
     for n in 0..LEASES {
-        let spec = json!({ "rolloutRestartTargets": targets, "renewalPercent": 10 });
+        let spec = json!({ "rolloutRestartTargets": targets, "renewalPercent": 0 });
         lessee.ask(&name(n), spec).await?;
     }
     for n in 0..LEASES {
