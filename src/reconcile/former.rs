@@ -9,6 +9,7 @@ use serde_json::json;
 use super::engine::Engine;
 use super::parting::{Parting, parting};
 use super::ports::{Clock, Cluster};
+use super::queue::{Urgency, WorkKey};
 use super::secret::Work;
 use super::sources::{SecretResource, destination_of, uid_of};
 use super::state::ORPHANED_AT;
@@ -89,6 +90,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             status[name] = value.clone();
         }
         self.put_status(&work.key, &metadata, status, stored.version);
+        // Nobody is to wait for that.
+        self.queue
+            .wake(WorkKey::Resource(work.key.clone()), Urgency::Now);
         Err(Problem::Conflict {
             what: format!("make the Secret {name}"),
             why: "its name is in the status of the resource by now".to_owned(),

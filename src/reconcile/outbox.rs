@@ -64,7 +64,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Tells an event, or lets it wait for its turn. Events inform; a reconcile
     /// does not fail because one could not be told.
     pub(super) async fn publish(&self, note: Note) {
-        let note = if note.warning || !self.queue.is_urgent() {
+        let note = if note.warning || !self.queue.is_urgent(Some(&note.about)) {
             Some(note)
         } else {
             self.outbox.put(note)
@@ -77,7 +77,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Whether one that waits is to be told now.
     pub(super) fn has_to_tell(&self) -> bool {
         let now = self.clock.now();
-        !self.outbox.is_empty() && (!self.queue.is_urgent() || self.outbox.is_overdue(now))
+        !self.outbox.is_empty() && (!self.queue.is_urgent(None) || self.outbox.is_overdue(now))
     }
 
     /// Tells those that wait, until others have to wait for a Secret again.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use super::sources;
 use super::view::WorkloadKey;
 use crate::key::{ObjectKey, ResourceKey};
 
@@ -152,9 +153,21 @@ impl Queue {
         }
     }
 
-    /// Whether a key that somebody waits for is still to be taken.
-    pub fn is_urgent(&self) -> bool {
+    /// Whether a key that somebody waits for is still to be taken, or a resource
+    /// that somebody waits for is in work; of these not `beside`.
+    pub fn is_urgent(&self, beside: Option<&ResourceKey>) -> bool {
         let inner = self.inner.borrow();
+        let in_work = inner.running.iter().any(|(key, urgency)| {
+            let WorkKey::Resource(resource) = key else {
+                return false;
+            };
+            *urgency == Urgency::Now
+                && sources::KINDS.contains(&resource.kind)
+                && beside != Some(resource)
+        });
+        if in_work {
+            return true;
+        }
         let is_urgent = |keys: &BTreeSet<(Urgency, u64, WorkKey)>| {
             keys.first()
                 .is_some_and(|(first, ..)| *first == Urgency::Now)

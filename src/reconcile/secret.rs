@@ -138,7 +138,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                         self.check_type(&work).await?;
                         self.announce(&work).await?;
                     }
-                    if self.saw_authority(&**resource).await {
+                    if self.knows_names_only() {
+                        self.see_authority(&**resource).await;
                         work = self.prepare(key, resource)?;
                     }
                     work.why = Some(why);

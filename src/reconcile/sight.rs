@@ -37,8 +37,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Looks at the CA of a resource's connection, where its name is followed and
     /// no watch has shown it yet: with that sight every login would be made again.
-    /// Whether it is one of which only such looks tell.
-    pub(super) async fn saw_authority(&self, resource: &dyn SecretResource) -> bool {
+    pub(super) async fn see_authority(&self, resource: &dyn SecretResource) {
         let _gate = self.authority_gate.lock().await;
         let unseen = {
             let view = self.view.borrow();
@@ -48,15 +47,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 let name = spec.ca_cert_secret_ref.as_deref()?;
                 Some(ObjectKey::new(key.namespace, name))
             });
-            secret.filter(|secret| !view.stores.settled(Store::Secrets, secret))
+            secret.filter(|secret| {
+                let shown = view.secrets.contains_key(secret);
+                !shown && !view.stores.settled(Store::Secrets, secret)
+            })
         };
-        let Some(secret) = unseen else { return false };
-        let known = self.view.borrow().secrets.contains_key(&secret);
-        if !known {
+        if let Some(secret) = unseen {
             // Whoever reads the certificates tells why that cannot be.
             let _ = self.look_at(&secret).await;
         }
-        true
     }
 
     /// Complete or failing for another reason: both wake whoever waits.
