@@ -63,8 +63,11 @@ enum Arguments {
         #[arg(long, default_value_t = 100)]
         count: usize,
     },
-    /// Vault away for a while
+    /// Vault or the API server away for a while
     Outage {
+        /// Who is
+        #[arg(long, value_enum, default_value_t = Away::Vault)]
+        of: Away,
         /// How many VaultStaticSecrets are due meanwhile
         #[arg(long, default_value_t = 200)]
         resources: usize,
@@ -78,6 +81,15 @@ enum Arguments {
         #[arg(long)]
         small: bool,
     },
+}
+
+/// Who can be away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Away {
+    /// Vault
+    Vault,
+    /// The API server
+    ApiServer,
 }
 
 impl Arguments {
@@ -94,8 +106,16 @@ impl Arguments {
             }
             Self::Latency { tries } => latency::measure(bench, table, tries).await,
             Self::Instances { count } => instances::measure(bench, table, count).await,
-            Self::Outage { resources, seconds } => {
-                outage::measure(bench, table, resources, Duration::from_secs(seconds)).await
+            Self::Outage {
+                of,
+                resources,
+                seconds,
+            } => {
+                let away = Duration::from_secs(seconds);
+                match of {
+                    Away::Vault => outage::of_vault(bench, table, resources, away).await,
+                    Away::ApiServer => outage::of_api_server(bench, table, resources, away).await,
+                }
             }
             Self::All { small: false } => {
                 for one in Self::all(false) {
@@ -135,11 +155,12 @@ impl Arguments {
             Self::Instances {
                 count: size(100, 2),
             },
-            Self::Outage {
-                resources: size(200, 20),
-                seconds: if small { 8 } else { 120 },
-            },
         ];
+        all.extend([Away::Vault, Away::ApiServer].map(|of| Self::Outage {
+            of,
+            resources: size(200, 20),
+            seconds: if small { 8 } else { 120 },
+        }));
         if !small {
             // Last: the ground is slower with all that is in it then.
             all.push(Self::Cold {

@@ -1,10 +1,12 @@
-//! Outage: Vault away for minutes while many secrets are due, with the waits that the operator ships with.
+//! Outage: Vault or the API server away for minutes while many secrets are due, with the waits that the operator ships
+//! with.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ground::faults::TcpProxy;
 use ground::judges::Mark;
+use ground::wait_for;
 use jiff::Timestamp;
 
 use crate::bench::Bench;
@@ -14,15 +16,17 @@ use crate::table::{Bound, Table};
 /// When each secret is due again; an outage is longer.
 const REFRESH: Duration = Duration::from_secs(5);
 
+/// Long enough for a busy machine.
+const LONG: Duration = Duration::from_secs(600);
+
 /// Vault refuses connections for `away`, then is back.
-pub async fn measure(
+pub async fn of_vault(
     bench: &Bench,
     table: &mut Table,
     resources: usize,
     away: Duration,
 ) -> Result<()> {
-    let upstream = bench.ground.vault.address.strip_prefix("https://");
-    let proxy = TcpProxy::start(upstream.context("no https")?.parse()?).await?;
+    let proxy = before(&bench.ground.vault.address).await?;
     let mut tenant = bench.ground.tenant("outage").await?;
     tenant.vault_address = format!("https://{}", proxy.address());
     let refresh = format!("{}s", REFRESH.as_secs());
@@ -94,6 +98,74 @@ pub async fn measure(
         Bound::None,
     );
     Ok(())
+}
+
+/// The API server answers nothing for `away`, then is back. Meanwhile every secret gets new content at Vault.
+pub async fn of_api_server(
+    bench: &Bench,
+    table: &mut Table,
+    resources: usize,
+    away: Duration,
+) -> Result<()> {
+    let proxy = before(&bench.ground.plane.url).await?;
+    let tenant = bench.ground.tenant("api-outage").await?;
+    let refresh = format!("{}s", REFRESH.as_secs());
+    let site = Site::at(tenant, resources, &refresh).await?;
+    let url = format!("https://{}", proxy.address());
+    let operator = site.operator_at(bench, "{}", Some(&url)).await?;
+    site.wait_all_ready().await?;
+    let versions = site.versions().await?;
+
+    proxy.blackhole(true);
+    proxy.cut();
+    for number in 0..resources {
+        site.renew(&Site::name(number)).await?;
+    }
+    tokio::time::sleep(away).await;
+    ensure!(site.versions().await? == versions, "Secrets were written");
+    let (vault, api) = (bench.vault.mark()?, bench.api.mark()?);
+    proxy.blackhole(false);
+    proxy.cut();
+    let back = Instant::now();
+    wait_for("the new content of all", LONG, || async {
+        let now = site.versions().await?;
+        let old = now.iter().zip(&versions).filter(|(now, old)| now == old);
+        ensure!(now.len() == resources && old.count() == 0, "not of all");
+        Ok(())
+    })
+    .await?;
+    let recovery = back.elapsed();
+    drop(operator);
+
+    let minutes = away.as_secs_f64() / 60.0;
+    let what = |what: &str| format!("API server away {minutes:.1} min, {resources} due: {what}");
+    table.one(
+        what("all have what is new after"),
+        "s",
+        recovery.as_secs_f64(),
+        Bound::Goal(60.0),
+    );
+    let most = most_in_a_second(bench, &site, vault)?;
+    table.one(
+        what("most requests to Vault in a second"),
+        "",
+        most as f64,
+        Bound::Goal(150.0),
+    );
+    let secrets = site.tenant.at_api().writes().resource("secrets").since(api);
+    table.one(
+        what("writes of Secrets, each"),
+        "",
+        bench.api.count(&secrets)? as f64 / resources as f64,
+        Bound::Goal(1.0),
+    );
+    Ok(())
+}
+
+/// A proxy before a server that is to be away.
+async fn before(address: &str) -> Result<TcpProxy> {
+    let upstream = address.strip_prefix("https://");
+    TcpProxy::start(upstream.context("no https")?.parse()?).await
 }
 
 fn most_in_a_second(bench: &Bench, site: &Site, since: Mark) -> Result<usize> {

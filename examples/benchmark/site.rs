@@ -80,12 +80,33 @@ impl Site {
         Ok(())
     }
 
+    /// Gives a secret in Vault another content.
+    pub async fn renew(&self, name: &str) -> Result<()> {
+        let data = json!({ "username": USER, "password": "another", "url": URL });
+        let tenant = &self.tenant;
+        tenant.vault.kv2_put(&tenant.kv2, name, &data).await?;
+        Ok(())
+    }
+
     /// Starts the tenant's operator as shipped, but for the key `sync` of its configuration.
     pub async fn operator(&self, bench: &Bench, sync: &str) -> Result<Operator> {
+        self.operator_at(bench, sync, None).await
+    }
+
+    /// The same, with another address of the API server.
+    pub async fn operator_at(
+        &self,
+        bench: &Bench,
+        sync: &str,
+        api: Option<&str>,
+    ) -> Result<Operator> {
         let address = &self.tenant.vault_address;
         let config = format!("policy: {{vaultAddresses: [\"{address}\"]}}\nsync: {sync}\n");
         let operator = self.tenant.operator(&bench.binary).config(&config);
-        operator.start().await
+        match api {
+            Some(url) => operator.api_url(url).start().await,
+            None => operator.start().await,
+        }
     }
 
     /// Waits until the namespace holds that many Secrets. Cheap for the API server, which counts and sends one.
