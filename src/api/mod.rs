@@ -17,6 +17,7 @@ mod definitions;
 mod destination;
 mod enumeration;
 mod rollout;
+mod rotation;
 mod schema;
 mod secret_transformation;
 mod status;
@@ -35,6 +36,7 @@ pub use definitions::{
 };
 pub use destination::{Destination, Template, TemplateRef, Transformation, TransformationRef};
 pub use rollout::{RolloutRestartTarget, WorkloadKind};
+pub use rotation::{RotationSpec, RotationStrategy};
 pub use secret_transformation::{
     SecretTransformation, SecretTransformationSpec, SecretTransformationStatus, SourceTemplate,
 };

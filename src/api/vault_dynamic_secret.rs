@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::destination::Destination;
 use super::enumeration::string_enum;
 use super::rollout::RolloutRestartTarget;
+use super::rotation::RotationSpec;
 use super::schema::{self, DURATION};
 use super::status::{Condition, VaultClientMeta};
 
@@ -96,6 +97,9 @@ pub struct VaultDynamicSecretSpec {
     pub rollout_restart_targets: Option<Vec<RolloutRestartTarget>>,
     /// The Kubernetes Secret that receives the data.
     pub destination: Destination,
+    /// How credentials take the place of others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationSpec>,
     /// When to ask again if the answer carries no lease, as one number and one unit: 30s, 1.5h.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::address::{Address, AddressPattern};
 use super::duration;
 use super::values::{
-    AuthMethod, BindAddress, Grade, LogFormat, LogLevel, NamePattern, PathPrefix, WorkloadKind,
+    AuthMethod, BindAddress, Grade, LogFormat, LogLevel, NamePattern, PathPrefix, RotationStrategy,
+    WorkloadKind,
 };
 
 /// The operator's own configuration, validated. In YAML its keys are
@@ -202,15 +203,23 @@ impl Rollout {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rotation {
-    /// How long the old ones are kept alive once every target runs the new ones.
+    /// What becomes of the old ones, unless a resource says otherwise.
+    pub strategy: RotationStrategy,
+    /// How long they are kept alive once every target runs the new ones.
     #[serde(with = "duration")]
     pub drain: Duration,
+    /// How long they are kept at most while targets do not finish their rollout;
+    /// zero: as long as their lease can be renewed.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
 }
 
 impl Default for Rotation {
     fn default() -> Self {
         Self {
+            strategy: RotationStrategy::Overlap,
             drain: Duration::from_secs(30),
+            timeout: Duration::ZERO,
         }
     }
 }

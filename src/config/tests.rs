@@ -120,7 +120,9 @@ rollout:
   kinds: [Deployment]
   debounce: 250ms
 rotation:
+  strategy: replace
   drain: 5s
+  timeout: 1h
 sync:
   maxConcurrentReconciles: 1
   reconcileDeadline: 30s

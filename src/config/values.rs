@@ -91,6 +91,16 @@ named! {
 }
 
 named! {
+    /// What becomes of credentials when others take their place.
+    RotationStrategy ("rotation strategy") {
+        /// They stay alive until every target runs the new ones.
+        Overlap = "overlap",
+        /// They are given back at once.
+        Replace = "replace",
+    }
+}
+
+named! {
     /// How log lines look.
     LogFormat ("log format") {
         /// One JSON object a line.

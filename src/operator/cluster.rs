@@ -332,7 +332,7 @@ impl Cluster for KubeCluster {
         let request = api.patch(&workload.object.name, &params, &body);
         self.count("patch", || format!("patch {workload}"), request)
             .await
-            .map(meta::workload)
+            .map(|found| meta::workload(found, workload.kind))
     }
 
     async fn apply_status(&self, key: &ResourceKey, status: &Value) -> Result<Stored, Problem> {

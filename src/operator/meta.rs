@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::problem::printable;
 use crate::reconcile::kept::Kept;
-use crate::reconcile::view::{Manager, SecretMeta, WorkloadKind, WorkloadMeta};
+use crate::reconcile::view::{Manager, Rollout, SecretMeta, WorkloadKind, WorkloadMeta};
 use crate::reconcile::{PREFIX, digest_of_managed};
 use crate::reconcile::{adopt, another};
 
@@ -97,20 +97,68 @@ pub struct Workload {
     metadata: ObjectMeta,
     #[serde(default)]
     spec: WorkloadSpec,
+    #[serde(default)]
+    status: WorkloadStatus,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 struct WorkloadSpec {
-    #[serde(default)]
     paused: bool,
-    #[serde(default)]
     template: Template,
+    replicas: Option<i64>,
+    progress_deadline_seconds: Option<u32>,
+    update_strategy: UpdateStrategy,
+}
+
+/// Of a StatefulSet or DaemonSet.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct UpdateStrategy {
+    #[serde(rename = "type")]
+    type_: String,
+    rolling_update: RollingUpdate,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct RollingUpdate {
+    partition: i64,
+}
+
+/// What the three kinds count, each under names of its own.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WorkloadStatus {
+    observed_generation: i64,
+    replicas: i64,
+    updated_replicas: i64,
+    ready_replicas: i64,
+    available_replicas: i64,
+    terminating_replicas: Option<i64>,
+    desired_number_scheduled: i64,
+    updated_number_scheduled: i64,
+    number_available: i64,
+    conditions: Vec<WorkloadCondition>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct WorkloadCondition {
+    reason: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
 struct Template {
-    #[serde(default)]
     metadata: TemplateMeta,
+    spec: PodSpec,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodSpec {
+    termination_grace_period_seconds: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -160,11 +208,56 @@ pub fn workload_resource(kind: WorkloadKind) -> ApiResource {
     }
 }
 
+/// How long a rollout may take where its kind has no such field, and what the API
+/// server fills in for a Deployment (Kubernetes, "Deployments").
+const DEADLINE: u32 = 600;
+
+/// What the API server fills in for pods (Kubernetes, "Pod Lifecycle").
+const GRACE: u32 = 30;
+
+impl Workload {
+    /// As `kubectl rollout status` judges it; and no pod of before may be ending
+    /// where that is counted.
+    fn rollout(&self, kind: WorkloadKind) -> Rollout {
+        let (spec, status) = (&self.spec, &self.status);
+        let wanted = spec.replicas.unwrap_or(1);
+        let counts = match kind {
+            WorkloadKind::Deployment => {
+                status.updated_replicas < wanted
+                    || status.replicas > status.updated_replicas
+                    || status.available_replicas < status.updated_replicas
+                    || status.terminating_replicas.is_some_and(|ending| ending > 0)
+            }
+            WorkloadKind::StatefulSet => {
+                status.updated_replicas < wanted || status.ready_replicas < wanted
+            }
+            WorkloadKind::DaemonSet => {
+                let wanted = status.desired_number_scheduled;
+                status.updated_number_scheduled < wanted || status.number_available < wanted
+            }
+        };
+        let strategy = &spec.update_strategy;
+        let generation = self.metadata.generation.unwrap_or_default();
+        let failed = |one: &WorkloadCondition| one.reason == "ProgressDeadlineExceeded";
+        let grace = spec.template.spec.termination_grace_period_seconds;
+        Rollout {
+            under_way: counts || status.observed_generation < generation,
+            failing: status.conditions.iter().any(failed),
+            by_hand: strategy.type_ == "OnDelete" || strategy.rolling_update.partition > 0,
+            sees_ends: status.terminating_replicas.is_some() || kind == WorkloadKind::StatefulSet,
+            deadline: spec.progress_deadline_seconds.unwrap_or(DEADLINE),
+            grace: grace.unwrap_or(GRACE),
+        }
+    }
+}
+
 /// A workload, cut.
 #[must_use]
-pub fn workload(object: Workload) -> WorkloadMeta {
+pub fn workload(object: Workload, kind: WorkloadKind) -> WorkloadMeta {
+    let rollout = object.rollout(kind);
     let meta = object.metadata;
     WorkloadMeta {
+        rollout,
         uid: meta.uid.unwrap_or_default(),
         resource_version: meta.resource_version.unwrap_or_default(),
         created: meta.creation_timestamp.map(|time| time.0),

@@ -157,7 +157,7 @@ pub fn watch_all(
         follow!(
             api,
             Store::Workloads(kind),
-            |object| Some(meta::workload(object)),
+            move |object| Some(meta::workload(object, kind)),
             move |base| Workloads(base, kind)
         );
     }

@@ -60,6 +60,12 @@ pub(super) struct Memory {
     pub renewed: Option<Renewed>,
     /// The lease that Vault said it does not know.
     pub lost: Option<String>,
+    /// Since when every target runs the content of this change, rollouts finished.
+    pub rolled: Option<(Timestamp, Timestamp)>,
+    /// Renewals of leases that others took the place of.
+    pub kept_alive: BTreeMap<String, Renewed>,
+    /// How long a workload's last rollout took.
+    pub took: Option<Duration>,
 }
 
 /// How a reconcile ended.

@@ -31,6 +31,8 @@ pub struct Terms {
     pub refresh_after: Option<Duration>,
     /// A share between 0 and 1 that is the resource's own.
     pub share: f64,
+    /// How long before a known end another one must be there.
+    pub margin: Duration,
 }
 
 /// The last renewal that is known of.
@@ -79,6 +81,13 @@ impl Terms {
         }
         let share = f64::from(self.renewal_percent) / 100.0 + SPREAD * self.share;
         let mut at = later(from, lasts.mul_f64(share.min(LATEST)));
+        let renewable = grant.renewable && !grant.lease.is_empty() && !shortened;
+        if !renewable && !given.is_zero() {
+            let rest = lasts.saturating_sub(self.margin);
+            // One that never could be renewed is not asked for again and again.
+            let least = if shortened { Duration::ZERO } else { lasts / 3 };
+            at = at.min(later(from, rest.max(least)));
+        }
         if at < started {
             let left = later(from, lasts).duration_since(started);
             let spread = left.max(SignedDuration::ZERO).unsigned_abs() / 2;
@@ -86,7 +95,7 @@ impl Terms {
         }
         if now < at {
             Due::Nothing(Some(at))
-        } else if grant.renewable && !grant.lease.is_empty() && !shortened {
+        } else if renewable {
             Due::Renewal
         } else {
             Due::Replacement
@@ -126,6 +135,7 @@ mod tests {
             renewal_percent: percent,
             refresh_after: None,
             share,
+            margin: Duration::ZERO,
         }
     }
 
@@ -181,6 +191,32 @@ mod tests {
             Due::Nothing(Some(at(1070)))
         );
         assert_eq!(due(half, &lease, Some((1050, 40)), 1070), Due::Replacement);
+    }
+
+    #[test]
+    fn another_one_is_there_before_a_known_end_by_the_margin() {
+        let with = |margin| Terms {
+            margin: Duration::from_secs(margin),
+            ..terms(90, 0.0)
+        };
+        // The renewal gave only 40 seconds.
+        let lease = lease(true);
+        let rest = |margin, now| due(with(margin), &lease, Some((1050, 40)), now);
+        assert_eq!(rest(10, 1060), Due::Nothing(Some(at(1080))));
+        assert_eq!(rest(10, 1080), Due::Replacement);
+        assert_eq!(rest(50, 1050), Due::Replacement, "already shorter");
+        // One that is renewed is no such end.
+        assert_eq!(
+            due(with(50), &lease, None, 1060),
+            Due::Nothing(Some(at(1090)))
+        );
+        let fixed = super::Grant {
+            renewable: false,
+            ..lease.clone()
+        };
+        let once = |margin| due(with(margin), &fixed, None, 1000);
+        assert_eq!(once(30), Due::Nothing(Some(at(1070))));
+        assert_eq!(once(5000), Due::Nothing(Some(at(1033))), "no loop");
     }
 
     #[test]

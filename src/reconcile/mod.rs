@@ -44,6 +44,7 @@ mod report_secret;
 mod resolve;
 mod restart;
 mod retry;
+mod rotation;
 mod secret;
 mod sight;
 mod slots;

@@ -275,9 +275,12 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
         let mut view = self.0.engine.view.borrow_mut();
         let old = view.workloads.get(&key).cloned();
         view.put_workload(&key, new);
-        let now = view.workloads.get(&key);
-        let moved = old.is_none_or(|old| now.is_none_or(|now| old.differs(now)));
+        let now = view.workloads.get(&key).cloned();
         drop(view);
+        if let (Some(old), Some(now)) = (&old, &now) {
+            self.0.engine.note_rollout(&key, old, now);
+        }
+        let moved = old.is_none_or(|old| now.is_none_or(|now| old.differs(&now)));
         if moved {
             self.changed(key);
         }

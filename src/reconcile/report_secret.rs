@@ -46,6 +46,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let told = resource.told();
         let mut findings = verdict.findings(&VERDICT_TYPES);
         findings.extend(self.rollout_finding(key, resource).await);
+        findings.extend(self.overlap_finding(resource));
         let conditions = self.conditions(told.conditions, &findings, resource.metadata());
         let hash = outcome.ok().and_then(|synced| synced.hash.as_ref());
         let resync = outcome.ok().and_then(|_| asked_resync(resource));

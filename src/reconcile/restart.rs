@@ -30,6 +30,9 @@ pub struct Wanted {
     pub tag: ResourceTag,
     /// What its destination holds.
     pub state: State,
+    /// Whether what was there before is still alive for those who run it: pods of
+    /// before the change have to be restarted, recorded or not.
+    pub supersedes: bool,
 }
 
 /// How a target stands, for the status of a resource.
@@ -81,9 +84,7 @@ fn row(workload: &WorkloadMeta, wanted: &Wanted, key: &HashKey) -> Row {
         } else {
             Row::Behind
         }
-    } else if !recorded.is_empty()
-        || in_doubt(workload, &wanted.state)
-        || missed(workload, &wanted.state)
+    } else if !recorded.is_empty() || in_doubt(workload, &wanted.state) || missed(workload, wanted)
     {
         Row::Behind
     } else {
@@ -115,9 +116,11 @@ fn in_doubt(workload: &WorkloadMeta, state: &State) -> bool {
     !state.initial && doubtful
 }
 
-/// There when the content changed, which could not be recorded on it then.
-fn missed(workload: &WorkloadMeta, state: &State) -> bool {
-    state.unrecorded
+/// There when the content changed, which could not be recorded on it then; or
+/// named only since, where its pods may run what is about to end.
+fn missed(workload: &WorkloadMeta, wanted: &Wanted) -> bool {
+    let state = &wanted.state;
+    (state.unrecorded || wanted.supersedes)
         && workload
             .created
             .is_some_and(|created| created <= state.changed_at)

@@ -60,6 +60,7 @@ fn wanted(name: &str, text: &str, changed_at: i64) -> Wanted {
         resource: resource(name),
         tag,
         state,
+        supersedes: false,
     }
 }
 
@@ -97,6 +98,25 @@ fn restarts(mut workload: WorkloadMeta, wanted: &[Wanted]) -> usize {
         workload.template.extend(patch.template);
     }
     count
+}
+
+#[test]
+fn a_target_that_is_named_while_the_old_content_still_lives_is_restarted() {
+    let supersedes = |supersedes| Wanted {
+        supersedes,
+        ..wanted("app", "new", 100)
+    };
+    // Created long before the change, and named only now.
+    let before = workload(None, None);
+    let seen = |one: Wanted| standing(&before, &one, &key(1), DEBOUNCE);
+    assert_eq!(seen(supersedes(false)), Standing::Current);
+    assert!(matches!(seen(supersedes(true)), Standing::Due(_)));
+    let after = WorkloadMeta {
+        created: Some(at(200)),
+        ..before.clone()
+    };
+    let one = supersedes(true);
+    assert_eq!(standing(&after, &one, &key(1), DEBOUNCE), Standing::Current);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::queue::{Urgency, WorkKey};
 use super::report::is_ready;
 use super::report_secret::asked_resync;
 use super::resolve::asked;
+use super::rotation::{Rotation, rotation_of};
 use super::slots::Slots;
 use super::sources::{self, Held, SecretResource, destination_of, targets_of, uid_of};
 use super::time::{fraction, later};
@@ -38,6 +39,7 @@ pub(super) struct Work {
     pub filter: Filter,
     pub slots: Option<Slots>,
     pub terms: Option<Terms>,
+    pub rotation: Rotation,
     /// Why the source was read, if it was.
     pub why: Option<Why>,
 }
@@ -188,7 +190,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let joins = self.claim(&view, key, &**resource)?;
         let uid = uid_of(&**resource).to_owned();
         let refresh = resource.refresh_after()?;
-        let terms = resource.terms(fraction(&uid))?;
+        let rotation = rotation_of(&**resource, &self.config.rotation)?;
+        let terms = resource.terms(fraction(&uid))?.map(|terms| Terms {
+            margin: self.margin(&**resource, rotation),
+            ..terms
+        });
         Ok(Work {
             key: key.clone(),
             resource: Rc::clone(resource),
@@ -210,6 +216,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             filter,
             slots: refresh.map(|after| Slots::new(after, &uid)),
             terms,
+            rotation,
             why: None,
         })
     }

@@ -126,6 +126,24 @@ impl SecretMeta {
     }
 }
 
+/// How the last rollout of a workload stands, and what the next one may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rollout {
+    /// Whether pods of an older template are still there, as far as status tells.
+    pub under_way: bool,
+    /// Whether it did not get on within its deadline.
+    pub failing: bool,
+    /// Whether a new template leaves pods to be replaced by hand: `OnDelete`, or
+    /// below a partition.
+    pub by_hand: bool,
+    /// Whether status says that no pod is still ending.
+    pub sees_ends: bool,
+    /// Seconds within which it gets on (`spec.progressDeadlineSeconds`).
+    pub deadline: u32,
+    /// Seconds that its pods are given to end.
+    pub grace: u32,
+}
+
 /// What the operator keeps of a workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkloadMeta {
@@ -139,6 +157,8 @@ pub struct WorkloadMeta {
     pub deleting: bool,
     /// `spec.paused` of a Deployment.
     pub paused: bool,
+    /// How its last rollout stands.
+    pub rollout: Rollout,
     /// Our annotations on the workload itself, by full name.
     pub annotations: BTreeMap<String, String>,
     /// Our annotations on the pod template, by full name.

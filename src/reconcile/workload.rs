@@ -89,7 +89,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 let Some(workload) = view.workloads.get(target).filter(|w| !w.deleting) else {
                     return Ok(None);
                 };
-                let wanted = wanted(&view, target);
+                let wanted = self.wanted_of(&view, target);
                 let debounce = self.config.rollout.debounce;
                 let now = self.clock.now();
                 let decided = restart::decide(workload, &wanted, &self.key, debounce, now);
@@ -203,31 +203,39 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let Some(workload) = view.workloads.get(target) else {
             return TargetStanding::Missing;
         };
-        let Some(wanted) = wanted_by(&view, key, resource) else {
+        let Some(wanted) = self.wanted_by(&view, key, resource) else {
             return TargetStanding::Known(Standing::Current);
         };
         let debounce = self.config.rollout.debounce;
         TargetStanding::Known(restart::standing(workload, &wanted, &self.key, debounce))
     }
-}
 
-fn wanted(view: &View, target: &WorkloadKey) -> Vec<Wanted> {
-    view.resources_of_workload(target)
-        .filter_map(|key| wanted_by(view, key, &*view.writer(key)?))
-        .collect()
-}
-
-/// What a resource wants its workloads to run; `None` until it wrote its Secret.
-fn wanted_by(view: &View, key: &ResourceKey, resource: &dyn SecretResource) -> Option<Wanted> {
-    if resource.metadata().deletion_timestamp.is_some() {
-        return None;
+    fn wanted_of(&self, view: &View, target: &WorkloadKey) -> Vec<Wanted> {
+        view.resources_of_workload(target)
+            .filter_map(|key| self.wanted_by(view, key, &*view.writer(key)?))
+            .collect()
     }
-    let tag = ResourceTag::of(key);
-    let uid = resource.metadata().uid.as_deref()?;
-    let state = state_of_tag(&tag, uid, view.secrets.get(&destination_of(resource))?)?;
-    Some(Wanted {
-        resource: key.clone(),
-        tag,
-        state,
-    })
+
+    /// What a resource wants its workloads to run; `None` until it wrote its Secret.
+    fn wanted_by(
+        &self,
+        view: &View,
+        key: &ResourceKey,
+        resource: &dyn SecretResource,
+    ) -> Option<Wanted> {
+        if resource.metadata().deletion_timestamp.is_some() {
+            return None;
+        }
+        let tag = ResourceTag::of(key);
+        let uid = resource.metadata().uid.as_deref()?;
+        let state = state_of_tag(&tag, uid, view.secrets.get(&destination_of(resource))?)?;
+        let present = state.grant.as_ref().map(|grant| &grant.lease);
+        let supersedes = present.is_some_and(|present| self.ledger.has_others(key, uid, present));
+        Some(Wanted {
+            resource: key.clone(),
+            tag,
+            state,
+            supersedes,
+        })
+    }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 use vault_tenant_operator::api::{VaultAuth, VaultConnection, VaultStaticSecret};
 use vault_tenant_operator::key::{Kind, ObjectKey};
-use vault_tenant_operator::reconcile::view::{Manager, SecretMeta, WorkloadMeta};
+use vault_tenant_operator::reconcile::view::{Manager, Rollout, SecretMeta, WorkloadMeta};
 use vault_tenant_operator::reconcile::{PREFIX, digest_of_managed};
 use vault_tenant_operator::render::ResourceTag;
 
@@ -161,6 +161,7 @@ impl Workload {
             created: Some(self.created),
             deleting: false,
             paused: self.paused,
+            rollout: Rollout::default(),
             annotations: ours(&self.annotations),
             template: ours(&self.template),
         }

@@ -52,6 +52,7 @@ mod reasons;
 mod removed_rights;
 mod restarts;
 mod rollouts;
+mod rotation;
 mod sandbox;
 mod sandbox_home;
 mod scale;
@@ -164,6 +165,7 @@ fn all() -> Vec<TrialOf> {
         pods::trials(),
         leadership::trials(),
         leases::trials(),
+        rotation::trials(),
         named::trials(),
         namespaces::trials(),
         budgets::trials(),

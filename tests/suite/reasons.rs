@@ -14,7 +14,7 @@ const PROBLEM: &str = include_str!("../../src/problem/mod.rs");
 
 /// The reasons that are no problem of a reconcile, each with the source that
 /// writes it.
-const OTHERS: [(&str, &str); 20] = [
+const OTHERS: [(&str, &str); 21] = [
     ("Synced", REPORT_SECRET),
     ("Current", REPORT_SECRET),
     ("AnnotationStripped", REPORT_SECRET),
@@ -22,6 +22,10 @@ const OTHERS: [(&str, &str); 20] = [
     ("TargetMissing", REPORT_SECRET),
     ("RolloutDisabled", REPORT_SECRET),
     ("TargetsNotVisible", REPORT_SECRET),
+    (
+        "OverlapCut",
+        include_str!("../../src/reconcile/rotation.rs"),
+    ),
     ("Accepted", REFERENCES),
     ("LoggedIn", REFERENCES),
     ("NotUsedYet", REFERENCES),

@@ -16,6 +16,10 @@ fn is_ours(kind: &str, path: &str) -> bool {
         "status.destinations[]",
         "spec.destination.share",
         "spec.destination.retainOnDelete",
+        "spec.rotation",
+        "spec.rotation.strategy",
+        "spec.rotation.drain",
+        "spec.rotation.timeout",
     ];
     ours.contains(&path) || (kind == "VaultAuthGlobal" && path.starts_with("status.conditions"))
 }

@@ -70,6 +70,13 @@ impl Ledger {
         of.collect()
     }
 
+    /// Whether a resource has a lease beside its present one.
+    pub fn has_others(&self, resource: &ResourceKey, uid: &str, present: &str) -> bool {
+        let others = self.leases_of(resource).into_iter();
+        let others = others.filter(|(_, lease)| lease.uid == uid && lease.lease != present);
+        others.count() > 0
+    }
+
     /// All resources that a lease was made for.
     pub fn resources(&self) -> BTreeSet<ResourceKey> {
         let entries = self.entries.borrow();

@@ -3,23 +3,29 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::json;
 
-use super::entry::LeaseEntry;
+use super::entry::{LeaseEntry, TokenEntry};
 use crate::key::ResourceKey;
 use crate::policy::{PermittedLease, permit_lease};
 use crate::problem::Problem;
 use crate::reconcile::engine::Engine;
+use crate::reconcile::grants::Renewed;
 use crate::reconcile::ownership::state_of;
 use crate::reconcile::ports::{Clock, Cluster, Life};
-use crate::reconcile::restart::Standing;
 use crate::reconcile::secret::Work;
 use crate::reconcile::time::later;
-use crate::reconcile::workload::TargetStanding;
 use crate::vault::{Task, Upkeep, Vault};
 
 /// After this no request that another process sent is still on its way.
 const LATE_WRITES: Duration = Duration::from_secs(30);
+
+/// Between two tries to renew a lease that was replaced, and twice that.
+const KEEP_ALIVE_PAUSE: Duration = Duration::from_secs(60);
+
+/// Between two looks at such a lease.
+const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Gives back what a resource that is gone was given, under any uid but that of
@@ -78,7 +84,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(in crate::reconcile) async fn release_superseded(
         &self,
         work: &Work,
-    ) -> Result<Option<jiff::Timestamp>, Problem> {
+    ) -> Result<Option<Timestamp>, Problem> {
         self.release_as_gone(&work.key, Some(&work.me.uid)).await?;
         let state = {
             let view = self.view.borrow();
@@ -91,29 +97,41 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }) else {
             return Ok(None);
         };
-        let mut again = None;
+        let mut again: Option<Timestamp> = None;
+        let mut look = |at: Timestamp| again = Some(again.map_or(at, |again| again.min(at)));
         for (name, lease) in self.ledger.leases_of(&work.key) {
             let in_hand = self.unwritten_lease(&work.key).as_deref() == Some(&lease.lease);
             if lease.uid != work.me.uid || lease.lease == current.lease || in_hand {
                 continue;
             }
             let now = self.clock.now();
-            let quiet = later(state.changed_at, self.config.rotation.drain);
-            let mut free = quiet;
+            let mut free = self.free_at(work, state.changed_at);
             if self.ledger.is_older(&name) {
-                free = free.max(later(self.term.borrow().started, LATE_WRITES));
+                let late = later(self.term.borrow().started, LATE_WRITES);
+                free = free.map(|free| free.max(late));
             }
-            if !self.all_rolled(work) || free > now {
-                let look = free.max(later(now, Duration::from_secs(5)));
-                again = Some(again.map_or(look, |again: jiff::Timestamp| again.min(look)));
+            if free.is_none_or(|free| free > now) {
+                // A rollout that ends wakes the resource.
+                free.into_iter().for_each(&mut look);
+                self.keep_alive(work, &lease)
+                    .await
+                    .into_iter()
+                    .for_each(&mut look);
                 continue;
             }
             if lease.revoke {
                 self.revoke(&work.key, &lease).await?;
             }
             self.write_entry(&name, None).await?;
+            self.keep_in_memory(work, |memory| {
+                memory.kept_alive.remove(&lease.lease);
+            });
+            let why = match work.rotation.overlap {
+                true => "and every target runs it",
+                false => "and spec.rotation.strategy is replace",
+            };
             let message = format!(
-                "the lease {} is given back: {} holds a newer one and every target runs it",
+                "the lease {} is given back: {} holds a newer one {why}",
                 shortened(&lease.lease),
                 work.me.secret
             );
@@ -122,29 +140,54 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Ok(again)
     }
 
-    /// Whether every target that is there runs what the Secret holds.
-    fn all_rolled(&self, work: &Work) -> bool {
-        self.targets(&*work.resource).iter().all(|target| {
-            let standing = self.target_standing(&work.key, &*work.resource, target);
-            matches!(
-                standing,
-                TargetStanding::Known(Standing::Current | Standing::Stripped)
-                    | TargetStanding::Missing
-                    | TargetStanding::Off
-            )
-        })
+    /// Renews a lease that another one took the place of, for the pods that still
+    /// use it; says when to look again. Where that cannot be, it ends by itself.
+    async fn keep_alive(&self, work: &Work, lease: &LeaseEntry) -> Option<Timestamp> {
+        let lasts = Duration::from_secs(lease.seconds);
+        if lasts.is_zero() {
+            return None;
+        }
+        let known = self.remembered(&work.key).kept_alive;
+        let known = known.get(&lease.lease).copied();
+        let due = |renewed: Renewed| later(renewed.at, renewed.duration / 2);
+        let now = self.clock.now();
+        let first = Renewed {
+            at: lease.since,
+            duration: lasts,
+        };
+        let due_at = due(known.unwrap_or(first));
+        if due_at > now {
+            return Some(due_at);
+        }
+        let renewed = match self.renew_superseded(work, lease).await {
+            Ok(duration) => Renewed { at: now, duration },
+            Err(problem) => {
+                tracing::info!(resource = %work.key, %problem, "a lease that was replaced could not be renewed");
+                Renewed {
+                    at: now,
+                    duration: KEEP_ALIVE_PAUSE,
+                }
+            }
+        };
+        self.keep_in_memory(work, |memory| {
+            memory.kept_alive.insert(lease.lease.clone(), renewed);
+        });
+        Some(due(renewed).max(later(now, SHORTEST_LOOK)))
+    }
+
+    async fn renew_superseded(&self, work: &Work, lease: &LeaseEntry) -> Result<Duration, Problem> {
+        let token = self.token_of_lease(lease)?;
+        let permitted = permit_lease(lease.request(&token), &self.policy, &self.own)?;
+        let asked = Some(Duration::from_secs(lease.seconds));
+        let reply = self
+            .lease_request(&work.key, &permitted, Task::RenewLease, asked)
+            .await?;
+        Ok(reply.lease.duration)
     }
 
     /// Revokes a lease, with the login that its token came from.
     async fn revoke(&self, key: &ResourceKey, lease: &LeaseEntry) -> Result<(), Problem> {
-        let Some(token) = self.ledger.token(&lease.token) else {
-            return Err(Problem::Internal {
-                why: format!(
-                    "the ledger does not say how to log in for the lease {}",
-                    shortened(&lease.lease)
-                ),
-            });
-        };
+        let token = self.token_of_lease(lease)?;
         let permitted = permit_lease(lease.request(&token), &self.policy, &self.own)?;
         match self
             .lease_request(key, &permitted, Task::RevokeLease, None)
@@ -153,6 +196,16 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Err(Problem::LeaseNotFound { .. }) => Ok(()),
             answer => answer.map(drop),
         }
+    }
+
+    fn token_of_lease(&self, lease: &LeaseEntry) -> Result<TokenEntry, Problem> {
+        let token = self.ledger.token(&lease.token);
+        token.ok_or_else(|| Problem::Internal {
+            why: format!(
+                "the ledger does not say how to log in for the lease {}",
+                shortened(&lease.lease)
+            ),
+        })
     }
 
     /// Renews or revokes a lease: by its id in the path, so that a policy can name

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value, json};
 
 use super::{Held, SecretResource, Told, parse};
-use crate::api::{Destination, HttpMethod, RolloutRestartTarget, VaultDynamicSecret};
+use crate::api::{Destination, HttpMethod, RolloutRestartTarget, RotationSpec, VaultDynamicSecret};
 use crate::config::duration;
 use crate::key::Kind;
 use crate::policy::Read;
@@ -115,7 +115,12 @@ impl SecretResource for VaultDynamicSecret {
             renewal_percent: u8::try_from(percent).unwrap_or(MOST_PERCENT),
             refresh_after,
             share,
+            margin: Duration::ZERO,
         }))
+    }
+
+    fn rotation(&self) -> Option<&RotationSpec> {
+        self.spec.rotation.as_ref()
     }
 
     fn revokes(&self) -> bool {

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use super::grants::{Renewed, Terms};
 use super::view::WorkloadKey;
 use super::view::WorkloadKind;
-use crate::api::{Destination, RolloutRestartTarget};
+use crate::api::{Destination, RolloutRestartTarget, RotationSpec};
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::policy::Read;
 use crate::problem::{Problem, printable};
@@ -65,6 +65,10 @@ pub trait SecretResource: std::fmt::Debug {
     /// [`Problem::InvalidSpec`].
     fn terms(&self, _share: f64) -> Result<Option<Terms>, Problem> {
         Ok(None)
+    }
+    /// How what Vault makes takes the place of what it made before.
+    fn rotation(&self) -> Option<&RotationSpec> {
+        None
     }
     /// Whether what Vault made for it is given back when the resource goes.
     fn revokes(&self) -> bool {

@@ -1,0 +1,216 @@
+//! Credentials that take the place of others: when the old ones are of no use to
+//! anybody any more, and how long before their end the new ones must be there.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::engine::Engine;
+use super::ports::{Clock, Cluster};
+use super::queue::WorkKey;
+use super::report::{Finding, Truth};
+use super::resolve::positive_duration;
+use super::restart::Standing;
+use super::secret::Work;
+use super::sources::SecretResource;
+use super::state::RESTARTED_AT;
+use super::time::later;
+use super::view::{Rollout, WorkloadKey, WorkloadMeta};
+use super::workload::TargetStanding;
+use crate::api::RotationStrategy;
+use crate::config;
+use crate::problem::{Problem, printable};
+use crate::vault::Vault;
+
+/// How the credentials of a resource take the place of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// Whether the old ones stay alive until every target runs the new ones.
+    pub overlap: bool,
+    /// How long they stay after that.
+    pub drain: Duration,
+    /// How long they stay at most while targets do not finish; `None`: as long as
+    /// their lease can be renewed.
+    pub timeout: Option<Duration>,
+}
+
+/// What a resource says of its rotation, over what the configuration says.
+///
+/// # Errors
+/// [`Problem::InvalidSpec`].
+pub fn rotation_of(
+    resource: &dyn SecretResource,
+    config: &config::Rotation,
+) -> Result<Rotation, Problem> {
+    let mut rotation = Rotation {
+        overlap: config.strategy == config::RotationStrategy::Overlap,
+        drain: config.drain,
+        timeout: (!config.timeout.is_zero()).then_some(config.timeout),
+    };
+    let Some(spec) = resource.rotation() else {
+        return Ok(rotation);
+    };
+    match &spec.strategy {
+        None => {}
+        Some(RotationStrategy::Overlap) => rotation.overlap = true,
+        Some(RotationStrategy::Replace) => rotation.overlap = false,
+        Some(RotationStrategy::Unknown(other)) => {
+            return Err(Problem::InvalidSpec {
+                field: "spec.rotation.strategy".to_owned(),
+                why: format!("{:?} is neither overlap nor replace", printable(other, 40)),
+            });
+        }
+    }
+    if let Some(text) = &spec.drain {
+        rotation.drain = positive_duration("spec.rotation.drain", text)?;
+    }
+    if let Some(text) = &spec.timeout {
+        rotation.timeout = Some(positive_duration("spec.rotation.timeout", text)?);
+    }
+    Ok(rotation)
+}
+
+impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    /// How long before the end of a lease the next one is needed: twice what the
+    /// slowest target takes to roll, and the drain.
+    pub(super) fn margin(&self, resource: &dyn SecretResource, rotation: Rotation) -> Duration {
+        let view = self.view.borrow();
+        let found = |target: &WorkloadKey| view.workloads.get(target).map(|one| one.rollout);
+        let targets = self.targets(resource);
+        let takes = targets.iter().filter_map(|target| {
+            let rollout = found(target)?;
+            Some(
+                self.took(target)
+                    .unwrap_or_else(|| seconds(rollout.deadline)),
+            )
+        });
+        let drains = targets.iter().filter_map(found);
+        let slowest = takes.max().unwrap_or_default();
+        2 * slowest + drain(rotation, drains)
+    }
+
+    /// When the credentials of before the present ones are given back: `None` while
+    /// that is not to be told yet.
+    pub(super) fn free_at(&self, work: &Work, changed_at: Timestamp) -> Option<Timestamp> {
+        let rotation = work.rotation;
+        if !rotation.overlap {
+            return Some(changed_at);
+        }
+        let limit = rotation.timeout.map(|timeout| later(changed_at, timeout));
+        let rolled = self.rolled_since(work, changed_at);
+        let free = rolled.map(|since| {
+            let view = self.view.borrow();
+            let targets = self.targets(&*work.resource);
+            let rollouts = targets
+                .iter()
+                .filter_map(|target| Some(view.workloads.get(target)?.rollout));
+            later(since, drain(rotation, rollouts))
+        });
+        match (free, limit) {
+            (Some(free), Some(limit)) => Some(free.min(limit)),
+            (free, limit) => free.or(limit),
+        }
+    }
+
+    /// Since when every target is known to have finished its rollout of what the
+    /// Secret holds since `changed_at`. This process's knowledge: another one looks
+    /// anew, and gives back later, never earlier.
+    fn rolled_since(&self, work: &Work, changed_at: Timestamp) -> Option<Timestamp> {
+        let rolled = self.targets(&*work.resource).iter().all(|target| {
+            let standing = self.target_standing(&work.key, &*work.resource, target);
+            match standing {
+                TargetStanding::Known(Standing::Current | Standing::Stripped) => {
+                    !self.is_rolling(target)
+                }
+                TargetStanding::Missing | TargetStanding::Off => true,
+                _ => false,
+            }
+        });
+        let known = self.remembered(&work.key).rolled;
+        let known = known.filter(|(change, _)| *change == changed_at);
+        let since = rolled.then(|| known.map_or_else(|| self.clock.now(), |(_, since)| since));
+        let rolled = since.map(|since| (changed_at, since));
+        self.keep_in_memory(work, |memory| memory.rolled = rolled);
+        since
+    }
+
+    fn is_rolling(&self, target: &WorkloadKey) -> bool {
+        let view = self.view.borrow();
+        let found = view.workloads.get(target);
+        found.is_some_and(|found| found.rollout.under_way)
+    }
+
+    fn took(&self, target: &WorkloadKey) -> Option<Duration> {
+        let key = WorkKey::Workload(target.clone());
+        self.memory.borrow().get(&key)?.took
+    }
+
+    /// Notes how long a rollout took whose end a watch has just shown.
+    pub(super) fn note_rollout(
+        &self,
+        target: &WorkloadKey,
+        before: &WorkloadMeta,
+        now: &WorkloadMeta,
+    ) {
+        if !before.rollout.under_way || now.rollout.under_way {
+            return;
+        }
+        let began = now.annotations.get(RESTARTED_AT);
+        let Some(began) = began.and_then(|text| text.parse::<Timestamp>().ok()) else {
+            return;
+        };
+        let took = self.clock.now().duration_since(began);
+        if let Ok(took) = Duration::try_from(took) {
+            let key = WorkKey::Workload(target.clone());
+            let mut memory = self.memory.borrow_mut();
+            memory.entry(key).or_default().took = Some(took);
+        }
+    }
+
+    /// Told in advance: targets whose pods nothing replaces before their
+    /// credentials end.
+    pub(super) fn overlap_finding(&self, resource: &dyn SecretResource) -> Option<Finding> {
+        let rotation = rotation_of(resource, &self.config.rotation).ok()?;
+        if !rotation.overlap || resource.terms(0.0).ok().flatten().is_none() {
+            return None;
+        }
+        let view = self.view.borrow();
+        let why = |target: &WorkloadKey| {
+            let found = view.workloads.get(target)?;
+            if found.paused {
+                return Some(format!("{target} is paused: resume it"));
+            }
+            if found.rollout.by_hand {
+                return Some(format!(
+                    "{target} leaves pods to be replaced by hand (updateStrategy OnDelete, or a partition): delete them after a rotation"
+                ));
+            }
+            if found.rollout.failing {
+                return Some(format!(
+                    "the rollout of {target} does not get on: look at its new pods"
+                ));
+            }
+            None
+        };
+        let cut: Vec<String> = self.targets(resource).iter().filter_map(why).collect();
+        (!cut.is_empty()).then(|| {
+            let message = format!(
+                "pods may lose their credentials, which live as long as their lease can be renewed: {}",
+                cut.join("; ")
+            );
+            Finding::new("Overlap", Truth::False, "OverlapCut", message)
+        })
+    }
+}
+
+/// The drain, where the end of pods is not seen at least as long as they are given
+/// to end.
+fn drain(rotation: Rotation, rollouts: impl Iterator<Item = Rollout>) -> Duration {
+    let unseen = rollouts.filter(|rollout| !rollout.sees_ends);
+    let grace = unseen.map(|rollout| rollout.grace).max();
+    rotation.drain.max(seconds(grace.unwrap_or_default()))
+}
+
+fn seconds(seconds: u32) -> Duration {
+    Duration::from_secs(u64::from(seconds))
+}

@@ -1,0 +1,389 @@
+//! Make before break: clients in pods go on with the credentials that their pod
+//! began with, for as long as it lives.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ground::engines::DatabaseRole;
+use ground::judges::workloads::Kind;
+use ground::postgres::{Database, Login};
+use ground::{Right, wait_for};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+use crate::grades::{Grade, Names};
+use crate::lessee::{KIND, Lessee};
+use crate::probes::workload;
+use crate::support::{LONG, Suite, Team};
+
+crate::trials![
+    "rotation": no_client_is_refused_while_credentials_change_twenty_times;
+    in each grade:
+    with_replace_clients_are_refused, a_target_that_is_replaced_by_hand_keeps_the_old_credential,
+    a_target_that_is_named_late_is_restarted_too,
+];
+
+/// Between two connections of a client.
+const APART: Duration = Duration::from_millis(100);
+
+/// What the clients of a workload's pods saw.
+#[derive(Debug, Default)]
+struct Seen {
+    accepted: BTreeMap<String, usize>,
+    refused: Vec<String>,
+}
+
+/// A client in each pod: it opens a new connection every 100 ms with what the
+/// Secret held when the pod was created.
+struct Clients {
+    seen: Arc<Mutex<Seen>>,
+    watch: JoinHandle<Result<()>>,
+}
+
+impl Clients {
+    fn start(lessee: &Lessee, secret: &'static str) -> Self {
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let tenant = lessee.team.tenant.clone();
+        let database = lessee.engine.database.clone();
+        let shared = Arc::clone(&seen);
+        let watch = tokio::spawn(async move {
+            let mut running: BTreeMap<String, JoinHandle<Result<()>>> = BTreeMap::new();
+            loop {
+                let pods = tenant.api::<Pod>().list(&ListParams::default()).await?;
+                let uids: Vec<String> = pods
+                    .items
+                    .into_iter()
+                    .filter_map(|p| p.metadata.uid)
+                    .collect();
+                running.retain(|uid, client| {
+                    let stays = uids.contains(uid);
+                    if !stays {
+                        client.abort();
+                    }
+                    stays
+                });
+                for uid in uids {
+                    if running.contains_key(&uid) {
+                        continue;
+                    }
+                    let Some(held) = tenant.secret(secret).await? else {
+                        continue;
+                    };
+                    let data = held.data.unwrap_or_default();
+                    let text = |key: &str| -> Result<String> {
+                        let value = data.get(key).context("no such key")?;
+                        Ok(String::from_utf8(value.0.clone())?)
+                    };
+                    let (user, password) = (text("username")?, text("password")?);
+                    let client = client(
+                        database.clone(),
+                        user,
+                        password,
+                        uid.clone(),
+                        Arc::clone(&shared),
+                    );
+                    running.insert(uid, tokio::spawn(client));
+                }
+                tokio::time::sleep(APART).await;
+            }
+        });
+        Self { seen, watch }
+    }
+
+    /// Ends them and answers with what they saw.
+    async fn end(self) -> Result<Seen> {
+        ensure!(!self.watch.is_finished(), "the clients ended by themselves");
+        self.watch.abort();
+        Ok(std::mem::take(&mut *self.seen.lock().await))
+    }
+}
+
+async fn client(
+    database: Database,
+    user: String,
+    password: String,
+    pod: String,
+    seen: Arc<Mutex<Seen>>,
+) -> Result<()> {
+    loop {
+        let login = database.login(&user, &password).await?;
+        let mut seen = seen.lock().await;
+        match login {
+            Login::Accepted => *seen.accepted.entry(pod.clone()).or_default() += 1,
+            Login::Refused(why) => seen.refused.push(format!("{pod} as {user}: {why}")),
+        }
+        drop(seen);
+        tokio::time::sleep(APART).await;
+    }
+}
+
+/// Pods that take a second to be ready and a second to end.
+fn slow_pods(replicas: usize) -> Value {
+    let annotations = json!({
+        "ground.test/ready-after-seconds": "1",
+        "ground.test/terminates-after-seconds": "1",
+    });
+    json!({
+        "replicas": replicas,
+        "revisionHistoryLimit": 30,
+        "template": { "metadata": { "annotations": annotations } },
+    })
+}
+
+impl Lessee {
+    /// A team with the roles `app` and `other`, and a workload of slow pods.
+    async fn rolled(
+        suite: &Suite,
+        grade: Grade,
+        name: &str,
+        kind: Kind,
+        replicas: usize,
+        rotation: Value,
+    ) -> Result<Self> {
+        let names = Names {
+            workloads: &[(kind, "web")],
+            ..Names::APP
+        };
+        let role = DatabaseRole::default();
+        let lessee = Self::start(suite, grade, name, names, &role).await?;
+        let other = lessee.engine.role("other", &role).await?;
+        let both = [lessee.creds.as_str(), &other];
+        lessee.team.tenant.grant(&both, &Right::ALL).await?;
+        let targets = json!([{ "kind": format!("{kind:?}"), "name": "web" }]);
+        let spec = json!({ "rolloutRestartTargets": targets, "rotation": rotation });
+        lessee.ask("app", spec).await?;
+        lessee.wait_lease("app").await?;
+        let web = workload(kind, "web", "app", slow_pods(replicas));
+        lessee.team.tenant.apply(&web.to_string()).await?;
+        lessee.wait_pods(replicas).await?;
+        Ok(lessee)
+    }
+
+    async fn wait_pods(&self, count: usize) -> Result<()> {
+        wait_for(&format!("{count} pods, all ready"), LONG, || async {
+            let pods = self.team.tenant.api::<Pod>();
+            let pods = pods.list(&ListParams::default()).await?.items;
+            let ready = pods.iter().filter(|pod| {
+                let status = pod.status.as_ref();
+                let conditions = status.and_then(|status| status.conditions.as_ref());
+                let mut conditions = conditions.into_iter().flatten();
+                conditions.any(|one| one.type_ == "Ready" && one.status == "True")
+            });
+            ensure!(
+                pods.len() == count && ready.count() == count,
+                "{}",
+                pods.len()
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// Asks for credentials of another role, and waits for them.
+    async fn rotate(&self, role: &str) -> Result<String> {
+        let path = format!("creds/{role}");
+        self.edit("app", json!({ "spec": { "path": path } }))
+            .await?;
+        let lease = self.wait_lease("app").await?;
+        ensure!(lease.contains(&path), "{lease}");
+        Ok(lease)
+    }
+
+    async fn all_leases(&self) -> Result<Vec<String>> {
+        let mount = format!("{}/creds", self.engine.mount);
+        self.team.tenant.vault.leases(&mount).await
+    }
+}
+
+async fn no_client_is_refused_while_credentials_change_twenty_times(suite: &Suite) -> Result<()> {
+    const ROTATIONS: usize = 20;
+    const REPLICAS: usize = 6;
+    let grade = Grade::Namespace;
+    let lessee = Lessee::rolled(
+        suite,
+        grade,
+        "rotates",
+        Kind::Deployment,
+        REPLICAS,
+        json!({}),
+    )
+    .await?;
+    let clients = Clients::start(&lessee, "app");
+    let mut old = lessee.lease_of("app").await?;
+    for number in 0..ROTATIONS {
+        let new = lessee.rotate(["other", "app"][number % 2]).await?;
+        wait_for(&format!("the end of {old}"), LONG, || async {
+            let live = lessee.all_leases().await?;
+            ensure!(live.len() <= 2, "{} live leases", live.len());
+            ensure!(live == [new.as_str()], "still {live:?}");
+            Ok(())
+        })
+        .await?;
+        old = new;
+    }
+    let seen = clients.end().await?;
+    ensure!(
+        seen.refused.is_empty(),
+        "{} refused: {:?}",
+        seen.refused.len(),
+        seen.refused.first()
+    );
+    let busy = seen.accepted.values().filter(|count| **count >= 5).count();
+    ensure!(
+        busy >= REPLICAS * (ROTATIONS + 1),
+        "{busy} pods were busy: {:?}",
+        seen.accepted
+    );
+    ensure!(lessee.team.restarts(Kind::Deployment, "web").await? == ROTATIONS);
+    Ok(())
+}
+
+/// The same clients, and credentials that are given back at once: what the trial
+/// above sees is what it looks for.
+async fn with_replace_clients_are_refused(suite: &Suite, grade: Grade) -> Result<()> {
+    let replace = json!({ "strategy": "replace" });
+    let lessee = Lessee::rolled(suite, grade, "replaces", Kind::Deployment, 2, replace).await?;
+    let clients = Clients::start(&lessee, "app");
+    let old = lessee.lease_of("app").await?;
+    wait_for("clients", LONG, || async {
+        ensure!(clients.seen.lock().await.accepted.len() == 2, "not yet");
+        Ok(())
+    })
+    .await?;
+    lessee.rotate("other").await?;
+    lessee.wait_gone(&old).await?;
+    lessee
+        .team
+        .wait_restarts(Kind::Deployment, "web", 1)
+        .await?;
+    let seen = clients.end().await?;
+    ensure!(
+        !seen.refused.is_empty(),
+        "none was refused: {:?}",
+        seen.accepted
+    );
+    Ok(())
+}
+
+async fn a_target_that_is_replaced_by_hand_keeps_the_old_credential(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let lessee = Lessee::rolled(
+        suite,
+        grade,
+        "by-hand-pods",
+        Kind::StatefulSet,
+        1,
+        json!({}),
+    )
+    .await?;
+    let by_hand =
+        json!({ "spec": { "updateStrategy": { "type": "OnDelete", "rollingUpdate": null } } });
+    let sets = lessee
+        .team
+        .tenant
+        .api::<k8s_openapi::api::apps::v1::StatefulSet>();
+    let params = kube::api::PatchParams::default();
+    sets.patch("web", &params, &kube::api::Patch::Merge(by_hand))
+        .await?;
+    // Told before anything rotates.
+    let told = lessee
+        .team
+        .wait_condition(KIND, "app", "Overlap", "False")
+        .await?;
+    ensure!(
+        told.reason == "OverlapCut" && told.message.contains("StatefulSet/web"),
+        "{told:?}"
+    );
+    let clients = Clients::start(&lessee, "app");
+    let old = lessee.lease_of("app").await?;
+    let new = lessee.rotate("other").await?;
+    lessee
+        .team
+        .wait_restarts(Kind::StatefulSet, "web", 1)
+        .await?;
+    // Longer than the drain: nothing is given back while the pod runs.
+    let wanted = clients.seen.lock().await.accepted.values().sum::<usize>() + 40;
+    wait_for("a busy client", LONG, || async {
+        let seen = clients.seen.lock().await;
+        let accepted: usize = seen.accepted.values().sum();
+        ensure!(seen.refused.is_empty(), "{:?}", seen.refused);
+        ensure!(accepted >= wanted, "{accepted} connections");
+        Ok(())
+    })
+    .await?;
+    let mut both = [old.clone(), new.clone()];
+    both.sort();
+    ensure!(lessee.all_leases().await? == both);
+    let pods = lessee.team.tenant.api::<Pod>();
+    pods.delete("web-0", &kube::api::DeleteParams::default())
+        .await?;
+    lessee.wait_gone(&old).await?;
+    let seen = clients.end().await?;
+    ensure!(seen.refused.is_empty(), "{:?}", seen.refused);
+    Ok(())
+}
+
+async fn a_target_that_is_named_late_is_restarted_too(suite: &Suite, grade: Grade) -> Result<()> {
+    let lessee = Lessee::rolled(suite, grade, "named-late", Kind::Deployment, 1, json!({})).await?;
+    // Its pods run the first credential, and nothing names it.
+    let late = workload(Kind::Deployment, "late", "app", json!({}));
+    lessee.team.tenant.apply(&late.to_string()).await?;
+    lessee.wait_pods(2).await?;
+    // What keeps the old one alive: a rollout that does not end.
+    let stuck = json!({ "spec": { "template": { "metadata": { "annotations": {
+        "ground.test/ready-after-seconds": "600",
+    } } } } });
+    let deployments = lessee.team.deployments();
+    let params = kube::api::PatchParams::default();
+    let old = lessee.lease_of("app").await?;
+    deployments
+        .patch("web", &params, &kube::api::Patch::Merge(stuck))
+        .await?;
+    let names = Names {
+        workloads: &[(Kind::Deployment, "web"), (Kind::Deployment, "late")],
+        ..Names::APP
+    };
+    if grade == Grade::Named {
+        lessee.team.regrant_leased(names).await?;
+    }
+    lessee.rotate("other").await?;
+    lessee
+        .team
+        .wait_restarts(Kind::Deployment, "web", 1)
+        .await?;
+    let targets = json!([
+        { "kind": "Deployment", "name": "web" }, { "kind": "Deployment", "name": "late" },
+    ]);
+    lessee
+        .edit(
+            "app",
+            json!({ "spec": { "rolloutRestartTargets": targets } }),
+        )
+        .await?;
+    lessee
+        .team
+        .wait_restarts(Kind::Deployment, "late", 1)
+        .await?;
+    ensure!(
+        lessee.team.tenant.vault.lease(&old).await?.is_some(),
+        "given back too early"
+    );
+    Ok(())
+}
+
+impl Team {
+    /// Makes the Role anew for a configuration with the shortest drain.
+    async fn regrant_leased(&self, names: Names<'_>) -> Result<()> {
+        let more = format!("{}{}", crate::lessee::QUICK, Grade::Named.lines());
+        let config = crate::support::config(&self.tenant, &more);
+        let resources = names.resources(&self.tenant);
+        Grade::Named.allow(&self.tenant, &config, &resources).await
+    }
+}
