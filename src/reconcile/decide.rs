@@ -2,18 +2,24 @@
 //! I/O and no clock of its own; asked again after every step. Every promise
 //! about writes, drift and crashes is a row of a table test here.
 
-use jiff::Timestamp;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::drift::{Repairs, fight};
-use super::grants::{Due, Renewed, Terms};
+use super::grants::{Due, Renewed, Terms, after_rotation};
 pub use super::ownership::Former;
 use super::ownership::{Standing, standing};
 use super::ports::Fence;
 use super::slots::Slots;
 use super::state::State;
+use super::time::later;
 use super::view::SecretMeta;
 use crate::problem::Problem;
-use crate::render::{ContentHash, Grant, HashKey, Rendered, ResourceTag};
+use crate::render::{ContentHash, Grant, HashKey, Rendered, ResourceTag, Rotated};
+
+/// The most between two looks at a rotation of Vault's own that is overdue.
+const ROTATION_PAUSE: Duration = Duration::from_secs(60);
 
 /// What is known when a decision is due.
 #[derive(Debug)]
@@ -213,7 +219,7 @@ fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<&State
     }
     // What Vault made is in the Secret; asking again would make another.
     let unsettled = !situation.reported_ready && situation.last_read.is_none();
-    if unsettled && situation.terms.is_none() {
+    if unsettled && !situation.terms.is_some_and(|terms| terms.mints) {
         return Step::Fetch(Why::Unsettled);
     }
     let due = match situation.terms {
@@ -295,16 +301,28 @@ fn compare(
         _ => &state.hash,
     };
     let content_changed = *held != rendered.hash;
+    // The same rotation as before: only the time to the next one is another.
+    let stands = rotation(state.grant.as_ref()).filter(|was| {
+        let is = rotation(rendered.grant.as_ref());
+        is == Some(was) && state.raw.is_some() == rendered.raw_hash.is_some()
+    });
+    let same_answer = state.raw == rendered.raw_hash && state.grant == rendered.grant;
     let same = known
         && !content_changed
-        && state.raw == rendered.raw_hash
-        && state.grant == rendered.grant
+        && (same_answer || stands.is_some())
         && state.generation == me.generation
         && is_as_asked(me, &state)
         && !drifted(me, meta, &state);
     let repair = known && !content_changed && state.generation == me.generation;
     if repair && drifted(me, meta, &state) && situation.fights() && !situation.resync {
         return Step::Refuse(fight(me, Some(meta)));
+    }
+    if same && let (Some(_), Some(was), Some(is)) = (stands, &state.grant, &rendered.grant) {
+        // Where Vault cannot rotate, it is asked ever more rarely.
+        let overdue = situation.now.duration_since(after_rotation(was));
+        let overdue = overdue.max(SignedDuration::ZERO).unsigned_abs();
+        let pause = later(situation.now, overdue.min(ROTATION_PAUSE));
+        return Step::Wait(Some(after_rotation(is).max(pause)));
     }
     if same {
         return match situation.terms {
@@ -321,6 +339,10 @@ fn compare(
         before: Some(state),
         first: false,
     })
+}
+
+fn rotation(grant: Option<&Grant>) -> Option<&Rotated> {
+    grant?.rotated.as_ref()
 }
 
 impl Situation<'_> {

@@ -19,6 +19,9 @@ const SPREAD: f64 = 0.1;
 /// A renewal may give a little less than was asked for, in whole seconds.
 const ROUNDING: Duration = Duration::from_secs(2);
 
+/// How long Vault takes for a rotation of its own.
+const ROTATING: Duration = Duration::from_millis(500);
+
 /// A time that passed without a renewal is not made up for all at once.
 const MISSED_SPREAD: Duration = Duration::from_secs(60);
 
@@ -33,6 +36,8 @@ pub struct Terms {
     pub share: f64,
     /// How long before a known end another one must be there.
     pub margin: Duration,
+    /// Whether Vault makes another one whenever it is asked.
+    pub mints: bool,
 }
 
 /// The last renewal that is known of.
@@ -66,6 +71,13 @@ impl Terms {
         started: Timestamp,
         now: Timestamp,
     ) -> Due {
+        if grant.rotated.is_some() {
+            let at = after_rotation(grant);
+            return match now < at {
+                true => Due::Nothing(Some(at)),
+                false => Due::Replacement,
+            };
+        }
         let (from, given) = match renewed.filter(|renewed| renewed.is_plausible(grant, now)) {
             Some(renewed) => (renewed.at, renewed.duration),
             None => (grant.since, grant.duration()),
@@ -103,6 +115,12 @@ impl Terms {
     }
 }
 
+/// When Vault has rotated what it rotates by itself.
+#[must_use]
+pub fn after_rotation(grant: &Grant) -> Timestamp {
+    later(grant.since, grant.duration() + ROTATING)
+}
+
 impl Renewed {
     /// Status can be written by others: it may put the next renewal off by at
     /// most one duration, and never says more than the lease was given for.
@@ -136,6 +154,7 @@ mod tests {
             refresh_after: None,
             share,
             margin: Duration::ZERO,
+            mints: true,
         }
     }
 
@@ -233,6 +252,23 @@ mod tests {
         };
         assert_eq!(due(hourly, &none, None, 1000), Due::Nothing(Some(at(2800))));
         assert_eq!(due(hourly, &none, None, 2800), Due::Replacement);
+    }
+
+    #[test]
+    fn what_vault_rotates_is_read_right_after() {
+        let rotated = Grant {
+            rotated: Some(crate::render::Rotated::default()),
+            seconds: 60,
+            lease: String::new(),
+            ..lease(false)
+        };
+        let soon = Timestamp::from_millisecond(1_060_500).unwrap();
+        let half = terms(50, 0.7);
+        assert_eq!(due(half, &rotated, None, 1060), Due::Nothing(Some(soon)));
+        assert_eq!(due(half, &rotated, None, 1061), Due::Replacement);
+        // Nor is it spread where it happened before: the old password is dead.
+        let late = half.due(&rotated, None, at(2000), at(2000));
+        assert_eq!(late, Due::Replacement);
     }
 
     #[test]

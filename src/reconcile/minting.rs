@@ -237,6 +237,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             raw: Redacted::new(raw),
             version: state.version,
             grant,
+            volatile: work.resource.volatile(),
         };
         self.rendered(work, &material).map(Some)
     }

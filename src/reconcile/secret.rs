@@ -263,7 +263,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     async fn fetch(&self, work: &Work) -> Result<Rendered, Problem> {
-        if work.terms.is_some() {
+        if work.permitted.read().mints {
             return self.obtain(work).await;
         }
         let login = work.permitted.login().get().origin.clone();

@@ -263,7 +263,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let mut data = found.map(|found| found.data).unwrap_or_default();
         data.remove(crate::render::RAW_KEY);
-        Ok((self.key.content(&work.me.tag, &data), data.len()))
+        let keys = data.len();
+        let volatile = work.resource.volatile();
+        data.retain(|name, _| !volatile.contains(&name.as_str()));
+        Ok((self.key.content(&work.me.tag, &data), keys))
     }
 
     async fn patch_targets(

@@ -21,9 +21,32 @@ pub struct Grant {
     /// Whether the lease can be renewed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub renewable: bool,
+    /// What Vault says about credentials that it rotates by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated: Option<Rotated>,
     /// Keyed hash of the request that it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request: Option<ContentHash>,
+}
+
+/// Credentials that Vault rotates by itself (Vault API docs, "Get static
+/// credentials" of the database engine): `seconds` is the time to the next rotation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rotated {
+    /// The last rotation, in seconds since 1970.
+    pub last: i64,
+    /// Seconds between two rotations; 0 where a schedule is used.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub period: i64,
+    /// The schedule, in cron form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // As serde calls it.
+const fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 impl Grant {

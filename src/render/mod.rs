@@ -15,7 +15,7 @@ use crate::problem::{Problem, printable};
 
 pub use filter::Filter;
 pub use gojson::compact;
-pub use grant::Grant;
+pub use grant::{Grant, Rotated};
 pub use hash::{ContentHash, HashKey, KEY_LENGTH, ResourceTag, fingerprint, hex};
 
 /// The Secret key that holds Vault's answer as it was.
@@ -36,6 +36,8 @@ pub struct Material {
     pub version: String,
     /// For how long it was given, where Vault makes it for us.
     pub grant: Option<Grant>,
+    /// Fields that differ with each answer and are no reason to restart anything.
+    pub volatile: &'static [&'static str],
 }
 
 /// What the Secret is to hold, with its hashes.
@@ -90,7 +92,13 @@ pub fn render(
             })?),
         );
     }
-    let hash = key.content(tag, &data);
+    let hash = if material.volatile.is_empty() {
+        key.content(tag, &data)
+    } else {
+        let mut lasting = data.clone();
+        lasting.retain(|name, _| !material.volatile.contains(&name.as_str()));
+        key.content(tag, &lasting)
+    };
     let keys = data.len();
     let mut raw_hash = None;
     if !exclude_raw {

@@ -11,6 +11,7 @@ fn material(json: &str) -> Material {
         raw: Redacted::new(raw),
         version: "3".into(),
         grant: None,
+        volatile: &[],
     }
 }
 

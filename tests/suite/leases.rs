@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use ground::engines::DatabaseRole;
+use ground::engines::{DatabaseRole, Rotation};
 use ground::faults::{Answer, Match};
 use ground::judges::workloads::Kind;
 use ground::postgres::Login;
@@ -25,7 +25,7 @@ crate::trials![
     a_credential_arrives_once_and_is_renewed, at_its_longest_life_it_is_replaced,
     what_a_deleted_resource_held_is_given_back, what_went_while_nobody_ran_is_given_back,
     a_secret_that_is_deleted_costs_one_credential, a_failing_write_costs_no_second_credential,
-    an_outage_replaces_nothing,
+    an_outage_replaces_nothing, what_vault_rotates_by_itself_is_followed,
 ];
 
 /// Short enough that a trial sees two renewals.
@@ -492,5 +492,73 @@ async fn answers_without_a_lease_and_leases_that_cannot_be_renewed_are_replaced(
     team.operator.wait_ready(LONG).await?;
     let after = eye.settled(&eye.at_vault().path(&key)).await?.len();
     ensure!(after == before, "{} more keys", after - before);
+    Ok(())
+}
+
+async fn what_vault_rotates_by_itself_is_followed(suite: &Suite, grade: Grade) -> Result<()> {
+    let names = Names {
+        secrets: &["often", "yearly"],
+        ..Names::ROLLED
+    };
+    let role = DatabaseRole::default();
+    let lessee = Lessee::start(suite, grade, "rotated", names, &role).await?;
+    let engine = &lessee.engine;
+    let often = engine.static_role("often", Rotation::Period(Duration::from_secs(10)));
+    let yearly = engine.static_role("yearly", Rotation::Schedule("0 0 1 1 *"));
+    let (often, yearly) = tokio::try_join!(often, yearly)?;
+    let tenant = &lessee.team.tenant;
+    tenant.grant(&[&often, &yearly], &[]).await?;
+    let web = workload(Kind::Deployment, "web", "yearly", json!({}));
+    tenant.apply(&web.to_string()).await?;
+    let spec =
+        |name: &str| json!({ "path": format!("static-creds/{name}"), "allowStaticCreds": true });
+    let targets = json!([{ "kind": "Deployment", "name": "web" }]);
+    let mut yearly_spec = spec("yearly");
+    yearly_spec["rolloutRestartTargets"] = targets;
+    lessee.ask("yearly", yearly_spec).await?;
+    lessee.ask("often", spec("often")).await?;
+    for name in ["yearly", "often"] {
+        lessee
+            .team
+            .wait_condition(KIND, name, "Ready", "True")
+            .await?;
+        ensure!(lessee.login(name).await? == Login::Accepted, "{name}");
+    }
+    let status = lessee.status("yearly").await?;
+    let told = &status["staticCredsMetaData"];
+    ensure!(told["rotationSchedule"] == "0 0 1 1 *", "{status}");
+    // Vault rotates by itself, and the Secret follows.
+    let first = lessee.team.value("often", "password").await?;
+    wait_for("the next password", LONG, || async {
+        let password = lessee.team.value("often", "password").await?;
+        ensure!(password != first, "still the first");
+        ensure!(
+            lessee.login("often").await? == Login::Accepted,
+            "a dead one"
+        );
+        Ok(())
+    })
+    .await?;
+    // Asked for anew, the same password restarts nothing; another one does.
+    let annotations = json!({ "vso.hashicorp.com/resync": "1" });
+    let asked = json!({ "metadata": { "annotations": annotations } });
+    lessee.edit("yearly", asked).await?;
+    wait_for("the resync", LONG, || async {
+        let status = lessee.status("yearly").await?;
+        ensure!(status["lastResync"] == "1", "{status}");
+        Ok(())
+    })
+    .await?;
+    ensure!(lessee.team.restarts(Kind::Deployment, "web").await? == 0);
+    engine.rotate("yearly").await?;
+    let annotations = json!({ "vso.hashicorp.com/resync": "2" });
+    let asked = json!({ "metadata": { "annotations": annotations } });
+    lessee.edit("yearly", asked).await?;
+    lessee
+        .team
+        .wait_restarts(Kind::Deployment, "web", 1)
+        .await?;
+    ensure!(lessee.login("yearly").await? == Login::Accepted);
+    ensure!(lessee.remembered().await?.is_empty(), "there is no lease");
     Ok(())
 }

@@ -5,21 +5,33 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Held, SecretResource, Told, parse};
-use crate::api::{Destination, HttpMethod, RolloutRestartTarget, RotationSpec, VaultDynamicSecret};
+use crate::api::{
+    Destination, HttpMethod, RolloutRestartTarget, RotationSpec, StaticCredsMetaData,
+    VaultDynamicSecret,
+};
 use crate::config::duration;
 use crate::key::Kind;
 use crate::policy::Read;
 use crate::problem::{Problem, printable};
 use crate::reconcile::grants::{Renewed, Terms};
 use crate::reconcile::resolve::positive_duration;
-use crate::render::{Grant, Material};
+use crate::render::{Grant, Material, Rotated};
 use crate::vault::Reply;
 
 /// The highest `spec.renewalPercent`.
 const MOST_PERCENT: u8 = 90;
+
+/// What an answer says of the rotation, beside user and password.
+const VOLATILE: [&str; 4] = [
+    "last_vault_rotation",
+    "rotation_period",
+    "rotation_schedule",
+    "ttl",
+];
 
 impl SecretResource for VaultDynamicSecret {
     fn kind(&self) -> Kind {
@@ -94,7 +106,7 @@ impl SecretResource for VaultDynamicSecret {
             mount: mount.to_owned(),
             path: format!("{mount}/{path}"),
             query: Vec::new(),
-            mints: true,
+            mints: !self.is_rotated(),
             body: writes.then_some(params),
         })
     }
@@ -116,6 +128,7 @@ impl SecretResource for VaultDynamicSecret {
             refresh_after,
             share,
             margin: Duration::ZERO,
+            mints: !self.is_rotated(),
         }))
     }
 
@@ -127,9 +140,8 @@ impl SecretResource for VaultDynamicSecret {
         self.spec.revoke != Some(false)
     }
 
-    fn not_served(&self) -> Option<&'static str> {
-        let rotated = self.spec.allow_static_creds == Some(true);
-        rotated.then_some("spec.allowStaticCreds")
+    fn volatile(&self) -> &'static [&'static str] {
+        if self.is_rotated() { &VOLATILE } else { &[] }
     }
 
     fn material(&self, read: &Read, reply: Reply, now: Timestamp) -> Result<Material, Problem> {
@@ -165,17 +177,24 @@ impl SecretResource for VaultDynamicSecret {
                 reply.status
             )));
         };
-        Ok(Material {
-            fields: parse(data.expose(), &read.path)?,
-            raw: data,
-            version: String::new(),
-            grant: Some(Grant {
+        let grant = if self.is_rotated() {
+            let found: Rotation = parse(data.expose(), &read.path)?;
+            found.grant(now).ok_or_else(|| unusable("it lacks ttl, last_vault_rotation, and rotation_period or rotation_schedule, as credentials have that Vault rotates by itself; correct spec.path, or leave spec.allowStaticCreds out".to_owned()))?
+        } else {
+            Grant {
                 since: now,
                 seconds: reply.lease.duration.as_secs(),
                 renewable: reply.lease.renewable,
                 lease: reply.lease.id,
-                request: None,
-            }),
+                ..Grant::default()
+            }
+        };
+        Ok(Material {
+            fields: parse(data.expose(), &read.path)?,
+            raw: data,
+            version: String::new(),
+            grant: Some(grant),
+            volatile: self.volatile(),
         })
     }
 
@@ -190,6 +209,7 @@ impl SecretResource for VaultDynamicSecret {
             "lastGeneration": told.last_generation,
             "lastRenewalTime": told.last_renewal_time,
             "secretLease": told.secret_lease,
+            "staticCredsMetaData": told.static_creds_meta_data,
         });
         if let Some(held) = held {
             let (at, lasts) = held.since();
@@ -197,8 +217,52 @@ impl SecretResource for VaultDynamicSecret {
             fields["secretLease"]["id"] = json!(held.grant.lease);
             fields["secretLease"]["duration"] = json!(lasts.as_secs());
             fields["secretLease"]["renewable"] = json!(held.grant.renewable);
+            fields["staticCredsMetaData"] = json!(held.grant.rotated.as_ref().map(|rotated| {
+                StaticCredsMetaData {
+                    last_vault_rotation: rotated.last,
+                    rotation_period: rotated.period,
+                    rotation_schedule: rotated.schedule.clone(),
+                    ttl: i64::try_from(held.grant.seconds).unwrap_or(i64::MAX),
+                }
+            }));
         }
         fields
+    }
+}
+
+impl VaultDynamicSecret {
+    /// Whether Vault rotates the credentials by itself, so that they are only read.
+    fn is_rotated(&self) -> bool {
+        self.spec.allow_static_creds == Some(true)
+    }
+}
+
+/// What an answer says of credentials that Vault rotates by itself (Vault API
+/// docs, "Get static credentials" of the database engine).
+#[derive(Deserialize)]
+struct Rotation {
+    last_vault_rotation: Option<Timestamp>,
+    rotation_period: Option<i64>,
+    rotation_schedule: Option<String>,
+    ttl: Option<u64>,
+}
+
+impl Rotation {
+    fn grant(self, now: Timestamp) -> Option<Grant> {
+        let schedule = self.rotation_schedule.filter(|line| !line.is_empty());
+        if schedule.is_none() && self.rotation_period.is_none() {
+            return None;
+        }
+        Some(Grant {
+            since: now,
+            seconds: self.ttl?,
+            rotated: Some(Rotated {
+                last: self.last_vault_rotation?.as_second(),
+                period: self.rotation_period.unwrap_or_default(),
+                schedule,
+            }),
+            ..Grant::default()
+        })
     }
 }
 

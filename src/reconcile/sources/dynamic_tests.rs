@@ -76,6 +76,35 @@ fn an_answer_is_kept_with_its_lease() {
 }
 
 #[test]
+fn what_vault_rotates_by_itself_is_read_and_told() {
+    let mut rotated = resource(json!({ "allowStaticCreds": true }));
+    let read = rotated.request(None).unwrap();
+    assert!(!read.mints, "it is only read");
+    let answer = |data: &str| rotated.material(&read, reply(data), Timestamp::UNIX_EPOCH);
+    let found = answer(
+        r#"{"username":"u","password":"p","ttl":20,"rotation_period":30,
+            "last_vault_rotation":"1970-01-01T00:00:10.5Z"}"#,
+    );
+    let found = found.unwrap();
+    assert!(found.volatile.contains(&"ttl") && !found.volatile.contains(&"password"));
+    let grant = found.grant.unwrap();
+    assert_eq!((grant.lease.as_str(), grant.seconds), ("", 20));
+    let held = Held {
+        grant,
+        renewed: None,
+    };
+    let told = json!({ "lastVaultRotation": 10, "rotationPeriod": 30, "ttl": 20 });
+    let fields = rotated.status_fields(Some(&held));
+    assert_eq!(fields["staticCredsMetaData"], told);
+    for other in [r#"{"username":"u"}"#, r#"{"ttl":20,"rotation_period":30}"#] {
+        let text = answer(other).unwrap_err().to_string();
+        assert!(text.contains("spec.allowStaticCreds"), "{text}");
+    }
+    rotated.spec.allow_static_creds = Some(false);
+    assert!(rotated.request(None).unwrap().mints);
+}
+
+#[test]
 fn what_holds_no_credentials_is_refused_with_the_mend() {
     let wrapped = Reply {
         wrapped: true,
@@ -110,7 +139,7 @@ fn status_says_what_is_held_and_keeps_what_it_said_where_nothing_is() {
             since: Timestamp::from_second(100).unwrap(),
             seconds: 60,
             renewable: true,
-            request: None,
+            ..Grant::default()
         },
         renewed: None,
     };

@@ -66,6 +66,10 @@ pub trait SecretResource: std::fmt::Debug {
     fn terms(&self, _share: f64) -> Result<Option<Terms>, Problem> {
         Ok(None)
     }
+    /// Fields that differ with each answer and are no reason to restart anything.
+    fn volatile(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// How what Vault makes takes the place of what it made before.
     fn rotation(&self) -> Option<&RotationSpec> {
         None

@@ -204,6 +204,7 @@ pub fn material(
             raw: data,
             version: String::new(),
             grant: None,
+            volatile: &[],
         });
     }
     let follows = spec.on_source_delete == Some(OnSourceDelete::Delete);
@@ -230,6 +231,7 @@ fn versioned(
             raw: data,
             version: metadata.version.to_string(),
             grant: None,
+            volatile: &[],
         }),
         None => Err(Problem::SourceDeleted {
             path,
