@@ -1,35 +1,32 @@
-//! Credentials that Vault leases: made once, renewed in time, replaced before
-//! they end, and given back.
+//! Credentials that Vault leases: renewed in time, replaced before they end, and
+//! given back.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use ground::engines::{DatabaseRole, Rotation};
+use anyhow::{Result, ensure};
+use ground::engines::DatabaseRole;
 use ground::faults::{Answer, Match};
 use ground::judges::workloads::Kind;
 use ground::postgres::Login;
 use ground::{Right, wait_for};
 use kube::api::{DeleteParams, Patch, PatchParams};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::grades::{Grade, Names, tenant_of};
-use crate::lessee::{KIND, Lessee, QUICK, dynamic_secret, engine_of};
-use crate::probes::{Eye, api_proxy, vault_proxy, workload};
+use crate::lessee::{KIND, Lessee, QUICK, engine_of};
+use crate::probes::{Eye, vault_proxy, workload};
 use crate::support::{LONG, Suite, Team};
 
 crate::trials![
-    "leases": kills_cost_no_credential, only_what_changes_the_request_mints,
-    a_lease_written_into_status_is_neither_renewed_nor_revoked,
-    answers_without_a_lease_and_leases_that_cannot_be_renewed_are_replaced;
+    "leases": a_lease_written_into_status_is_neither_renewed_nor_revoked;
     in each grade:
     a_credential_arrives_once_and_is_renewed, at_its_longest_life_it_is_replaced,
     what_a_deleted_resource_held_is_given_back, what_went_while_nobody_ran_is_given_back,
-    a_secret_that_is_deleted_costs_one_credential, a_failing_write_costs_no_second_credential,
-    an_outage_replaces_nothing, what_vault_rotates_by_itself_is_followed,
+    an_outage_replaces_nothing,
 ];
 
 /// Short enough that a trial sees two renewals.
-const SHORT: DatabaseRole<'static> = DatabaseRole {
+pub const SHORT: DatabaseRole<'static> = DatabaseRole {
     ttl: Duration::from_secs(6),
     max_ttl: Duration::from_secs(3600),
     creation: CREATION,
@@ -153,142 +150,6 @@ async fn what_went_while_nobody_ran_is_given_back(suite: &Suite, grade: Grade) -
     Ok(())
 }
 
-async fn kills_cost_no_credential(suite: &Suite) -> Result<()> {
-    const LEASES: usize = 20;
-    const KILLS: usize = 10;
-    let role = DatabaseRole {
-        ttl: Duration::from_secs(60),
-        ..SHORT
-    };
-    // Nobody waits for the Lease of who was killed.
-    let more = format!("{QUICK}leaderElect: false\n");
-    let (tenant, more) = tenant_of(suite, Grade::Namespace, "kills", Names::APP, &more).await?;
-    let (engine, creds) = engine_of(suite, &tenant, &role).await?;
-    let team = Team::of(suite, tenant, None, &more).await?;
-    let lessee = Lessee {
-        team,
-        engine,
-        creds,
-    };
-    let web = workload(Kind::Deployment, "web", "app-0", json!({}));
-    lessee.team.tenant.apply(&web.to_string()).await?;
-    let targets = json!([{ "kind": "Deployment", "name": "web" }]);
-    let name = |n: usize| format!("app-{n}");
-    for n in 0..LEASES {
-        let spec = json!({ "rolloutRestartTargets": targets, "renewalPercent": 0 });
-        lessee.ask(&name(n), spec).await?;
-    }
-    for n in 0..LEASES {
-        lessee.wait_lease(&name(n)).await?;
-    }
-    let leases = lessee.leases().await?;
-    ensure!(leases.len() == LEASES, "{} leases", leases.len());
-    let eye = Eye::on(suite, &lessee.team);
-    let mut logins = eye.vault.count(&eye.logins())?;
-    for kill in 0..KILLS {
-        lessee.team.operator.process.kill();
-        lessee.team.operator.restart().await?;
-        lessee.team.operator.wait_ready(LONG).await?;
-        // Every lease is renewed by whoever runs now.
-        let since = eye.vault.mark()?;
-        let renewals = eye.at_vault().path_prefix("sys/leases/renew/").since(since);
-        wait_for("each lease to be renewed", LONG, || async {
-            let renewed = eye.vault.count_by_path(&renewals)?.len();
-            ensure!(renewed == LEASES, "{renewed} are");
-            Ok(())
-        })
-        .await
-        .with_context(|| format!("kill {kill}"))?;
-        let now = eye.vault.count(&eye.logins())?;
-        ensure!(now <= logins + 1, "{} logins", now - logins);
-        logins = now;
-    }
-    ensure!(lessee.leases().await? == leases, "other leases than before");
-    ensure!(lessee.minted(suite)? == LEASES);
-    ensure!(lessee.team.restarts(Kind::Deployment, "web").await? == 0);
-    Ok(())
-}
-
-async fn only_what_changes_the_request_mints(suite: &Suite) -> Result<()> {
-    let role = DatabaseRole::default();
-    let names = Names::secrets(&["app", "moved"]);
-    let lessee = Lessee::start(suite, Grade::Namespace, "request", names, &role).await?;
-    let other = lessee.engine.role("other", &role).await?;
-    let tenant = &lessee.team.tenant;
-    tenant.grant(&[&lessee.creds, &other], &Right::ALL).await?;
-    lessee.ask("app", json!({})).await?;
-    let mut lease = lessee.wait_lease("app").await?;
-    let password = lessee.team.value("app", "password").await?;
-    let spec = |spec: Value| json!({ "spec": spec });
-    let transformation = |value: Value| spec(json!({ "destination": { "transformation": value } }));
-    let keep = [
-        ("renewalPercent", spec(json!({ "renewalPercent": 30 }))),
-        ("revoke", spec(json!({ "revoke": false }))),
-        (
-            "rolloutRestartTargets",
-            spec(json!({ "rolloutRestartTargets": [{ "kind": "Deployment", "name": "web" }] })),
-        ),
-        (
-            "labels",
-            spec(json!({ "destination": { "labels": { "team": "one" } } })),
-        ),
-        (
-            "annotations",
-            spec(json!({ "destination": { "annotations": { "team": "one" } } })),
-        ),
-        ("refreshAfter", spec(json!({ "refreshAfter": "1h" }))),
-        (
-            "excludes",
-            transformation(json!({ "excludes": ["username"] })),
-        ),
-        (
-            "excludes taken back",
-            transformation(json!({ "excludes": null })),
-        ),
-        ("excludeRaw", transformation(json!({ "excludeRaw": true }))),
-        (
-            "another name",
-            spec(json!({ "destination": { "name": "moved" } })),
-        ),
-        (
-            "requestHTTPMethod",
-            spec(json!({ "requestHTTPMethod": "GET" })),
-        ),
-    ];
-    for (what, change) in keep {
-        lessee.edit("app", change).await?;
-        let now = lessee.wait_lease("app").await.context(what)?;
-        ensure!(now == lease, "{what} made another credential");
-    }
-    ensure!(lessee.team.value("moved", "password").await? == password);
-    wait_for("the old Secret to go", LONG, || async {
-        ensure!(lessee.team.tenant.secret("app").await?.is_none());
-        Ok(())
-    })
-    .await?;
-    ensure!(lessee.minted(suite)? == 1);
-    lessee.edit("app", spec(json!({ "revoke": true }))).await?;
-    for (what, change) in [
-        ("path", spec(json!({ "path": "creds/other" }))),
-        // It cannot be made of what was filtered out and is kept nowhere.
-        (
-            "path and raw",
-            spec(json!({
-                "path": "creds/app",
-                "destination": { "transformation": { "excludeRaw": null } },
-            })),
-        ),
-    ] {
-        lessee.edit("app", change).await?;
-        let now = lessee.wait_lease("app").await.context(what)?;
-        ensure!(now != lease, "{what} made no other credential");
-        lessee.wait_gone(&lease).await.context(what)?;
-        lease = now;
-    }
-    ensure!(lessee.login("moved").await? == Login::Accepted);
-    Ok(())
-}
-
 async fn a_lease_written_into_status_is_neither_renewed_nor_revoked(suite: &Suite) -> Result<()> {
     let (lessee, other) = tokio::try_join!(
         Lessee::start(suite, Grade::Namespace, "forger", Names::APP, &SHORT),
@@ -328,63 +189,6 @@ async fn a_lease_written_into_status_is_neither_renewed_nor_revoked(suite: &Suit
     ensure!(foreign.is_none(), "{foreign:?}");
     ensure!(touched.iter().any(|one| one.path.ends_with(&own)));
     ensure!(other.login("app").await? == Login::Accepted);
-    Ok(())
-}
-
-async fn a_secret_that_is_deleted_costs_one_credential(suite: &Suite, grade: Grade) -> Result<()> {
-    let role = DatabaseRole::default();
-    let lessee = Lessee::start(suite, grade, "by-hand", Names::APP, &role).await?;
-    lessee.ask("app", json!({})).await?;
-    let first = lessee.wait_lease("app").await?;
-    let secrets = lessee.team.secrets();
-    secrets.delete("app", &DeleteParams::default()).await?;
-    wait_for("another credential", LONG, || async {
-        ensure!(lessee.lease_of("app").await? != first, "the first one");
-        Ok(())
-    })
-    .await?;
-    ensure!(lessee.login("app").await? == Login::Accepted);
-    lessee.wait_gone(&first).await?;
-    ensure!(lessee.minted(suite)? == 2);
-    // One that somebody overwrote costs one, too.
-    lessee.team.edit_secret("app", "password", "mine").await?;
-    wait_for("what was overwritten to be repaired", LONG, || async {
-        ensure!(lessee.login("app").await? == Login::Accepted);
-        Ok(())
-    })
-    .await?;
-    lessee.wait_leases(1).await?;
-    let minted = lessee.minted(suite)?;
-    ensure!(minted <= 3, "{minted} credentials");
-    Ok(())
-}
-
-async fn a_failing_write_costs_no_second_credential(suite: &Suite, grade: Grade) -> Result<()> {
-    let role = DatabaseRole::default();
-    let (tenant, more) = tenant_of(suite, grade, "failing", Names::APP, QUICK).await?;
-    let (engine, creds) = engine_of(suite, &tenant, &role).await?;
-    let proxy = api_proxy(&suite.ground).await?;
-    let team = Team::of(suite, tenant, Some(&proxy.url()), &more).await?;
-    let lessee = Lessee {
-        team,
-        engine,
-        creds,
-    };
-    let writes = || Match::method("PATCH").path_contains("/secrets/app");
-    let failing = proxy.on(writes()).times(3).answer(Answer::kubernetes_error(
-        500,
-        "InternalError",
-        "no room",
-    ));
-    let reports = Match::method("PATCH").path_contains("/status");
-    let unheard = proxy.on(reports).times(2).answer(Answer::drop_after());
-    lessee.ask("app", json!({})).await?;
-    failing.hit(3, LONG).await?;
-    unheard.hit(2, LONG).await?;
-    let lease = lessee.wait_lease("app").await?;
-    ensure!(lessee.leases().await? == [lease.as_str()]);
-    ensure!(lessee.minted(suite)? == 1);
-    ensure!(lessee.login("app").await? == Login::Accepted);
     Ok(())
 }
 
@@ -431,134 +235,5 @@ async fn an_outage_replaces_nothing(suite: &Suite, grade: Grade) -> Result<()> {
     }
     ensure!(lessee.minted(suite)? == 1);
     ensure!(lessee.login("app").await? == Login::Accepted);
-    Ok(())
-}
-
-async fn answers_without_a_lease_and_leases_that_cannot_be_renewed_are_replaced(
-    suite: &Suite,
-) -> Result<()> {
-    let (tenant, more) = tenant_of(suite, Grade::Namespace, "engines", Names::APP, QUICK).await?;
-    let engine = tenant.kubernetes_engine().await?;
-    let token = engine.role("pods", Duration::from_secs(3600)).await?;
-    let key = tenant.leaseless_engine().await?;
-    tenant.grant(&[&token, &key], &Right::ALL).await?;
-    let team = Team::of(suite, tenant, None, &more).await?;
-    let tenant = &team.tenant;
-    let below = |path: &str, mount: &str| path[mount.len() + 1..].to_owned();
-    let params = json!({ "kubernetes_namespace": tenant.namespace, "ttl": "20m" });
-    let spec =
-        json!({ "mount": engine.mount, "path": below(&token, &engine.mount), "params": params });
-    tenant
-        .apply(&dynamic_secret(tenant, "token", spec).to_string())
-        .await?;
-    let transit = format!("{}-transit", tenant.namespace);
-    let spec = json!({
-        "mount": transit, "path": below(&key, &transit), "requestHTTPMethod": "POST",
-        "refreshAfter": "3s",
-    });
-    tenant
-        .apply(&dynamic_secret(tenant, "key", spec).to_string())
-        .await?;
-    team.wait_condition(KIND, "token", "Ready", "True").await?;
-    let status = team.resources(KIND).get("token").await?.data["status"].clone();
-    let lease = &status["secretLease"];
-    ensure!(
-        lease["duration"] == 1200 && lease["renewable"] == false,
-        "{status}"
-    );
-    let held = team.value("token", "service_account_token").await?;
-    ensure!(held.starts_with("ey"), "{held}");
-    team.wait_condition(KIND, "key", "Ready", "True").await?;
-    let first = team.value("key", "plaintext").await?;
-    wait_for("another key", LONG, || async {
-        ensure!(
-            team.value("key", "plaintext").await? != first,
-            "the first one"
-        );
-        Ok(())
-    })
-    .await?;
-    ensure!(team.value("token", "service_account_token").await? == held);
-    // Without `refreshAfter` an answer without a lease is asked for once.
-    let patch = Patch::Merge(json!({ "spec": { "refreshAfter": null } }));
-    team.resources(KIND)
-        .patch("key", &PatchParams::default(), &patch)
-        .await?;
-    team.wait_condition(KIND, "key", "Ready", "True").await?;
-    let eye = Eye::on(suite, &team);
-    let before = eye.settled(&eye.at_vault().path(&key)).await?.len();
-    team.operator.terminate(LONG).await;
-    team.operator.restart().await?;
-    team.operator.wait_ready(LONG).await?;
-    let after = eye.settled(&eye.at_vault().path(&key)).await?.len();
-    ensure!(after == before, "{} more keys", after - before);
-    Ok(())
-}
-
-async fn what_vault_rotates_by_itself_is_followed(suite: &Suite, grade: Grade) -> Result<()> {
-    let names = Names {
-        secrets: &["often", "yearly"],
-        ..Names::ROLLED
-    };
-    let role = DatabaseRole::default();
-    let lessee = Lessee::start(suite, grade, "rotated", names, &role).await?;
-    let engine = &lessee.engine;
-    let often = engine.static_role("often", Rotation::Period(Duration::from_secs(10)));
-    let yearly = engine.static_role("yearly", Rotation::Schedule("0 0 1 1 *"));
-    let (often, yearly) = tokio::try_join!(often, yearly)?;
-    let tenant = &lessee.team.tenant;
-    tenant.grant(&[&often, &yearly], &[]).await?;
-    let web = workload(Kind::Deployment, "web", "yearly", json!({}));
-    tenant.apply(&web.to_string()).await?;
-    let spec =
-        |name: &str| json!({ "path": format!("static-creds/{name}"), "allowStaticCreds": true });
-    let targets = json!([{ "kind": "Deployment", "name": "web" }]);
-    let mut yearly_spec = spec("yearly");
-    yearly_spec["rolloutRestartTargets"] = targets;
-    lessee.ask("yearly", yearly_spec).await?;
-    lessee.ask("often", spec("often")).await?;
-    for name in ["yearly", "often"] {
-        lessee
-            .team
-            .wait_condition(KIND, name, "Ready", "True")
-            .await?;
-        ensure!(lessee.login(name).await? == Login::Accepted, "{name}");
-    }
-    let status = lessee.status("yearly").await?;
-    let told = &status["staticCredsMetaData"];
-    ensure!(told["rotationSchedule"] == "0 0 1 1 *", "{status}");
-    // Vault rotates by itself, and the Secret follows.
-    let first = lessee.team.value("often", "password").await?;
-    wait_for("the next password", LONG, || async {
-        let password = lessee.team.value("often", "password").await?;
-        ensure!(password != first, "still the first");
-        ensure!(
-            lessee.login("often").await? == Login::Accepted,
-            "a dead one"
-        );
-        Ok(())
-    })
-    .await?;
-    // Asked for anew, the same password restarts nothing; another one does.
-    let annotations = json!({ "vso.hashicorp.com/resync": "1" });
-    let asked = json!({ "metadata": { "annotations": annotations } });
-    lessee.edit("yearly", asked).await?;
-    wait_for("the resync", LONG, || async {
-        let status = lessee.status("yearly").await?;
-        ensure!(status["lastResync"] == "1", "{status}");
-        Ok(())
-    })
-    .await?;
-    ensure!(lessee.team.restarts(Kind::Deployment, "web").await? == 0);
-    engine.rotate("yearly").await?;
-    let annotations = json!({ "vso.hashicorp.com/resync": "2" });
-    let asked = json!({ "metadata": { "annotations": annotations } });
-    lessee.edit("yearly", asked).await?;
-    lessee
-        .team
-        .wait_restarts(Kind::Deployment, "web", 1)
-        .await?;
-    ensure!(lessee.login("yearly").await? == Login::Accepted);
-    ensure!(lessee.remembered().await?.is_empty(), "there is no lease");
     Ok(())
 }

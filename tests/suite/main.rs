@@ -32,6 +32,7 @@ mod lessee;
 mod manifests;
 mod many;
 mod migration;
+mod minting;
 mod moves;
 mod named;
 mod namespaces;
@@ -165,6 +166,7 @@ fn all() -> Vec<TrialOf> {
         pods::trials(),
         leadership::trials(),
         leases::trials(),
+        minting::trials(),
         rotation::trials(),
         named::trials(),
         namespaces::trials(),
