@@ -38,6 +38,8 @@ pub struct Terms {
     pub margin: Duration,
     /// Whether Vault makes another one whenever it is asked.
     pub mints: bool,
+    /// Whether renewals are allowed, as far as is known.
+    pub renews: bool,
 }
 
 /// The last renewal that is known of.
@@ -93,7 +95,7 @@ impl Terms {
         }
         let share = f64::from(self.renewal_percent) / 100.0 + SPREAD * self.share;
         let mut at = later(from, lasts.mul_f64(share.min(LATEST)));
-        let renewable = grant.renewable && !grant.lease.is_empty() && !shortened;
+        let renewable = self.renews && grant.renewable && !grant.lease.is_empty() && !shortened;
         if !renewable && !given.is_zero() {
             let rest = lasts.saturating_sub(self.margin);
             // One that never could be renewed is not asked for again and again.
@@ -155,6 +157,7 @@ mod tests {
             share,
             margin: Duration::ZERO,
             mints: true,
+            renews: true,
         }
     }
 

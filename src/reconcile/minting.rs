@@ -17,7 +17,7 @@ use super::ownership::state_of;
 use super::parting::manager_of;
 use super::ports::{Clock, Cluster};
 use super::secret::Work;
-use super::sources::Held;
+use super::sources::{Held, SecretResource};
 use super::state::State;
 use super::time::later;
 use crate::api::Transformation;
@@ -259,12 +259,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 };
                 self.keep_in_memory(work, |memory| {
                     memory.renewed = Some(Renewed { at: now, duration });
+                    memory.denied = None;
                 });
                 Ok(())
             }
             Err(Problem::LeaseNotFound { .. }) => {
                 let lost = grant.lease.clone();
                 self.keep_in_memory(work, |memory| memory.lost = Some(lost));
+                Ok(())
+            }
+            Err(Problem::VaultDenied { .. }) => {
+                let denied = grant.lease.clone();
+                self.keep_in_memory(work, |memory| memory.denied = Some(denied));
                 Ok(())
             }
             Err(problem) => Err(problem),
@@ -277,7 +283,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let view = self.view.borrow();
         let meta = view.secrets.get(&work.permitted.destination().secret)?;
         let grant = state_of(&work.me, meta)?.grant?;
-        let renewed = self.last_renewal(work, &grant);
+        let renewed = self.last_renewal(&work.key, &*work.resource, &grant);
         Some(Held { grant, renewed })
     }
 
@@ -301,9 +307,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// The last renewal of a lease: as this process remembers, or status tells.
-    pub(super) fn last_renewal(&self, work: &Work, grant: &Grant) -> Option<Renewed> {
-        let remembered = self.remembered(&work.key).renewed;
-        let told = work.resource.told().renewed;
+    pub(super) fn last_renewal(
+        &self,
+        key: &ResourceKey,
+        resource: &dyn SecretResource,
+        grant: &Grant,
+    ) -> Option<Renewed> {
+        let remembered = self.remembered(key).renewed;
+        let told = resource.told().renewed;
         let of_this = |one: &Renewed| one.at >= grant.since;
         remembered.filter(of_this).or(told.filter(of_this))
     }

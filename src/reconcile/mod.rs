@@ -26,6 +26,7 @@ mod grants;
 mod index;
 pub mod kept;
 mod lacking;
+mod lease_report;
 pub mod ledger;
 mod minting;
 pub mod observe;

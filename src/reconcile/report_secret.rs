@@ -47,6 +47,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut findings = verdict.findings(&VERDICT_TYPES);
         findings.extend(self.rollout_finding(key, resource).await);
         findings.extend(self.overlap_finding(resource));
+        let lease = self.lease_finding(key, resource, outcome.err());
+        findings.extend(lease.clone());
         let conditions = self.conditions(told.conditions, &findings, resource.metadata());
         let hash = outcome.ok().and_then(|synced| synced.hash.as_ref());
         let resync = outcome.ok().and_then(|_| asked_resync(resource));
@@ -65,6 +67,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let turned = turned(&told, &conditions);
         let version = self.write_status(key, &previous, status.clone()).await?;
         self.put_status(key, &metadata, status, version);
+        if let Some(lease) = &lease {
+            self.warn_of_lease(key, resource, lease).await;
+        }
         if let (Err(problem), true) = (outcome, turned) {
             self.warn(key, resource.metadata().uid.as_deref(), problem)
                 .await;

@@ -238,7 +238,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         // Only those with terms pay for a look into the state.
         let grant = (work.terms.and(meta))
             .and_then(|meta| super::ownership::state_of(&work.me, meta)?.grant);
-        let renewed = grant.and_then(|grant| self.last_renewal(work, &grant));
+        let denied = (grant.as_ref()).is_some_and(|grant| {
+            memory.denied.as_ref() == Some(&grant.lease) && !grant.lease.is_empty()
+        });
+        let renewed = grant.and_then(|grant| self.last_renewal(&work.key, &*work.resource, &grant));
         decide(&Situation {
             me: &work.me,
             destination: meta,
@@ -254,7 +257,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             started,
             absent_since,
             slots: work.slots,
-            terms: work.terms,
+            terms: work.terms.map(|terms| Terms {
+                renews: !denied,
+                ..terms
+            }),
             renewed,
             lost: memory.lost.as_deref(),
             key: &self.key,

@@ -354,6 +354,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     "the Secret {secret} was changed by {editor} and is repaired from {source}; pods that run have the right content, nothing restarts for this"
                 ),
             ),
+            None if plan.content_changed && work.terms.is_some() && plan.before.is_some() => (
+                "SecretRotated",
+                format!("other credentials of {source} written to the Secret {secret}"),
+            ),
             None if plan.content_changed || plan.before.is_none() => (
                 "SecretSynced",
                 format!("{source} written to the Secret {secret}"),

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use ground::engines::DatabaseRole;
 use ground::faults::{Answer, Match};
 use ground::judges::workloads::Kind;
 use ground::postgres::Login;
-use ground::{Right, wait_for};
+use ground::{Right, TokenRules, wait_for};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
@@ -22,7 +22,7 @@ crate::trials![
     in each grade:
     a_credential_arrives_once_and_is_renewed, at_its_longest_life_it_is_replaced,
     what_a_deleted_resource_held_is_given_back, what_went_while_nobody_ran_is_given_back,
-    an_outage_replaces_nothing,
+    an_outage_replaces_nothing, where_the_policy_denies_renewals_credentials_are_replaced_in_time,
 ];
 
 /// Short enough that a trial sees two renewals.
@@ -225,6 +225,14 @@ async fn an_outage_replaces_nothing(suite: &Suite, grade: Grade) -> Result<()> {
             .team
             .wait_for_condition(KIND, "app", "Ready", |c| c.status != "True")
             .await?;
+        let risk = lessee
+            .team
+            .wait_condition(KIND, "app", "LeaseRenewal", "False")
+            .await?;
+        ensure!(
+            risk.reason == "LeaseAtRisk" && risk.message.contains("ends at 20"),
+            "{risk:?}"
+        );
         health.remove();
         due.remove();
         lessee
@@ -232,8 +240,51 @@ async fn an_outage_replaces_nothing(suite: &Suite, grade: Grade) -> Result<()> {
             .wait_condition(KIND, "app", "Ready", "True")
             .await?;
         ensure!(lessee.lease_of("app").await? == lease, "another lease");
+        lessee
+            .team
+            .wait_condition(KIND, "app", "LeaseRenewal", "True")
+            .await?;
     }
     ensure!(lessee.minted(suite)? == 1);
     ensure!(lessee.login("app").await? == Login::Accepted);
     Ok(())
+}
+
+async fn where_the_policy_denies_renewals_credentials_are_replaced_in_time(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let lessee = Lessee::start(suite, grade, "denied-renewal", Names::APP, &SHORT).await?;
+    let tenant = &lessee.team.tenant;
+    let rules = TokenRules {
+        no_default_policy: true,
+        ..TokenRules::default()
+    };
+    tenant.token_rules(&rules).await?;
+    let rights = Right::all_but(&[Right::RenewByPath, Right::RenewInBody]);
+    tenant.grant(&[&lessee.creds], &rights).await?;
+    lessee.ask("app", json!({})).await?;
+    let first = lessee.wait_lease("app").await?;
+    wait_for("the next lease", LONG, || async {
+        let login = lessee.login("app").await?;
+        if login != Login::Accepted {
+            // It was replaced between the two looks, or it is broken.
+            ensure!(lessee.login("app").await? == Login::Accepted, "{login:?}");
+        }
+        ensure!(lessee.lease_of("app").await? != first, "the first one");
+        Ok(())
+    })
+    .await?;
+    wait_for("events of it", LONG, || async {
+        let events = lessee.team.events("app").await?;
+        let denied = events.iter().find(|one| one.0 == "LeaseRenewalDenied");
+        let (_, message) = denied.with_context(|| format!("{events:?}"))?;
+        let line = format!("path \"sys/leases/renew/{}/*\"", lessee.creds);
+        ensure!(message.contains(&line), "{message}");
+        let rotated = events.iter().any(|one| one.0 == "SecretRotated");
+        ensure!(rotated, "{events:?}");
+        Ok(())
+    })
+    .await?;
+    lessee.wait_gone(&first).await
 }

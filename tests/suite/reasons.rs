@@ -14,7 +14,7 @@ const PROBLEM: &str = include_str!("../../src/problem/mod.rs");
 
 /// The reasons that are no problem of a reconcile, each with the source that
 /// writes it.
-const OTHERS: [(&str, &str); 21] = [
+const OTHERS: [(&str, &str); 26] = [
     ("Synced", REPORT_SECRET),
     ("Current", REPORT_SECRET),
     ("AnnotationStripped", REPORT_SECRET),
@@ -31,6 +31,11 @@ const OTHERS: [(&str, &str); 21] = [
     ("NotUsedYet", REFERENCES),
     ("RolloutRestartTriggered", WORKLOAD),
     ("RolloutRestartFailed", WORKLOAD),
+    ("SecretLeaseRenewal", LEASE_REPORT),
+    ("NotRenewable", LEASE_REPORT),
+    ("LeaseAtRisk", LEASE_REPORT),
+    ("LeaseRenewalDenied", LEASE_REPORT),
+    ("SecretRotated", WRITE),
     ("SecretSynced", WRITE),
     ("SecretDataDrift", WRITE),
     (
@@ -59,6 +64,7 @@ const OTHERS: [(&str, &str); 21] = [
     ),
 ];
 const REPORT_SECRET: &str = include_str!("../../src/reconcile/report_secret.rs");
+const LEASE_REPORT: &str = include_str!("../../src/reconcile/lease_report.rs");
 const REFERENCES: &str = include_str!("../../src/reconcile/references.rs");
 const WORKLOAD: &str = include_str!("../../src/reconcile/workload.rs");
 const WRITE: &str = include_str!("../../src/reconcile/write.rs");

@@ -20,6 +20,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use entry::{Entry, LeaseEntry, TokenEntry};
+pub use release::shortened;
 
 use crate::key::{ObjectKey, ResourceKey};
 

@@ -129,6 +129,7 @@ impl SecretResource for VaultDynamicSecret {
             share,
             margin: Duration::ZERO,
             mints: !self.is_rotated(),
+            renews: true,
         }))
     }
 

@@ -1,0 +1,113 @@
+//! What the status of a resource says of its lease: the condition `LeaseRenewal`,
+//! which existing tools read, and a warning where the lease is at risk.
+
+use super::engine::Engine;
+use super::grants::Due;
+use super::ledger::shortened;
+use super::ownership::state_of_tag;
+use super::ports::{Clock, Cluster, Note};
+use super::report::{self, Finding, Truth};
+use super::sources::{Held, SecretResource, destination_of, uid_of};
+use super::time::{fraction, later};
+use crate::key::ResourceKey;
+use crate::problem::Problem;
+use crate::render::{Grant, ResourceTag};
+use crate::vault::Vault;
+
+/// Type of the condition.
+const LEASE_RENEWAL: &str = "LeaseRenewal";
+
+impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    /// How the lease stands, where there is one.
+    pub(super) fn lease_finding(
+        &self,
+        key: &ResourceKey,
+        resource: &dyn SecretResource,
+        problem: Option<&Problem>,
+    ) -> Option<Finding> {
+        let uid = uid_of(resource);
+        let terms = resource.terms(fraction(uid)).ok().flatten()?;
+        let grant = self.grant_of(key, resource)?;
+        if grant.lease.is_empty() || grant.seconds == 0 {
+            return None;
+        }
+        let renewed = self.last_renewal(key, resource, &grant);
+        let started = self.term.borrow().started;
+        let now = self.clock.now();
+        let due = terms.due(&grant, renewed, started, now);
+        let lease = shortened(&grant.lease);
+        let held = Held { grant, renewed };
+        let (from, lasts) = held.since();
+        let end = later(from, lasts);
+        let finding = |truth, reason, message| Finding::new(LEASE_RENEWAL, truth, reason, message);
+        // Until a renewal succeeds: one is tried with each lease.
+        if self.remembered(key).denied.is_some() {
+            let path = held
+                .grant
+                .lease
+                .rsplit_once('/')
+                .map_or("", |(path, _)| path);
+            return Some(finding(
+                Truth::False,
+                "LeaseRenewalDenied",
+                format!(
+                    "Vault's policy denies the renewal of the lease {lease}, so the credentials are replaced before it ends; with path \"sys/leases/renew/{path}/*\" {{ capabilities = [\"update\"] }} in the policy of the login's role they would stay"
+                ),
+            ));
+        }
+        Some(match problem {
+            Some(problem) if !matches!(due, Due::Nothing(_)) => finding(
+                Truth::False,
+                "LeaseAtRisk",
+                format!(
+                    "the lease {lease} ends at {end:.0} unless it can be renewed or replaced before, which is tried on: {}",
+                    problem.reason()
+                ),
+            ),
+            _ if held.grant.renewable => finding(
+                Truth::True,
+                "SecretLeaseRenewal",
+                format!(
+                    "the lease {lease}, given or renewed at {from:.0}, is renewed before it ends at {end:.0}"
+                ),
+            ),
+            _ => finding(
+                Truth::True,
+                "NotRenewable",
+                format!(
+                    "the lease {lease} cannot be renewed; the credentials are replaced before it ends at {end:.0}"
+                ),
+            ),
+        })
+    }
+
+    /// A warning event, where the lease came to be at risk or is denied.
+    pub(super) async fn warn_of_lease(
+        &self,
+        key: &ResourceKey,
+        resource: &dyn SecretResource,
+        finding: &Finding,
+    ) {
+        let before = report::find(resource.told().conditions, LEASE_RENEWAL);
+        let known = before.is_some_and(|before| before.reason == finding.reason);
+        if finding.truth == Truth::True || known {
+            return;
+        }
+        let note = Note {
+            about: key.clone(),
+            uid: uid_of(resource).to_owned(),
+            warning: true,
+            reason: finding.reason,
+            message: finding.message.clone(),
+            action: "Renew",
+            at: self.clock.now(),
+        };
+        self.publish(note).await;
+    }
+
+    fn grant_of(&self, key: &ResourceKey, resource: &dyn SecretResource) -> Option<Grant> {
+        let view = self.view.borrow();
+        let meta = view.secrets.get(&destination_of(resource))?;
+        state_of_tag(&ResourceTag::of(key), uid_of(resource), meta)?.grant
+    }
+}
