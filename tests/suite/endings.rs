@@ -1,23 +1,27 @@
 //! The end of a namespace under a running operator: nothing of it is held up,
 //! nothing is tried for ever, and nobody is sent to look at the Role.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
+use ground::engines::DatabaseRole;
 use ground::tenant::OPERATOR_ACCOUNT;
-use ground::wait_for;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
+use ground::{TokenRules, wait_for};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::grades::{Grade, Names};
-use crate::probes::{Eye, QUIET};
+use crate::grades::{Grade, Names, tenant_of};
+use crate::lessee::{Lessee, QUICK, engine_of};
+use crate::probes::{Eye, QUIET, tcp_proxy};
 use crate::support::{LONG, Suite, Team};
 
 crate::trials![
     "endings": ; in each grade:
-    one_that_is_being_deleted_is_left_alone,
+    one_that_is_being_deleted_is_left_alone, one_goes_with_its_operator_and_its_leases,
 ];
 
 async fn one_that_is_being_deleted_is_left_alone(suite: &Suite, grade: Grade) -> Result<()> {
@@ -101,4 +105,60 @@ impl Team {
             .await?;
         Ok(())
     }
+}
+
+/// The operator's pod goes first, before any resource is marked, and Vault cannot be
+/// reached: nothing waits for either, and the leases end with their token.
+async fn one_goes_with_its_operator_and_its_leases(suite: &Suite, grade: Grade) -> Result<()> {
+    const TOKEN: Duration = Duration::from_secs(20);
+    let name = "forbidden-whole";
+    let (mut tenant, more) = tenant_of(suite, grade, name, Names::APP, QUICK).await?;
+    let (engine, creds) = engine_of(suite, &tenant, &DatabaseRole::default()).await?;
+    let rules = TokenRules {
+        ttl: TOKEN,
+        ..TokenRules::default()
+    };
+    tenant.token_rules(&rules).await?;
+    let (proxy, url) = tcp_proxy(&suite.ground.vault.address).await?;
+    tenant.vault_address = url;
+    let team = Team::of(suite, tenant, None, &more).await?;
+    let lessee = Lessee {
+        team,
+        engine,
+        creds,
+    };
+    let tenant = &lessee.team.tenant;
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": OPERATOR_ACCOUNT },
+        "spec": {
+            "serviceAccountName": OPERATOR_ACCOUNT,
+            "containers": [{ "name": "operator", "image": "operator:1" }],
+        },
+    });
+    tenant.apply(&pod.to_string()).await?;
+    lessee.ask("app", json!({})).await?;
+    let lease = lessee.wait_lease("app").await?;
+    proxy.blackhole(true);
+    proxy.cut();
+    let namespaces: Api<Namespace> = Api::all(tenant.client.clone());
+    namespaces
+        .delete(&tenant.namespace, &DeleteParams::default())
+        .await?;
+    let pods: Api<Pod> = tenant.api();
+    wait_for("the namespace to go", LONG, || async {
+        // The process is what the pod runs.
+        let pod = pods.get_opt(OPERATOR_ACCOUNT).await?;
+        if pod.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()) {
+            lessee.team.operator.process.kill();
+        }
+        let left = namespaces.get_opt(&tenant.namespace).await?;
+        ensure!(left.is_none(), "{:?}", left.and_then(|left| left.status));
+        Ok(())
+    })
+    .await?;
+    ensure!(
+        !lessee.team.operator.process.is_running(),
+        "the pod never went"
+    );
+    lessee.wait_gone(&lease).await
 }
