@@ -7,7 +7,7 @@ use ground::engines::{DatabaseRole, Rotation};
 use ground::faults::{Answer, Match};
 use ground::judges::workloads::Kind;
 use ground::postgres::Login;
-use ground::{Right, wait_for};
+use ground::{Right, TokenRules, wait_for};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ crate::trials![
     answers_without_a_lease_and_leases_that_cannot_be_renewed_are_replaced;
     in each grade:
     a_secret_that_is_deleted_costs_one_credential, a_failing_write_costs_no_second_credential,
-    what_vault_rotates_by_itself_is_followed,
+    what_vault_rotates_by_itself_is_followed, the_token_of_an_earlier_process_lives_as_long_as_its_leases,
 ];
 
 async fn kills_cost_no_credential(suite: &Suite) -> Result<()> {
@@ -345,4 +345,58 @@ async fn answers_without_a_lease_and_leases_that_cannot_be_renewed_are_replaced(
     let after = eye.settled(&eye.at_vault().path(&key)).await?.len();
     ensure!(after == before, "{} more keys", after - before);
     Ok(())
+}
+
+async fn the_token_of_an_earlier_process_lives_as_long_as_its_leases(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    const PERIOD: Duration = Duration::from_secs(10);
+    // Nobody waits for the Lease of who was killed.
+    let more = format!("{QUICK}leaderElect: false\n");
+    let (tenant, more) = tenant_of(suite, grade, "accessor", Names::APP, &more).await?;
+    let (engine, creds) = engine_of(suite, &tenant, &DatabaseRole::default()).await?;
+    let rules = TokenRules {
+        period: PERIOD,
+        ..TokenRules::default()
+    };
+    tenant.token_rules(&rules).await?;
+    let team = Team::of(suite, tenant, None, &more).await?;
+    let lessee = Lessee {
+        team,
+        engine,
+        creds,
+    };
+    lessee.ask("app", json!({})).await?;
+    let lease = lessee.wait_lease("app").await?;
+    let vault = &lessee.team.tenant.vault;
+    let tokens = || vault.tokens(&lessee.team.tenant.namespace);
+    let first = tokens().await?;
+    ensure!(first.len() == 1, "{first:?}");
+    lessee.team.operator.process.kill();
+    lessee.team.operator.restart().await?;
+    // Three lives of it.
+    let eye = Eye::on(suite, &lessee.team);
+    let renewals = eye.at_vault().path("auth/token/renew-accessor");
+    wait_for("renewals of the first token", LONG, || async {
+        let renewed = eye.vault.count(&renewals)?;
+        ensure!(renewed >= 6, "{renewed} renewals");
+        Ok(())
+    })
+    .await?;
+    let both = tokens().await?;
+    let lives = both.iter().any(|one| one.accessor == first[0].accessor);
+    ensure!(lives && both.len() == 2, "{both:?}");
+    ensure!(lessee.leases().await? == [lease.as_str()]);
+    ensure!(lessee.minted(suite)? == 1 && lessee.login("app").await? == Login::Accepted);
+    // Nothing hangs on it any more: it is left to its end.
+    lessee.delete("app").await?;
+    lessee.wait_gone(&lease).await?;
+    wait_for("the end of the first token", LONG, || async {
+        let left = tokens().await?;
+        let lives = left.iter().any(|one| one.accessor == first[0].accessor);
+        ensure!(!lives, "{left:?}");
+        Ok(())
+    })
+    .await
 }
