@@ -212,6 +212,10 @@ pub struct Rotation {
     /// zero: as long as their lease can be renewed.
     #[serde(with = "duration")]
     pub timeout: Duration,
+    /// How often it is seen whether a lease is still there that is not renewed so
+    /// often, since somebody may have revoked it; zero: never.
+    #[serde(with = "duration")]
+    pub lookup_interval: Duration,
 }
 
 impl Default for Rotation {
@@ -220,6 +224,7 @@ impl Default for Rotation {
             strategy: RotationStrategy::Overlap,
             drain: Duration::from_secs(30),
             timeout: Duration::ZERO,
+            lookup_interval: Duration::from_secs(600),
         }
     }
 }

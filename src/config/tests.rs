@@ -123,6 +123,7 @@ rotation:
   strategy: replace
   drain: 5s
   timeout: 1h
+  lookupInterval: 0s
 sync:
   maxConcurrentReconciles: 1
   reconcileDeadline: 30s

@@ -57,6 +57,8 @@ pub struct Situation<'a> {
     pub renewed: Option<Renewed>,
     /// The lease that Vault said it does not know.
     pub lost: Option<&'a str>,
+    /// When Vault last said that it knows the lease, beside renewals.
+    pub looked: Option<Timestamp>,
     /// The operator's key, to tell which hashes it can compare.
     pub key: &'a HashKey,
     /// Now.
@@ -104,6 +106,8 @@ pub enum Step {
     Fetch(Why),
     /// Renew the lease.
     Renew(Grant),
+    /// See whether the lease is still there.
+    Look(Grant),
     /// Write the destination.
     Write(Plan),
     /// The destination carries hashes of a key that is gone: make its live
@@ -243,7 +247,15 @@ fn until_end(situation: &Situation<'_>, terms: Terms, state: &State) -> Step {
         return Step::Fetch(Why::Lost);
     }
     match terms.due(grant, situation.renewed, situation.started, situation.now) {
-        Due::Nothing(until) => Step::Wait(until),
+        Due::Nothing(until) => {
+            let renewed = situation.renewed.map(|renewed| renewed.at);
+            let seen = renewed.max(situation.looked);
+            match terms.look(grant, seen, situation.started) {
+                Some(at) if at <= situation.now => Step::Look(grant.clone()),
+                Some(at) => Step::Wait(Some(until.map_or(at, |until| until.min(at)))),
+                None => Step::Wait(until),
+            }
+        }
         Due::Renewal => Step::Renew(grant.clone()),
         Due::Replacement => Step::Fetch(Why::Due),
     }

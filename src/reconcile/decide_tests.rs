@@ -168,6 +168,7 @@ impl Case {
             terms: None,
             renewed: None,
             lost: None,
+            looked: None,
             key: &self.key,
             now: self.now,
         })

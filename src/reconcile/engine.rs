@@ -60,6 +60,8 @@ pub(super) struct Memory {
     pub renewed: Option<Renewed>,
     /// The lease that Vault said it does not know.
     pub lost: Option<String>,
+    /// When Vault last said that it knows the lease, or that it does not say.
+    pub looked: Option<Timestamp>,
     /// The last lease whose renewal Vault's policy denied, while none succeeds.
     pub denied: Option<String>,
     /// Since when every target runs the content of this change, rollouts finished.

@@ -40,6 +40,8 @@ pub struct Terms {
     pub mints: bool,
     /// Whether renewals are allowed, as far as is known.
     pub renews: bool,
+    /// How often a lease is looked at that is not renewed so often; `None`: never.
+    pub look_every: Option<Duration>,
 }
 
 /// The last renewal that is known of.
@@ -117,6 +119,23 @@ impl Terms {
     }
 }
 
+impl Terms {
+    /// When it is to be seen whether the lease is still there: somebody may have
+    /// revoked it. `seen` is when that was known last, since `started` at the least,
+    /// so that no start looks at all of them at once.
+    #[must_use]
+    pub fn look(
+        &self,
+        grant: &Grant,
+        seen: Option<Timestamp>,
+        started: Timestamp,
+    ) -> Option<Timestamp> {
+        let every = self.look_every.filter(|_| !grant.lease.is_empty())?;
+        let from = seen.unwrap_or(grant.since).max(grant.since).max(started);
+        Some(later(from, every.mul_f64(1.0 + SPREAD * self.share)))
+    }
+}
+
 /// When Vault has rotated what it rotates by itself.
 #[must_use]
 pub fn after_rotation(grant: &Grant) -> Timestamp {
@@ -158,6 +177,7 @@ mod tests {
             margin: Duration::ZERO,
             mints: true,
             renews: true,
+            look_every: None,
         }
     }
 
@@ -273,6 +293,24 @@ mod tests {
         // Nor is it spread where it happened before: the old password is dead.
         let late = half.due(&rotated, None, at(2000), at(2000));
         assert_eq!(late, Due::Replacement);
+    }
+
+    #[test]
+    fn a_lease_is_looked_at_once_in_an_interval_and_never_all_at_a_start() {
+        let often = Terms {
+            look_every: Some(Duration::from_secs(600)),
+            ..terms(67, 0.5)
+        };
+        let look = |seen: Option<i64>, started| often.look(&lease(true), seen.map(at), at(started));
+        assert_eq!(look(None, 900), Some(at(1630)));
+        assert_eq!(look(Some(1200), 900), Some(at(1830)));
+        assert_eq!(look(Some(1200), 5000), Some(at(5630)), "after a start");
+        assert_eq!(terms(67, 0.5).look(&lease(true), None, at(900)), None);
+        let none = Grant {
+            lease: String::new(),
+            ..lease(false)
+        };
+        assert_eq!(often.look(&none, None, at(900)), None);
     }
 
     #[test]

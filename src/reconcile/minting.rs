@@ -28,7 +28,7 @@ use crate::render::{
     ContentHash, Grant, HashKey, Material, RAW_KEY, Rendered, ResourceTag, SecretData, fingerprint,
     render,
 };
-use crate::vault::{Task, Token, Vault, object};
+use crate::vault::{Task, Token, Upkeep, Vault, object};
 
 /// The longest that what was made is held for a write that does not succeed.
 const HELD_LIMIT: Duration = Duration::from_secs(3600);
@@ -275,6 +275,40 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
             Err(problem) => Err(problem),
         }
+    }
+
+    /// Sees whether Vault still knows the lease, where the policy lets it be asked.
+    pub(super) async fn look_for_lease(&self, work: &Work, grant: &Grant) -> Result<(), Problem> {
+        let lease = work.permitted.lease(&grant.lease)?;
+        let request = Upkeep {
+            task: Task::LookUpLease,
+            vault_namespace: lease.vault_namespace().map(str::to_owned),
+            path: "sys/leases/lookup".to_owned(),
+            body: serde_json::Map::from_iter([("lease_id".to_owned(), json!(lease.id()))]),
+        };
+        let now = self.clock.now();
+        let answer = self
+            .sessions
+            .upkeep_unless_denied(lease.login(), &request, now);
+        let connection = lease.login().connection();
+        match self.ask(&work.key, connection, answer).await {
+            Err(Problem::LeaseNotFound { .. }) => {
+                let lost = grant.lease.clone();
+                self.keep_in_memory(work, |memory| memory.lost = Some(lost));
+            }
+            Ok(_) | Err(Problem::VaultDenied { .. }) => {
+                let now = self.clock.now();
+                self.keep_in_memory(work, |memory| memory.looked = Some(now));
+            }
+            Err(problem) => return Err(problem),
+        }
+        Ok(())
+    }
+
+    /// How often leases are looked at.
+    pub(super) fn looks_every(&self) -> Option<Duration> {
+        let every = self.config.rotation.lookup_interval;
+        (!every.is_zero()).then_some(every)
     }
 
     /// What the resource holds, for its status.

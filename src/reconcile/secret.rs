@@ -154,6 +154,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     }
                 }
                 Step::Renew(grant) => self.renew(&work, &grant).await?,
+                Step::Look(grant) => self.look_for_lease(&work, &grant).await?,
                 Step::Rekey(state) => {
                     live = Some(self.rekey(&work, &state).await?);
                 }
@@ -193,6 +194,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let rotation = rotation_of(&**resource, &self.config.rotation)?;
         let terms = resource.terms(fraction(&uid))?.map(|terms| Terms {
             margin: self.margin(&**resource, rotation),
+            look_every: self.looks_every(),
             ..terms
         });
         Ok(Work {
@@ -263,6 +265,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }),
             renewed,
             lost: memory.lost.as_deref(),
+            looked: memory.looked,
             key: &self.key,
             now: self.clock.now(),
         })

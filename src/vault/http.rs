@@ -362,6 +362,7 @@ impl Vault for HttpVault {
         let what = match request.task {
             Task::RenewLease => "sys/leases/renew",
             Task::RevokeLease => "sys/leases/revoke",
+            Task::LookUpLease => "sys/leases/lookup",
             Task::LookUpToken => "auth/token/lookup-accessor",
             Task::RenewToken => "auth/token/renew-accessor",
             Task::RevokeToken => "auth/token/revoke-self",

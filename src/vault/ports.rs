@@ -53,6 +53,8 @@ pub enum Task {
     RenewLease,
     /// `sys/leases/revoke`
     RevokeLease,
+    /// `sys/leases/lookup`
+    LookUpLease,
     /// `auth/token/lookup-accessor`
     LookUpToken,
     /// `auth/token/renew-accessor`

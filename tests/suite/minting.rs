@@ -23,6 +23,7 @@ crate::trials![
     in each grade:
     a_secret_that_is_deleted_costs_one_credential, a_failing_write_costs_no_second_credential,
     what_vault_rotates_by_itself_is_followed, the_token_of_an_earlier_process_lives_as_long_as_its_leases,
+    what_somebody_revoked_is_replaced_at_once,
 ];
 
 async fn kills_cost_no_credential(suite: &Suite) -> Result<()> {
@@ -399,4 +400,65 @@ async fn the_token_of_an_earlier_process_lives_as_long_as_its_leases(
         Ok(())
     })
     .await
+}
+
+async fn what_somebody_revoked_is_replaced_at_once(suite: &Suite, grade: Grade) -> Result<()> {
+    let more = "rotation: {drain: 1s, lookupInterval: 2s}\n";
+    let (tenant, more) = tenant_of(suite, grade, "revoked", Names::APP, more).await?;
+    let role = DatabaseRole {
+        ttl: Duration::from_secs(30),
+        ..SHORT
+    };
+    let (engine, creds) = engine_of(suite, &tenant, &role).await?;
+    let team = Team::of(suite, tenant, None, &more).await?;
+    let lessee = Lessee {
+        team,
+        engine,
+        creds,
+    };
+    lessee.ask("app", json!({})).await?;
+    let mut lease = lessee.wait_lease("app").await?;
+    let eye = Eye::on(suite, &lessee.team);
+    let renewals = eye.at_vault().path_prefix("sys/leases/renew");
+    // First by a look; then where the policy allows none, by the next renewal.
+    for looks in [true, false] {
+        let tenant = &lessee.team.tenant;
+        if !looks {
+            let rules = TokenRules {
+                no_default_policy: true,
+                ..TokenRules::default()
+            };
+            tenant.token_rules(&rules).await?;
+            let rights = Right::all_but(&[Right::LookUpLease]);
+            tenant.grant(&[&lessee.creds], &rights).await?;
+            // The token of now still has Vault's own policy.
+            for token in tenant.vault.tokens(&tenant.namespace).await? {
+                let body = json!({ "accessor": token.accessor });
+                tenant
+                    .vault
+                    .write("auth/token/revoke-accessor", &body)
+                    .await?;
+            }
+            lease = lessee.wait_other("app", &lease).await?;
+        }
+        let before = eye.vault.count(&renewals)?;
+        tenant.vault.revoke_lease(&lease).await?;
+        lease = lessee.wait_other("app", &lease).await?;
+        ensure!(lessee.login("app").await? == Login::Accepted);
+        let renewed = eye.vault.count(&renewals)? - before;
+        ensure!((renewed > 0) != looks, "{renewed} renewals");
+    }
+    Ok(())
+}
+
+impl Lessee {
+    /// Waits until status names another lease than this.
+    async fn wait_other(&self, name: &str, lease: &str) -> Result<String> {
+        wait_for("another lease", LONG, || async {
+            let now = self.lease_of(name).await?;
+            ensure!(now != lease, "still {lease}");
+            Ok(now)
+        })
+        .await
+    }
 }

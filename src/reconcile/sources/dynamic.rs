@@ -130,6 +130,7 @@ impl SecretResource for VaultDynamicSecret {
             margin: Duration::ZERO,
             mints: !self.is_rotated(),
             renews: true,
+            look_every: None,
         }))
     }
 
