@@ -1,16 +1,18 @@
 //! Judges over the whole suite: what the shipped Role allows and nobody used,
-//! and what an operator asked for and was refused. Each shows first that it
-//! can find what it looks for.
+//! what an operator asked for and was refused, and where it asked. Each shows
+//! first that it can find what it looks for.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use ground::control_plane::USER_AGENT;
+use ground::judges::api_audit::service_account;
+use ground::judges::bindings::{Bound, bound};
 use ground::judges::role_use::{Right, rights};
 use ground::judges::{ApiAudit, ApiFilter, ApiRequest, RoleUse};
 use ground::tenant::OPERATOR_ACCOUNT;
 use ground::{Ground, wait_for};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Secret};
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use kube::Api;
 use kube::api::ListParams;
@@ -18,19 +20,29 @@ use kube::api::ListParams;
 use crate::support::{LONG, Suite};
 
 crate::trials![
-    "judgement": no_operator_was_refused, no_right_is_unused,
+    "judgement": no_operator_was_refused, no_operator_asked_outside_its_namespaces,
+    no_right_is_unused,
     no_request_goes_without_a_name_in_the_grade_named, no_right_of_the_grade_named_is_unused,
 ];
 
 /// Tenants in which trials provoke refusals have names that begin so.
 const PROVOKING: &str = "t-forbidden-";
 
-/// The judge that also speaks when a trial has failed.
-pub const OF_REFUSALS: &str = "judgement::no_operator_was_refused";
+/// The judges that also speak when a trial has failed.
+pub const SPEAK_ALWAYS: [&str; 2] = [
+    "judgement::no_operator_was_refused",
+    "judgement::no_operator_asked_outside_its_namespaces",
+];
 
 /// Tenants whose operators have rights to names alone have names that end so,
 /// before their number.
 const NAMED: &str = "-named-";
+
+/// Tenants whose operators go by names, though they have rights to all.
+const SURPLUS: &str = "t-surplus-";
+
+/// What an account may ask about itself, of no namespace.
+const SELF_REVIEWS: [&str; 2] = ["selfsubjectaccessreviews", "selfsubjectrulesreviews"];
 
 /// Of what such an operator may ask only by name.
 const BY_NAME: [&str; 5] = [
@@ -67,6 +79,13 @@ fn is_provoked(request: &ApiRequest) -> bool {
         .starts_with(&format!("system:serviceaccount:{PROVOKING}"))
 }
 
+/// Whether the operator that asks goes by names.
+fn is_by_names(request: &ApiRequest) -> bool {
+    [NAMED, SURPLUS]
+        .iter()
+        .any(|part| request.user.contains(part))
+}
+
 async fn no_operator_was_refused(suite: &Suite) -> Result<()> {
     let log = ApiAudit::new(&suite.ground.plane.audit_log);
     // The planted refusal: no shipped rule lets an operator list pods.
@@ -96,9 +115,16 @@ async fn no_operator_was_refused(suite: &Suite) -> Result<()> {
     judge_refusals(&suite.ground)
 }
 
+/// What holds on each ground: trials with one of their own ask this before they
+/// stop it.
+pub fn judge(ground: &Ground) -> Result<()> {
+    judge_refusals(ground)?;
+    judge_reach(ground)
+}
+
 /// Fails when an operator of this ground was refused, but where a trial
-/// provokes it. Trials with a ground of their own ask this before they stop it.
-pub fn judge_refusals(ground: &Ground) -> Result<()> {
+/// provokes it.
+fn judge_refusals(ground: &Ground) -> Result<()> {
     let mut requests = of_operators(&ApiAudit::new(&ground.plane.audit_log))?;
     requests.retain(|request| !is_provoked(request));
     ensure!(!requests.is_empty(), "no operator asked for anything");
@@ -118,6 +144,85 @@ pub fn judge_refusals(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
+async fn no_operator_asked_outside_its_namespaces(suite: &Suite) -> Result<()> {
+    let log = ApiAudit::new(&suite.ground.plane.audit_log);
+    // The planted requests: of the cluster, which is allowed to every account, of
+    // a kind that has no namespace, and of a namespace that is another's.
+    let tenant = suite.ground.tenant("outside").await?;
+    let client = tenant.client_as(OPERATOR_ACCOUNT).await?;
+    client.apiserver_version().await?;
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let nodes: Api<Node> = Api::all(client.clone());
+    let others: Api<Secret> = Api::namespaced(client.clone(), "default");
+    let own: Api<Secret> = Api::namespaced(client, &tenant.namespace);
+    ensure!(
+        namespaces.get(&tenant.namespace).await.is_err()
+            && nodes.list(&ListParams::default()).await.is_err()
+            && others.get("app").await.is_err(),
+        "an operator may look beyond its namespaces"
+    );
+    own.list(&ListParams::default()).await?;
+    let planted =
+        |request: &ApiRequest| request.user == service_account(&tenant.namespace, OPERATOR_ACCOUNT);
+    let bound = bound(&suite.ground.plane.audit_log)?;
+    wait_for("the planted requests", LONG, || async {
+        let mut found = of_operators_accounts(&log)?;
+        found.retain(planted);
+        ensure!(found.len() >= 5, "{found:?}");
+        found.retain(|request| !is_within(request, &bound));
+        let path = |one: &ApiRequest| one.uri.trim_end_matches('?').to_owned();
+        let found: BTreeSet<String> = found.iter().map(path).collect();
+        let own = format!("/api/v1/namespaces/{}", tenant.namespace);
+        let other = "/api/v1/namespaces/default/secrets/app";
+        let wanted = ["/version", own.as_str(), "/api/v1/nodes", other];
+        let wanted = wanted.map(str::to_owned).into();
+        ensure!(
+            found == wanted,
+            "found outside: {found:?}, planted: {wanted:?}"
+        );
+        Ok(())
+    })
+    .await?;
+    judge_reach(&suite.ground)
+}
+
+/// Fails when an operator of this ground asked for anything outside the
+/// namespaces that it watches and its own, but reviews of its own rights.
+fn judge_reach(ground: &Ground) -> Result<()> {
+    let requests = of_operators(&ApiAudit::new(&ground.plane.audit_log))?;
+    ensure!(!requests.is_empty(), "no operator asked for anything");
+    let bound = bound(&ground.plane.audit_log)?;
+    println!(
+        "{} requests of operators in {} namespaces judged",
+        requests.len(),
+        bound.len()
+    );
+    let outside: Vec<_> = requests
+        .iter()
+        .filter(|request| !is_within(request, &bound))
+        .collect();
+    ensure!(
+        outside.is_empty(),
+        "{} requests outside, such as {:?}",
+        outside.len(),
+        outside.first()
+    );
+    Ok(())
+}
+
+/// Whether a request is about the operator's own rights, its own namespace, or one
+/// in which its account is, or was, bound.
+fn is_within(request: &ApiRequest, bound: &Bound) -> bool {
+    let (user, namespace) = (&request.user, &request.namespace);
+    let is_review = request.group == "authorization.k8s.io"
+        && request.verb == "create"
+        && SELF_REVIEWS.contains(&request.resource.as_str());
+    // A Namespace counts as being in itself, and is an object of the cluster.
+    let is_namespaced = !namespace.is_empty() && request.resource != "namespaces";
+    let is_own = *user == service_account(namespace, OPERATOR_ACCOUNT);
+    is_review || is_namespaced && (is_own || bound.contains(&(user.clone(), namespace.clone())))
+}
+
 async fn no_right_is_unused(suite: &Suite) -> Result<()> {
     let log = ApiAudit::new(&suite.ground.plane.audit_log);
     let tenant = suite.ground.tenant("judged").await?;
@@ -127,7 +232,9 @@ async fn no_right_is_unused(suite: &Suite) -> Result<()> {
         .await?
         .rules
         .context("the shipped Role has no rules")?;
-    let requests = of_operators(&log)?;
+    // What only an operator of the other grade does is no use of this Role.
+    let mut requests = of_operators(&log)?;
+    requests.retain(|request| !is_by_names(request));
     let mut rules = shipped;
     rules.push(PolicyRule {
         api_groups: Some(vec![String::new()]),
@@ -156,9 +263,7 @@ async fn no_request_goes_without_a_name_in_the_grade_named(suite: &Suite) -> Res
     let nameless = |request: &&ApiRequest| {
         BY_NAME.contains(&request.resource.as_str()) && request.name.is_empty()
     };
-    let (named, others): (Vec<_>, Vec<_>) = of_operators(&log)?
-        .into_iter()
-        .partition(|request| request.user.contains(NAMED));
+    let (named, others): (Vec<_>, Vec<_>) = of_operators(&log)?.into_iter().partition(is_by_names);
     ensure!(
         others.iter().any(|request| nameless(&request)),
         "no operator of the other grade is found to list"
@@ -170,52 +275,60 @@ async fn no_request_goes_without_a_name_in_the_grade_named(suite: &Suite) -> Res
     Ok(())
 }
 
-/// Each verb of the printed Roles was used somewhere, and each name where it is.
+/// Each verb of the printed Roles was used on its resource somewhere, and each
+/// name where it is.
 async fn no_right_of_the_grade_named_is_unused(suite: &Suite) -> Result<()> {
     let log = ApiAudit::new(&suite.ground.plane.audit_log);
     let all = of_operators(&log)?;
     let roles: Api<Role> = Api::all(suite.ground.client.clone());
     let of_operator = ListParams::default().fields(&format!("metadata.name={OPERATOR_ACCOUNT}"));
-    let (mut verbs, mut used, mut names) = (BTreeSet::new(), BTreeSet::new(), 0);
+    let (mut verbs, mut used, mut count) = (BTreeSet::new(), BTreeSet::new(), 0);
     for role in roles.list(&of_operator).await? {
         let namespace = role.metadata.namespace.unwrap_or_default();
         if !namespace.contains(NAMED) || namespace.starts_with(PROVOKING) {
             continue;
         }
         let mut requests = all.clone();
-        requests.retain(|request| request.namespace == namespace);
+        requests.retain(|request| request.namespace == namespace && is_by_names(request));
         let mut rights = rights(&role.rules.unwrap_or_default());
         // The planted right: nothing is ever updated.
         rights.extend(rights.clone().into_iter().map(|right| Right {
             verb: "update".to_owned(),
             ..right
         }));
-        let named = rights.iter().filter(|right| right.name.is_some());
-        for right in named.filter(|right| BY_NAME.contains(&right.resource.as_str())) {
-            let place = (right.resource.clone(), right.verb.clone());
-            let touches = |request: &&ApiRequest| {
-                request.resource == right.resource && Some(&request.name) == right.name.as_ref()
-            };
-            let mut touching = requests.iter().filter(touches);
-            ensure!(
-                touching.clone().next().is_some(),
-                "{right} is in {namespace} and its name was never asked for"
+        for right in &rights {
+            let place = (
+                right.group.clone(),
+                right.resource.clone(),
+                right.verb.clone(),
             );
-            if touching.any(|request| right.covers(request)) {
+            if requests.iter().any(|request| right.covers(request)) {
                 used.insert(place.clone());
             }
             verbs.insert(place);
-            names += 1;
+            count += 1;
+            if right.name.is_none() || !BY_NAME.contains(&right.resource.as_str()) {
+                continue;
+            }
+            let is_touched = requests.iter().any(|request| {
+                request.resource == right.resource && Some(&request.name) == right.name.as_ref()
+            });
+            ensure!(
+                is_touched,
+                "{right} is in {namespace} and its name was never asked for"
+            );
         }
     }
-    println!("{names} rights by names judged");
-    ensure!(names > 100, "{names} rights");
+    println!("{count} rights of the grade named judged");
+    ensure!(count > 100, "{count} rights");
+    let resources: BTreeSet<_> = verbs.iter().map(|(group, of, _)| (group, of)).collect();
     let unused: BTreeSet<_> = verbs.difference(&used).collect();
-    let (planted, unused): (Vec<_>, Vec<_>) =
-        unused.into_iter().partition(|(_, verb)| verb == "update");
+    let (planted, unused): (Vec<_>, Vec<_>) = unused
+        .into_iter()
+        .partition(|(_, _, verb)| verb == "update");
     ensure!(
-        planted.len() >= 3,
-        "the planted rights are not found unused: {planted:?}"
+        planted.len() == resources.len(),
+        "planted on {resources:?}, found unused: {planted:?}"
     );
     ensure!(unused.is_empty(), "never used: {unused:?}");
     Ok(())

@@ -1,7 +1,7 @@
 //! All trials against the real control plane and the real Vault, in one binary:
 //! one ground for the run, trials in parallel, each with a tenant of its own.
-//! Without a filter, a second run judges the whole suite; refusals also when a
-//! trial failed.
+//! Without a filter, a second run judges the whole suite; refusals and requests
+//! outside an operator's namespaces also when a trial failed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
@@ -116,8 +116,11 @@ fn main() -> Result<ExitCode> {
     if whole {
         let judges = judgement::trials()
             .into_iter()
-            // A trial that failed may have used no right; what was refused is told all the same.
-            .filter(|judge| !conclusion.has_failed() || judge.name == judgement::OF_REFUSALS)
+            // A trial that failed may have used no right; what was asked in vain or outside
+            // is told all the same.
+            .filter(|judge| {
+                !conclusion.has_failed() || judgement::SPEAK_ALWAYS.contains(&judge.name)
+            })
             .map(|judge| shared.trial(judge.name, judge.run))
             .collect();
         let judged = libtest_mimic::run(&arguments, judges);

@@ -10,7 +10,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::grades::{Grade, Names, tenant_on};
-use crate::judgement::judge_refusals;
+use crate::judgement::judge;
 use crate::probes::{Eye, QUIET, workload};
 use crate::support::{LONG, Suite, Team};
 
@@ -151,7 +151,7 @@ async fn definitions_of_others_cost_fields_and_nothing_else(
         Ok(())
     })
     .await?;
-    judge_refusals(&ground)?;
+    judge(&ground)?;
     ground.stop().await
 }
 

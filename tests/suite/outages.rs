@@ -7,7 +7,7 @@ use ground::{Ground, Options, wait_for};
 use serde_json::json;
 
 use crate::grades::{Grade, Names, tenant_of, tenant_on};
-use crate::judgement::judge_refusals;
+use crate::judgement::judge;
 use crate::probes::{Eye, tcp_proxy};
 use crate::support::{LONG, Suite, Team};
 
@@ -76,7 +76,7 @@ async fn a_sealed_vault_keeps_the_secrets(suite: &Suite, grade: Grade) -> Result
         eye.vault.count(&eye.logins())? == logins,
         "the token outlives a seal"
     );
-    judge_refusals(&ground)?;
+    judge(&ground)?;
     ground.stop().await
 }
 

@@ -17,7 +17,7 @@ use tokio::process::Command;
 
 use crate::endpoints::sample;
 use crate::grades::{Grade, Names, tenant_of, tenant_on};
-use crate::judgement::judge_refusals;
+use crate::judgement::judge;
 use crate::probes::{Eye, vault_proxy};
 use crate::support::{LONG, Suite, Team, config, prepare};
 
@@ -106,7 +106,7 @@ async fn without_definitions_it_waits_and_says_so(suite: &Suite, grade: Grade) -
     team.put("app", json!({ "password": "vault" })).await?;
     team.static_secret("app", json!({})).await?;
     team.wait_ready("app").await?;
-    judge_refusals(&ground)?;
+    judge(&ground)?;
     ground.stop().await
 }
 

@@ -1,7 +1,7 @@
 //! A real Kubernetes control plane on loopback: etcd, API server, controller manager, scheduler, and kwok's fake node.
 //!
-//! RBAC decides, and the audit log holds every request once with its answer (level Metadata, no bodies). Nothing here
-//! is safe for more than tests: etcd is plain HTTP on loopback and doesn't sync to disk.
+//! RBAC decides, and the audit log holds every request once with its answer: no bodies (level Metadata), but of
+//! RoleBindings that are written. Nothing here is safe for more than tests: etcd is plain HTTP on loopback and doesn't sync to disk.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,12 +23,16 @@ use crate::wait::wait_for;
 /// How long one component may take to be ready; on an idle machine it is two seconds.
 const START: Duration = Duration::from_secs(120);
 
-/// Every request once, when it is answered: who, verb, resource, name, code.
+/// Every request once, when it is answered: who, verb, resource, name, code; and who is bound where.
 const AUDIT_POLICY: &str = "\
 apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
-rules: [{level: Metadata}]
+rules:
+- level: RequestResponse
+  verbs: [create, update, patch]
+  resources: [{group: rbac.authorization.k8s.io, resources: [rolebindings]}]
+- level: Metadata
 ";
 
 /// What the ground's own clients call themselves, so that a request in a tenant's name isn't taken for the operator's.

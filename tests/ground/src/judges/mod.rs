@@ -5,6 +5,7 @@
 
 pub mod api_audit;
 mod arrivals;
+pub mod bindings;
 pub mod canary;
 mod follow;
 pub mod memory;
