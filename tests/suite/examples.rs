@@ -4,25 +4,39 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::{Context, Result, ensure};
-use ground::tenant::Tenant;
+use ground::tenant::{OPERATOR_ACCOUNT, Tenant};
 use ground::vault_api::KubernetesRole;
 use ground::wait_for;
+use k8s_openapi::api::rbac::v1::Role;
+use kube::Api;
 use serde_json::json;
 use tokio::process::Command;
+use tokio::sync::Mutex;
 
 use crate::applied::{apply_without_warning, render_own};
+use crate::endpoints::sample;
+use crate::grades::{Grade, narrowed};
 use crate::support::{LONG, Suite, Team, config};
 
 crate::trials![
-    "examples": the_manifests_are_served, the_script_prepares_vault_for_the_first_secret,
+    "examples": the_script_prepares_vault_for_the_first_secret;
+    in each grade: the_manifests_are_served,
 ];
+
+const FIRST_SECRET: &str = include_str!("../../examples/first-secret.yaml");
 
 /// Maps the subcommands that the script uses to Vault's HTTP API.
 const VAULT_CLI: &str = include_str!("../fixtures/vault-cli.sh");
 
-async fn the_manifests_are_served(suite: &Suite) -> Result<()> {
-    let tenant = suite.ground.tenant("examples").await?;
+/// The examples name mounts and roles of Vault, the same for whoever applies
+/// them: one trial at a time.
+static NAMES_AT_VAULT: Mutex<()> = Mutex::const_new(());
+
+async fn the_manifests_are_served(suite: &Suite, grade: Grade) -> Result<()> {
+    let _turn = NAMES_AT_VAULT.lock().await;
+    let tenant = grade.tenant(&suite.ground, "examples").await?;
     let (vault, namespace) = (&tenant.vault, &tenant.namespace);
+    vault.delete("sys/mounts/kv").await?;
     vault.mount_kv2("kv").await?;
     let settings = json!({ "COLOUR": "green" });
     vault.kv2_put("kv", "web/settings", &settings).await?;
@@ -51,7 +65,12 @@ async fn the_manifests_are_served(suite: &Suite) -> Result<()> {
         "patches": [{ "target": { "kind": "VaultConnection" }, "patch": place.to_string() }],
     });
     let rendered = render_own(suite, &dir, overlay, &["resources"]).await?;
-    let team = with_operator(suite, tenant, "").await?;
+    if grade == Grade::Named {
+        // By the Role as it lies there, for the first secret too.
+        apply_overlays_role(&tenant).await?;
+        prepare_first_secret(suite, &tenant).await?;
+    }
+    let team = with_operator(suite, tenant, grade.lines()).await?;
     apply_without_warning(&team.tenant.client, &team.tenant.namespace, &rendered).await?;
     for (kind, name) in [
         ("VaultConnection", "default"),
@@ -61,19 +80,65 @@ async fn the_manifests_are_served(suite: &Suite) -> Result<()> {
         team.wait_condition(kind, name, "Ready", "True").await?;
     }
     team.wait_value("web-settings", "COLOUR", "green").await?;
-    team.wait_current("web-settings").await
+    team.wait_current("web-settings").await?;
+    if grade == Grade::Named {
+        apply_without_warning(&team.tenant.client, &team.tenant.namespace, FIRST_SECRET).await?;
+        team.wait_ready("app").await?;
+        team.wait_current("app").await?;
+        rights_fit(&team).await?;
+    }
+    ensure!(team.operator.terminate(LONG).await.success());
+    Ok(())
+}
+
+/// Gives the tenant's operator the Role of the overlay of names, as it lies there
+/// but for the namespace.
+async fn apply_overlays_role(tenant: &Tenant) -> Result<()> {
+    let place = format!("namespace: {}", tenant.namespace);
+    let role = include_str!("../../kustomize/overlays/named/rbac.yaml");
+    tenant
+        .apply(&role.replace("namespace: example", &place))
+        .await?;
+    narrowed(tenant, &tenant.namespace).await?;
+    let roles: Api<Role> = tenant.api();
+    let rules = roles.get(OPERATOR_ACCOUNT).await?.rules;
+    let names = |name: &str| {
+        let mut all = rules
+            .iter()
+            .flatten()
+            .flat_map(|rule| rule.resource_names.iter().flatten());
+        all.any(|one| one == name)
+    };
+    ensure!(
+        names("web-settings") && names("app"),
+        "not the Role of the examples: {rules:?}"
+    );
+    Ok(())
+}
+
+/// The operator itself, as it begins anew, finds that its Role holds what the
+/// resources need, and nothing else.
+async fn rights_fit(team: &Team) -> Result<()> {
+    ensure!(team.operator.terminate(LONG).await.success());
+    team.operator.restart().await?;
+    team.operator.wait_ready(LONG).await?;
+    wait_for("the Role to fit", LONG, || async {
+        let metrics = team.operator.metrics().await?;
+        for name in ["vto_rights_missing", "vto_rights_surplus"] {
+            let found = sample(&metrics, name, &[&team.tenant.namespace]);
+            ensure!(found == Some(0.0), "{name}: {found:?}");
+        }
+        Ok(())
+    })
+    .await
 }
 
 async fn the_script_prepares_vault_for_the_first_secret(suite: &Suite) -> Result<()> {
+    let _turn = NAMES_AT_VAULT.lock().await;
     let tenant = suite.ground.tenant("first-secret").await?;
     let said = vault_setup(suite, &tenant, &["example", &tenant.namespace]).await;
     ensure!(said.is_err(), "two arguments were taken");
-    vault_setup(suite, &tenant, &["example", &tenant.namespace, "app"]).await?;
-    let secret = json!({ "password": "sesame" });
-    wait_for("the new mount to take a secret", LONG, || async {
-        tenant.vault.kv2_put("example", "app", &secret).await
-    })
-    .await?;
+    prepare_first_secret(suite, &tenant).await?;
     let ca = suite.ground.pki.ca_file();
     let connection = format!(
         "connection: {{address: \"{}\", caCertPath: \"{}\"}}\n",
@@ -81,8 +146,7 @@ async fn the_script_prepares_vault_for_the_first_secret(suite: &Suite) -> Result
         ca.display()
     );
     let team = with_operator(suite, tenant, &connection).await?;
-    let manifest = include_str!("../../examples/first-secret.yaml");
-    apply_without_warning(&team.tenant.client, &team.tenant.namespace, manifest).await?;
+    apply_without_warning(&team.tenant.client, &team.tenant.namespace, FIRST_SECRET).await?;
     team.wait_ready("app").await?;
     team.wait_value("app", "password", "sesame").await?;
     team.wait_current("app").await?;
@@ -111,11 +175,26 @@ async fn the_script_prepares_vault_for_the_first_secret(suite: &Suite) -> Result
         "it cannot read"
     );
     ensure!(
-        vault.kv2_put("example", "app", &secret).await.is_err()
+        vault
+            .kv2_put("example", "app", &json!({ "password": "other" }))
+            .await
+            .is_err()
             && vault.list("example/metadata").await.is_err(),
         "it may more than read"
     );
     Ok(())
+}
+
+/// What the script makes for the first secret, and the secret.
+async fn prepare_first_secret(suite: &Suite, tenant: &Tenant) -> Result<()> {
+    tenant.vault.delete("sys/mounts/example").await?;
+    vault_setup(suite, tenant, &["example", &tenant.namespace, "app"]).await?;
+    let secret = json!({ "password": "sesame" });
+    wait_for("the new mount to take a secret", LONG, || async {
+        tenant.vault.kv2_put("example", "app", &secret).await
+    })
+    .await
+    .map(drop)
 }
 
 /// Runs `examples/vault-setup.sh` with a `vault` that stands in for the CLI.

@@ -208,7 +208,7 @@ pub async fn grant(
 
 /// Waits until the API server goes by the Role: the resources can be listed, and
 /// no list of all Secrets any more.
-async fn narrowed(tenant: &Tenant, home: &str) -> Result<()> {
+pub async fn narrowed(tenant: &Tenant, home: &str) -> Result<()> {
     let account = format!(
         "system:serviceaccount:{home}:{}",
         ground::tenant::OPERATOR_ACCOUNT

@@ -16,7 +16,12 @@ use crate::support::Suite;
 crate::trials!["pods": its_pod_is_small_and_locked_down];
 
 async fn its_pod_is_small_and_locked_down(suite: &Suite) -> Result<()> {
-    for path in ["base", "overlays/example-tenant", "overlays/beside"] {
+    for path in [
+        "base",
+        "overlays/example-tenant",
+        "overlays/named",
+        "overlays/beside",
+    ] {
         let rendered = render(suite, &format!("kustomize/{path}")).await?;
         let objects = parse(&rendered)?;
         let deployment = objects.iter().find(|o| kind_of(o) == "Deployment");
@@ -25,6 +30,8 @@ async fn its_pod_is_small_and_locked_down(suite: &Suite) -> Result<()> {
         limits(pod).with_context(|| path.to_owned())?;
         let dir = suite.ground.dir().join("pods").join(path);
         let shown = shown_by_its_arguments(suite, pod, &objects, &dir).await?;
+        let by_names = shown["secretAccess"] == "named";
+        ensure!(by_names == path.ends_with("named"), "{path}: {shown}");
         let ports = &pod["containers"][0]["ports"];
         for (at, name, key) in [
             (0, "metrics", "metricsBindAddress"),
