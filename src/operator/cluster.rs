@@ -376,8 +376,8 @@ impl Cluster for KubeCluster {
         .map(drop)
     }
 
-    async fn may(&self, namespace: &str, right: &Right) -> Result<bool, Problem> {
-        self.ask(namespace, right).await
+    async fn may(&self, namespace: &str, right: &Right, anew: bool) -> Result<bool, Problem> {
+        self.ask(namespace, right, anew).await
     }
 
     async fn set_finalizers(

@@ -33,14 +33,21 @@ const SINGLE_LIMIT: usize = 64;
 pub type Answers = std::collections::HashMap<(String, Right), (Instant, bool)>;
 
 impl KubeCluster {
-    /// Whether the operator has one right in a namespace.
+    /// Whether the operator has one right in a namespace; `anew`: by no answer of
+    /// before.
     ///
     /// # Errors
     /// Transport.
-    pub(super) async fn ask(&self, namespace: &str, right: &Right) -> Result<bool, Problem> {
+    pub(super) async fn ask(
+        &self,
+        namespace: &str,
+        right: &Right,
+        anew: bool,
+    ) -> Result<bool, Problem> {
         let key = (namespace.to_owned(), right.clone());
         let known = self.reviews.borrow().get(&key).copied();
         if let Some((asked, allowed)) = known
+            && !anew
             && asked.elapsed() < REVIEW_LIFE
         {
             return Ok(allowed);
@@ -102,7 +109,7 @@ impl KubeCluster {
         if !whole {
             let mut missing = std::collections::BTreeSet::new();
             for right in found.missing.into_iter().take(SINGLE_LIMIT) {
-                if !self.ask(namespace, &right).await? {
+                if !self.ask(namespace, &right, false).await? {
                     missing.insert(right);
                 }
             }

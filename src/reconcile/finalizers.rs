@@ -48,7 +48,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             name: None,
             verb: "patch".into(),
         };
-        let mend = if self.cluster.may(namespace, &patch).await? {
+        let mend = if self.cluster.may(namespace, &patch, false).await? {
             let version = metadata.resource_version.clone().unwrap_or_default();
             match self.cluster.set_finalizers(key, &version, &keep).await {
                 Err(

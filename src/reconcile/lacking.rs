@@ -50,11 +50,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let Some((namespace, refused)) = rights::refused(why) else {
             return problem;
         };
-        let mut missing = BTreeSet::new();
-        for right in self.needed_with(&namespace, &refused) {
-            if matches!(self.cluster.may(&namespace, &right).await, Ok(false)) {
-                missing.insert(right);
-            }
+        let needed = self.needed_with(&namespace, &refused);
+        let mut missing = self.not_granted(&namespace, &needed, false).await;
+        // An answer that knows nothing of the refusal is older than it.
+        if missing.iter().all(|right| right.verb != refused.verb) {
+            missing = self.not_granted(&namespace, &needed, true).await;
         }
         if missing.is_empty() {
             return problem;
@@ -73,6 +73,21 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             self.lacking.news.send_replace(());
         }
         told
+    }
+
+    async fn not_granted(
+        &self,
+        namespace: &str,
+        needed: &BTreeSet<Right>,
+        anew: bool,
+    ) -> BTreeSet<Right> {
+        let mut missing = BTreeSet::new();
+        for right in needed {
+            if matches!(self.cluster.may(namespace, right, anew).await, Ok(false)) {
+                missing.insert(right.clone());
+            }
+        }
+        missing
     }
 
     /// An outcome as it is told ([`Engine::explained`]).

@@ -261,11 +261,12 @@ pub trait Cluster: Credentials {
     /// Rights and transport.
     async fn publish(&self, note: &Note) -> Result<(), Problem>;
 
-    /// Whether the operator has a right in a namespace.
+    /// Whether the operator has a right in a namespace; `anew`: by no answer of
+    /// before.
     ///
     /// # Errors
     /// Transport.
-    async fn may(&self, namespace: &str, right: &Right) -> Result<bool, Problem>;
+    async fn may(&self, namespace: &str, right: &Right, anew: bool) -> Result<bool, Problem>;
 
     /// Removes one finalizer, fenced by the resourceVersion; all others stay.
     ///

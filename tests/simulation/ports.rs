@@ -444,7 +444,7 @@ impl Cluster for SimCluster {
             .await
     }
 
-    async fn may(&self, _: &str, right: &Right) -> Result<bool, Problem> {
+    async fn may(&self, _: &str, right: &Right, _: bool) -> Result<bool, Problem> {
         self.0
             .kubernetes(format!("may {right}"), |_| Ok(false))
             .await

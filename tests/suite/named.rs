@@ -27,11 +27,10 @@ crate::trials![
 ];
 
 /// What a condition says about a missing rule.
-fn rule(resource: &str, name: &str, verbs: &str) -> String {
-    let group = if resource == "secrets" {
-        "\"\""
-    } else {
-        "apps"
+pub fn rule(resource: &str, name: &str, verbs: &str) -> String {
+    let group = match resource {
+        "secrets" | "serviceaccounts/token" => "\"\"",
+        _ => "apps",
     };
     format!(
         "{{apiGroups: [{group}], resources: [{resource}], resourceNames: [\"{name}\"], verbs: [{verbs}]}}"
@@ -40,7 +39,7 @@ fn rule(resource: &str, name: &str, verbs: &str) -> String {
 
 impl Team {
     /// Waits until so many rights are counted as missing.
-    async fn wait_missing(&self, expected: f64) -> Result<()> {
+    pub async fn wait_missing(&self, expected: f64) -> Result<()> {
         wait_for(
             &format!("{expected} rights to be missing"),
             LONG,

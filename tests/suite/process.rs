@@ -195,11 +195,28 @@ async fn without_a_right_it_waits_and_says_so(suite: &Suite) -> Result<()> {
     // The resource itself says what its operator cannot see.
     let message = team.wait_problem("app", "KubernetesForbidden").await?;
     ensure!(message.contains("watch secrets"), "{message}");
+    let rule =
+        |verbs: &str| format!("{{apiGroups: [\"\"], resources: [secrets], verbs: [{verbs}]}}");
+    let logged = async |rule: &str| {
+        // The log holds quotes escaped.
+        let log = team.operator.log()?.replace('\\', "");
+        ensure!(
+            log.contains(rule) && log.contains("add the rule to the Role"),
+            "the log lacks {rule}"
+        );
+        anyhow::Ok(())
+    };
+    let unseen = rule("list, watch");
+    ensure!(message.contains(&unseen), "{message}");
+    logged(&unseen).await?;
+    team.wait_missing(2.0).await?;
     // Now it sees everything but may not write.
     without(&["patch"]).await?;
     team.operator.wait_ready(LONG).await?;
+    let unwritten = rule("patch");
     team.wait_for_condition("VaultStaticSecret", "app", "Ready", |ready| {
         ready.reason == "KubernetesForbidden"
+            && ready.message.contains(&unwritten)
             && ready
                 .message
                 .contains("Role does not allow to apply Secret")
@@ -207,8 +224,18 @@ async fn without_a_right_it_waits_and_says_so(suite: &Suite) -> Result<()> {
             && ready.message.contains("rbac/")
     })
     .await?;
+    logged(&unwritten).await?;
+    wait_for("a right to be missing", LONG, || async {
+        let metrics = team.operator.metrics().await?;
+        let place = [team.tenant.namespace.as_str()];
+        let missing = sample(&metrics, "vto_rights_missing", &place);
+        ensure!(missing > Some(0.0), "{missing:?}");
+        Ok(())
+    })
+    .await?;
     without(&[]).await?;
     team.wait_ready("app").await?;
+    team.wait_missing(0.0).await?;
     let metrics = team.operator.metrics().await?;
     ensure!(
         sample(&metrics, "vto_watch_failing", &["\"secrets\""]) == Some(0.0),
