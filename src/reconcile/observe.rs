@@ -13,6 +13,7 @@ use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
 use super::sources::targets_of;
 use super::view::{SecretMeta, Store, View, WorkloadKey, WorkloadKind, WorkloadMeta, is_older};
+use super::wake::connections_of_authority;
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::problem::Problem;
 use crate::vault::Vault;
@@ -160,22 +161,12 @@ impl<C: Cluster, V: Vault, K: Clock> Secrets<Engine<C, V, K>> {
             // Its hash may be news: of a write whose answer was lost, say.
             engine.wake_workloads_of(&view, key);
         }
-        let uses_ca = |c: &crate::api::VaultConnection| {
-            c.spec.ca_cert_secret_ref.as_deref() == Some(key.name.as_str())
-        };
-        let in_place = view
-            .connections
-            .iter()
-            .filter(|(at, _)| at.namespace == key.namespace);
-        let connections: Vec<ObjectKey> = in_place
-            .filter(|(_, c)| uses_ca(c))
-            .map(|(at, _)| at.clone())
-            .collect();
+        let connections: Vec<_> = connections_of_authority(&view, key).collect();
         drop(view);
         for connection in connections {
             // Its certificates may have been read before the watch told of them.
-            engine.sessions.forget(&connection);
-            engine.recheck(&connection);
+            engine.sessions.forget(&connection.object);
+            engine.recheck(&connection.object);
         }
     }
 }

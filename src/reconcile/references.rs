@@ -22,6 +22,9 @@ use crate::policy::{permit_connection, permit_login};
 use crate::problem::Problem;
 use crate::vault::Vault;
 
+/// Before the reason why changes of a connection's CA are not seen.
+const UNSEEN_AUTHORITY: &str = "; another CA would go unseen, since its Secret cannot be watched: ";
+
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) async fn reconcile_connection(&self, key: &ResourceKey) -> Next {
         let needed = [Store::Resource(Kind::VaultConnection), Store::Secrets];
@@ -51,12 +54,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             view.naming.moved();
         }
         let suspicion = self.suspicion(&key.object);
+        let remark = self.remark_on_authority(&key.object, &resource).await;
         let asked = match resolved {
             Ok(permitted) => {
                 let breaker = self.breaker(&permitted);
                 match breaker.problem() {
                     Some(outage) => Err(outage),
-                    None if known && suspicion.is_none() => return Next::Settled(None),
+                    None if known && suspicion.is_none() => {
+                        if is_remarked(&status.conditions, &remark) {
+                            return Next::Settled(None);
+                        }
+                        Ok(())
+                    }
                     None => self.vet(&breaker).await,
                 }
             }
@@ -67,7 +76,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Ok(()) => Verdict::good(
                 "Accepted",
                 format!(
-                    "Vault at {} answers and can serve",
+                    "Vault at {} answers and can serve{remark}",
                     shown(&resource.spec.address)
                 ),
             ),
@@ -83,6 +92,25 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         match asked.and(reported) {
             Ok(()) => Next::Settled(None),
             Err(problem) => Next::Failed(problem),
+        }
+    }
+
+    /// What is to be said of a CA Secret that is followed by name and that the Role
+    /// does not let be seen: the connection serves, until its CA becomes another.
+    async fn remark_on_authority(&self, key: &ObjectKey, resource: &VaultConnection) -> String {
+        let Some(name) = resource.spec.ca_cert_secret_ref.as_deref() else {
+            return String::new();
+        };
+        let secret = ObjectKey::new(key.namespace.as_str(), name);
+        let refused = {
+            let view = self.view.borrow();
+            view.stores.unseen(Store::Secrets, &secret)
+        };
+        match refused {
+            Some(problem @ Problem::KubernetesForbidden { .. }) => {
+                format!("{UNSEEN_AUTHORITY}{}", self.explained(problem).await)
+            }
+            _ => String::new(),
         }
     }
 
@@ -292,6 +320,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// one that comes while it is looked at is not lost.
     fn suspicion(&self, connection: &ObjectKey) -> Option<u64> {
         self.suspects.borrow().get(connection).copied()
+    }
+}
+
+/// Whether a remark about the CA is made already, or none as none is due.
+fn is_remarked(conditions: &[Condition], remark: &str) -> bool {
+    let message = report::find(conditions, "Ready").map_or("", |told| told.message.as_str());
+    match remark {
+        "" => !message.contains(UNSEEN_AUTHORITY),
+        remark => message.ends_with(remark),
     }
 }
 

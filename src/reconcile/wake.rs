@@ -10,6 +10,21 @@ use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::problem::Problem;
 use crate::vault::Vault;
 
+/// The connections whose CA certificates are in this Secret.
+pub(super) fn connections_of_authority(
+    view: &View,
+    secret: &ObjectKey,
+) -> impl Iterator<Item = ResourceKey> {
+    let connections = view.connections.iter().filter(|(at, connection)| {
+        at.namespace == secret.namespace
+            && connection.spec.ca_cert_secret_ref.as_deref() == Some(secret.name.as_str())
+    });
+    connections.map(|(at, _)| ResourceKey {
+        kind: Kind::VaultConnection,
+        object: at.clone(),
+    })
+}
+
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// What the API server holds now; the view learns it.
     pub(super) async fn look_at(&self, secret: &ObjectKey) -> Result<Option<SecretMeta>, Problem> {
@@ -97,6 +112,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     view.resources_of_secret(object).cloned().collect();
                 users.extend(view.formerly_of(object));
                 users.extend(view.writers_of_stray(object));
+                users.extend(connections_of_authority(&view, object));
                 let found = users.iter().filter_map(|user| view.writer(user));
                 let targets = found.flat_map(|user| targets_of(&*user).collect::<Vec<_>>());
                 let targets = targets.collect();

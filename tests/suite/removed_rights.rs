@@ -2,33 +2,34 @@
 //! `/readyz` where an operator cannot start its work without it, else in a
 //! condition, or, where that itself cannot be written, in metric and log.
 
-use std::collections::BTreeSet;
+mod by_names;
+mod shipped;
+mod work;
+
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use ground::judges::role_use::{Right, rights};
-use ground::judges::workloads::Kind;
+use ground::judges::role_use::Right;
 use ground::tenant::OPERATOR_ACCOUNT;
 use ground::{Operator, Tenant, wait_for};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
+use k8s_openapi::api::rbac::v1::Role;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
-use kube::api::{DeleteParams, Patch, PatchParams};
-use serde_json::{Value, json};
-use vault_tenant_operator::operator::secret_names;
+use kube::api::DeleteParams;
+use vault_tenant_operator::operator::{KEY_SECRET, secret_names};
 use vault_tenant_operator::reconcile::ledger;
 
-use crate::endpoints::sample;
-use crate::install::{beside, install_beside, is_allowed};
+use crate::grades::{Grade, Names, grant, tenant_of};
+use crate::install::{beside, install_beside};
 use crate::lessee::{KIND, dynamic_secret, leased_certificate};
-use crate::probes::workload;
 use crate::support::{LONG, Suite, Team, config, prepare};
+use shipped::{Shipped, names};
 
 crate::trials![
-    "removed_rights": what_a_start_needs_is_told_by_readyz,
-    what_work_needs_is_told_by_conditions_and_metrics,
+    "removed_rights": ; in each grade:
+    what_a_start_needs_is_told_by_readyz, what_work_needs_is_told_by_conditions_and_metrics,
     its_own_namespace_is_told_of_beside_its_tenant,
 ];
 
@@ -52,8 +53,8 @@ const GRACE: Duration = Duration::from_secs(10);
 /// What an operator needs once it works; all other rights it needs to start.
 fn is_for_work(right: &Right) -> bool {
     let resource = right.resource.as_str();
-    if is_of_ledger(right) {
-        return true;
+    if let Some(name) = &right.name {
+        return resource != "leases" && name != KEY_SECRET;
     }
     match right.verb.as_str() {
         "patch" => resource.ends_with("/status") || right.group == "apps",
@@ -70,157 +71,137 @@ fn is_of_ledger(right: &Right) -> bool {
     right.name.as_ref().is_some_and(|name| names.contains(name))
 }
 
-/// A Role of the cluster, from which single rights can be taken.
-struct Shipped {
-    tenant: Tenant,
-    name: &'static str,
-    rights: BTreeSet<Right>,
+/// Who runs where: an operator of `home` that serves `tenant`.
+struct Setting<'a> {
+    suite: &'a Suite,
+    grade: Grade,
+    home: &'a Tenant,
+    tenant: &'a Tenant,
 }
 
-impl Shipped {
-    async fn of(tenant: &Tenant, name: &'static str) -> Result<Self> {
-        let roles: Api<Role> = tenant.api();
-        let rules = roles.get(name).await?.rules.context("no rules")?;
-        let shipped = Self {
-            tenant: tenant.clone(),
-            name,
-            rights: rights(&rules),
-        };
-        ensure!(!shipped.rights.is_empty(), "{name} gives nothing");
-        Ok(shipped)
+impl Setting<'_> {
+    /// The operator, which finds nothing of an earlier one.
+    async fn start(&self) -> Result<Operator> {
+        let Self { home, tenant, .. } = self;
+        let own: Api<Secret> = home.api();
+        for name in secret_names() {
+            drop(own.delete(&name, &DeleteParams::default()).await);
+        }
+        for of in [home, tenant] {
+            for lease in ["leader", "claim"] {
+                let leases: Api<Lease> = of.api();
+                let name = format!("vault-tenant-operator-{lease}");
+                drop(leases.delete(&name, &DeleteParams::default()).await);
+            }
+        }
+        home.operator(&self.suite.binary)
+            .config(&config(tenant, self.grade.lines()))
+            .watch_namespaces(&[&tenant.namespace])
+            .start()
+            .await
     }
 
-    /// Takes the right away, and waits until the API server knows.
-    async fn without(&self, right: &Right) -> Result<()> {
-        self.set(self.rights.iter().filter(|other| *other != right))
+    /// Each right of `shipped` that a start needs: an operator that begins anew
+    /// without it says so.
+    async fn starts_without(&self, shipped: &Shipped) -> Result<()> {
+        // With all of them nothing is told.
+        let whole = self.start().await?;
+        whole.wait_ready(LONG).await?;
+        whole.terminate(GRACE).await;
+        for right in shipped.rights.iter().filter(|right| !is_for_work(right)) {
+            shipped.without(right).await?;
+            let operator = self.start().await?;
+            wait_for(&format!("/readyz to tell of {right}"), LONG, || async {
+                let said = operator.readyz().await.err().context("it is ready")?;
+                ensure!(names(&said.to_string(), right), "{said}");
+                Ok(())
+            })
             .await?;
-        self.wait(right, false).await
-    }
-
-    /// Gives it back.
-    async fn with(&self, right: &Right) -> Result<()> {
-        self.set(self.rights.iter()).await?;
-        self.wait(right, true).await
-    }
-
-    async fn set(&self, rights: impl Iterator<Item = &Right>) -> Result<()> {
-        let rules = rights.map(|right| PolicyRule {
-            api_groups: Some(vec![right.group.clone()]),
-            resources: Some(vec![right.resource.clone()]),
-            resource_names: right.name.clone().map(|name| vec![name]),
-            verbs: vec![right.verb.clone()],
-            ..PolicyRule::default()
-        });
-        let patch = Patch::Merge(json!({ "rules": rules.collect::<Vec<_>>() }));
-        let roles: Api<Role> = self.tenant.api();
-        roles
-            .patch(self.name, &PatchParams::default(), &patch)
-            .await?;
+            operator.terminate(GRACE).await;
+            shipped.with(right).await?;
+        }
         Ok(())
     }
-
-    async fn wait(&self, right: &Right, allowed: bool) -> Result<()> {
-        let namespace = &self.tenant.namespace;
-        let user = format!("system:serviceaccount:{namespace}:{OPERATOR_ACCOUNT}");
-        let (resource, subresource) = right
-            .resource
-            .split_once('/')
-            .unwrap_or((&right.resource, ""));
-        let attributes = json!({
-            "namespace": namespace, "verb": right.verb, "group": right.group,
-            "resource": resource, "subresource": subresource, "name": right.name,
-        });
-        wait_for(&format!("{right}: {allowed}"), LONG, || async {
-            let now = is_allowed(&self.tenant, &user, &attributes).await?;
-            ensure!(now == allowed, "it is {now}");
-            Ok(())
-        })
-        .await
-    }
 }
 
-/// Whether a text names the right as one that is lacking.
-fn names(text: &str, right: &Right) -> bool {
-    // A log holds the quotes of a message escaped.
-    let text = text.replace('\\', "");
-    let refusal = format!("cannot {} resource \"{}\"", right.verb, right.resource);
-    let named = |line: &str| right.name.as_ref().is_none_or(|name| line.contains(name));
-    text.lines()
-        .any(|line| line.contains(&refusal) && named(line))
-}
-
-/// An operator of `home` that finds nothing of an earlier one.
-async fn start(suite: &Suite, home: &Tenant, tenant: &Tenant) -> Result<Operator> {
-    let own: Api<Secret> = home.api();
-    for name in secret_names() {
-        drop(own.delete(&name, &DeleteParams::default()).await);
-    }
-    for of in [home, tenant] {
-        for lease in ["leader", "claim"] {
-            let leases: Api<Lease> = of.api();
-            let name = format!("vault-tenant-operator-{lease}");
-            drop(leases.delete(&name, &DeleteParams::default()).await);
-        }
-    }
-    home.operator(&suite.binary)
-        .config(&config(tenant, ""))
-        .watch_namespaces(&[&tenant.namespace])
-        .start()
-        .await
-}
-
-/// Each right of `shipped` that a start needs: an operator of `home` that begins
-/// anew without it says so.
-async fn starts_without(
-    suite: &Suite,
-    home: &Tenant,
-    tenant: &Tenant,
-    shipped: &Shipped,
-) -> Result<()> {
-    // With all of them nothing is told.
-    let whole = start(suite, home, tenant).await?;
-    whole.wait_ready(LONG).await?;
-    whole.terminate(GRACE).await;
-    for right in shipped.rights.iter().filter(|right| !is_for_work(right)) {
-        shipped.without(right).await?;
-        let operator = start(suite, home, tenant).await?;
-        wait_for(&format!("/readyz to tell of {right}"), LONG, || async {
-            let said = operator.readyz().await.err().context("it is ready")?;
-            ensure!(names(&said.to_string(), right), "{said}");
-            Ok(())
-        })
-        .await?;
-        operator.terminate(GRACE).await;
-        shipped.with(right).await?;
+/// Deletes shipped Roles whose rights a printed one holds too, so that each right
+/// is given once.
+async fn delete_roles(tenant: &Tenant, names: &[&str]) -> Result<()> {
+    let roles: Api<Role> = tenant.api();
+    for name in names {
+        roles.delete(name, &DeleteParams::default()).await?;
     }
     Ok(())
 }
 
-async fn what_a_start_needs_is_told_by_readyz(suite: &Suite) -> Result<()> {
-    let tenant = suite.ground.tenant("forbidden-start").await?;
+async fn what_a_start_needs_is_told_by_readyz(suite: &Suite, grade: Grade) -> Result<()> {
+    let nothing = Names::secrets(&[]);
+    let (tenant, _) = tenant_of(suite, grade, "forbidden-start", nothing, "").await?;
     prepare(&tenant).await?;
-    for name in [OPERATOR_ACCOUNT, LEADERSHIP] {
+    let roles: &[_] = match grade {
+        Grade::Namespace => &[OPERATOR_ACCOUNT, LEADERSHIP],
+        Grade::Named => &[OPERATOR_ACCOUNT],
+    };
+    if grade == Grade::Named {
+        delete_roles(&tenant, &[LEADERSHIP]).await?;
+    }
+    let setting = Setting {
+        suite,
+        grade,
+        home: &tenant,
+        tenant: &tenant,
+    };
+    for name in roles {
         let shipped = Shipped::of(&tenant, name).await?;
-        starts_without(suite, &tenant, &tenant, &shipped).await?;
+        setting.starts_without(&shipped).await?;
     }
     Ok(())
 }
 
-async fn its_own_namespace_is_told_of_beside_its_tenant(suite: &Suite) -> Result<()> {
-    let tenant = suite.ground.tenant("forbidden-beside").await?;
+/// So many certificates that some are remembered in each Secret of the ledger.
+const LEASED: usize = 12;
+
+/// Rights to the ledger: three verbs on each of its Secrets.
+const ROUNDS: usize = 6;
+
+/// Their Secrets in one round of the trial.
+fn leased(round: usize) -> impl Iterator<Item = String> {
+    (0..LEASED).map(move |number| format!("leased-{round}-{number}"))
+}
+
+async fn its_own_namespace_is_told_of_beside_its_tenant(suite: &Suite, grade: Grade) -> Result<()> {
+    let tenant = grade.tenant(&suite.ground, "forbidden-beside").await?;
     prepare(&tenant).await?;
     let home = format!("{}-home", tenant.namespace);
     install_beside(suite, &tenant, &home).await?;
     let home = beside(&tenant, &home)?;
-    let shipped = Shipped::of(&home, OWN_NAMESPACE).await?;
-    starts_without(suite, &home, &tenant, &shipped).await?;
+    if grade == Grade::Named {
+        let all: Vec<String> = (0..ROUNDS).flat_map(leased).collect();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        let resources = Names::secrets(&all).resources(&tenant);
+        let config = config(&tenant, grade.lines());
+        grant(&[&tenant], &home.namespace, &config, &resources).await?;
+        delete_roles(&home, &[OWN_NAMESPACE, LEADERSHIP]).await?;
+    }
+    let role = match grade {
+        Grade::Namespace => OWN_NAMESPACE,
+        Grade::Named => OPERATOR_ACCOUNT,
+    };
+    let shipped = Shipped::of(&home, role).await?;
+    let setting = Setting {
+        suite,
+        grade,
+        home: &home,
+        tenant: &tenant,
+    };
+    setting.starts_without(&shipped).await?;
     let spec = leased_certificate(&tenant).await?;
-    let rights = shipped.rights.iter().filter(|right| is_of_ledger(right));
-    for (round, right) in rights.enumerate() {
+    let rights: Vec<_> = shipped.rights.iter().filter(|r| is_of_ledger(r)).collect();
+    ensure!(rights.len() == ROUNDS, "{rights:?}");
+    for (round, right) in rights.into_iter().enumerate() {
         shipped.without(right).await?;
-        let operator = start(suite, &home, &tenant).await?;
-        // So many that some are to be remembered in this Secret of the ledger.
-        let names: Vec<String> = (0..12).map(|n| format!("leased-{round}-{n}")).collect();
+        let operator = setting.start().await?;
+        let names: Vec<String> = leased(round).collect();
         for name in &names {
             let manifest = dynamic_secret(&tenant, name, spec.clone());
             tenant.apply(&manifest.to_string()).await?;
@@ -251,158 +232,24 @@ async fn its_own_namespace_is_told_of_beside_its_tenant(suite: &Suite) -> Result
     Ok(())
 }
 
-async fn what_work_needs_is_told_by_conditions_and_metrics(suite: &Suite) -> Result<()> {
-    let team = Team::start(suite, "forbidden-work").await?;
-    let shipped = Shipped::of(&team.tenant, OPERATOR_ACCOUNT).await?;
-    for right in shipped.rights.iter().filter(|right| is_for_work(right)) {
-        let resource = right.resource.as_str();
-        let told = match (right.verb.as_str(), resource) {
-            ("patch", _) if right.group == "apps" => team.restarts_without(&shipped, right).await,
-            ("patch", _) => team.reports_without(&shipped, right).await,
-            ("get", "vaultdynamicsecrets") => team.mints_without(&shipped, right).await,
-            ("get", _) => team.makes_again_without(&shipped, right).await,
-            ("delete", _) => team.moves_without(&shipped, right).await,
-            ("create", "events") => team.publishes_without(&shipped, right).await,
-            _ => team.logs_in_without(&shipped, right).await,
-        };
-        told.with_context(|| format!("without {right}"))?;
+async fn what_work_needs_is_told_by_conditions_and_metrics(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let (team, shipped) = match grade {
+        Grade::Namespace => {
+            let team = Team::start(suite, "forbidden-work").await?;
+            let shipped = Shipped::of(&team.tenant, OPERATOR_ACCOUNT).await?;
+            (team, shipped)
+        }
+        Grade::Named => by_names::each_name_lacks_a_verb(suite, "forbidden-work").await?,
+    };
+    let whole = |right: &&Right| right.name.is_none() && is_for_work(right);
+    for right in shipped.rights.iter().filter(whole) {
+        team.works_without(&shipped, right)
+            .await
+            .with_context(|| format!("without {right}"))?;
         shipped.with(right).await?;
     }
     Ok(())
-}
-
-impl Team {
-    /// A Secret that is synced, under a name of its own.
-    async fn synced(&self, name: &str, more: Value) -> Result<()> {
-        self.put(name, json!({ "password": "vault" })).await?;
-        self.static_secret(name, more).await?;
-        self.wait_ready(name).await.map(drop)
-    }
-
-    /// Waits until a condition that is False names the right.
-    async fn wait_named(&self, name: &str, type_: &str, reason: &str, right: &Right) -> Result<()> {
-        self.wait_for_condition("VaultStaticSecret", name, type_, |told| {
-            told.status == "False" && told.reason == reason && names(&told.message, right)
-        })
-        .await
-        .map(drop)
-    }
-
-    /// Refused requests with the verb of the right, as the metrics count them.
-    async fn refused(&self, right: &Right) -> Result<f64> {
-        let metrics = self.operator.metrics().await?;
-        let labels = [right.verb.as_str(), "\"KubernetesForbidden\""];
-        let counted = sample(&metrics, "vto_kubernetes_requests_total", &labels);
-        Ok(counted.unwrap_or_default())
-    }
-
-    /// Waits until more than `before` refused requests are counted, and the log
-    /// names the right.
-    async fn wait_counted(&self, right: &Right, before: f64) -> Result<()> {
-        wait_for(&format!("{right} to be counted"), LONG, || async {
-            let counted = self.refused(right).await?;
-            ensure!(counted > before, "{counted} are counted");
-            let log = self.operator.log()?;
-            ensure!(names(&log, right), "the log does not name it");
-            Ok(())
-        })
-        .await
-    }
-
-    async fn restarts_without(&self, shipped: &Shipped, right: &Right) -> Result<()> {
-        let kind = match right.resource.as_str() {
-            "daemonsets" => Kind::DaemonSet,
-            "statefulsets" => Kind::StatefulSet,
-            _ => Kind::Deployment,
-        };
-        let name = right.resource.as_str();
-        shipped.without(right).await?;
-        let manifest = workload(kind, name, name, json!({}));
-        self.tenant.apply(&manifest.to_string()).await?;
-        let targets = json!([{ "kind": manifest["kind"], "name": name }]);
-        self.put(name, json!({ "password": "vault" })).await?;
-        self.static_secret(name, json!({ "rolloutRestartTargets": targets }))
-            .await?;
-        self.wait_named(name, "RolloutRestart", "RolloutRestartFailed", right)
-            .await
-    }
-
-    async fn reports_without(&self, shipped: &Shipped, right: &Right) -> Result<()> {
-        let kind = KINDS
-            .into_iter()
-            .find(|kind| right.resource == format!("{}s/status", kind.to_lowercase()))
-            .context("no such kind")?;
-        let spec = match kind {
-            "VaultStaticSecret" => {
-                json!({ "mount": "kv", "type": "kv-v2", "path": "app", "destination": { "name": "told" } })
-            }
-            "VaultDynamicSecret" => {
-                json!({ "mount": "db", "path": "creds/app", "destination": { "name": "told" } })
-            }
-            "VaultPKISecret" => {
-                json!({ "mount": "pki", "role": "web", "destination": { "name": "told" } })
-            }
-            "VaultConnection" => json!({ "address": "https://vault.example" }),
-            _ => json!({}),
-        };
-        shipped.without(right).await?;
-        let before = self.refused(right).await?;
-        let manifest = json!({
-            "apiVersion": format!("{OURS}/v1beta1"), "kind": kind,
-            "metadata": { "name": "told" }, "spec": spec,
-        });
-        self.tenant.apply(&manifest.to_string()).await?;
-        self.wait_counted(right, before).await
-    }
-
-    async fn makes_again_without(&self, shipped: &Shipped, right: &Right) -> Result<()> {
-        self.synced("again", json!({})).await?;
-        shipped.without(right).await?;
-        self.secrets()
-            .delete("again", &DeleteParams::default())
-            .await?;
-        self.wait_named("again", "Ready", "KubernetesForbidden", right)
-            .await
-    }
-
-    async fn mints_without(&self, shipped: &Shipped, right: &Right) -> Result<()> {
-        shipped.without(right).await?;
-        let manifest = dynamic_secret(&self.tenant, "minted", json!({}));
-        self.tenant.apply(&manifest.to_string()).await?;
-        self.wait_for_condition(KIND, "minted", "Ready", |told| {
-            told.reason == "KubernetesForbidden" && names(&told.message, right)
-        })
-        .await
-        .map(drop)
-    }
-
-    async fn moves_without(&self, shipped: &Shipped, right: &Right) -> Result<()> {
-        self.synced("moves", json!({})).await?;
-        shipped.without(right).await?;
-        self.edit("moves", json!({ "destination": { "name": "moved" } }))
-            .await?;
-        self.wait_named("moves", "Ready", "KubernetesForbidden", right)
-            .await
-    }
-
-    async fn publishes_without(&self, shipped: &Shipped, right: &Right) -> Result<()> {
-        shipped.without(right).await?;
-        let before = self.refused(right).await?;
-        self.synced("unpublished", json!({})).await?;
-        self.wait_counted(right, before).await
-    }
-
-    async fn logs_in_without(&self, shipped: &Shipped, right: &Right) -> Result<()> {
-        shipped.without(right).await?;
-        let mut second = self.resources("VaultAuth").get("default").await?;
-        let auth = json!({
-            "apiVersion": format!("{OURS}/v1beta1"), "kind": "VaultAuth",
-            "metadata": { "name": "second" }, "spec": second.data["spec"].take(),
-        });
-        self.tenant.apply(&auth.to_string()).await?;
-        self.static_secret("second", json!({ "vaultAuthRef": "second" }))
-            .await?;
-        self.wait_named("second", "Ready", "KubernetesForbidden", right)
-            .await
-    }
 }
