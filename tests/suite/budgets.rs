@@ -22,6 +22,9 @@ crate::trials![
 
 const SECRETS: usize = 100;
 
+/// The most requests to the API server of a restart, in the grade of the namespace.
+const RESTART: usize = 30;
+
 /// So long that no slot falls into the trial.
 const NEVER: &str = "1000h";
 
@@ -87,7 +90,7 @@ async fn a_hundred_secrets_cost_one_login_and_a_hundred_reads(
     ensure!(renewals_are_few(&leases, 2), "{leases:?}");
     let full = Memory::of(team.operator.process.pid())?;
     println!("memory: idle {idle:?}; with {SECRETS} secrets {full:?}");
-    restart_costs_nothing(&team, &eye).await
+    restart_costs_nothing(&team, &eye, grade).await
 }
 
 /// How often status is written for a new resource: by names, also before its
@@ -99,7 +102,7 @@ const fn statuses_each(grade: Grade) -> usize {
     }
 }
 
-async fn restart_costs_nothing(team: &Team, eye: &Eye) -> Result<()> {
+async fn restart_costs_nothing(team: &Team, eye: &Eye, grade: Grade) -> Result<()> {
     let (vault, api) = eye.mark()?;
     team.operator.terminate(LONG).await;
     team.operator.restart().await?;
@@ -117,6 +120,13 @@ async fn restart_costs_nothing(team: &Team, eye: &Eye) -> Result<()> {
     ensure!(
         work(&counts) == 4 && counts.get(own) == Some(&3) && counts.get(rights) == Some(&1),
         "{counts:?}"
+    );
+    // By names each of them is listed and watched besides.
+    let total: usize = counts.values().sum();
+    println!("restart: {total} requests for its work");
+    ensure!(
+        grade == Grade::Named || total <= RESTART,
+        "{total} requests: {counts:?}"
     );
     // Two are given up, looked at again and taken again.
     let leases = eye.api.requests(&eye.at_leases().since(api))?;

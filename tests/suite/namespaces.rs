@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use crate::endpoints::sample;
 use crate::grades::{Grade, Names, grant, placed, tenant_of};
 use crate::leadership::{CLAIM, instance};
-use crate::probes::Eye;
+use crate::probes::{Eye, QUIET};
 use crate::support::{LONG, Suite, Team, config, prepare, static_secret};
 
 crate::trials![
     "namespaces": ; in each grade:
-    one_without_its_role_reports_and_the_others_go_on,
+    one_without_its_role_reports_and_the_others_go_on, three_are_served_and_each_is_reviewed_once,
     references_cross_only_where_they_are_allowed,
     a_namespace_made_again_is_served_again, a_claimed_namespace_is_left_alone,
 ];
@@ -71,8 +71,8 @@ async fn tenants(suite: &Suite, grade: Grade, names: [&str; 2]) -> Result<[Tenan
     Ok([home, other])
 }
 
-/// What both name in most trials.
-fn both(tenants: [&Tenant; 2]) -> Vec<Value> {
+/// What all name in most trials.
+fn of_all<const N: usize>(tenants: [&Tenant; N]) -> Vec<Value> {
     tenants
         .iter()
         .flat_map(|tenant| Names::APP.resources(tenant))
@@ -140,7 +140,7 @@ async fn one_without_its_role_reports_and_the_others_go_on(
     home.wait_value("app", "password", "second").await?;
     ensure!(other.tenant.secret("app").await?.is_none());
     // With its Role it is served like the other.
-    let resources = both([&home.tenant, &other.tenant]);
+    let resources = of_all([&home.tenant, &other.tenant]);
     serve(grade, &other.tenant, &home.tenant, &resources).await?;
     other.wait_ready("app").await?;
     other.wait_value("app", "password", "other").await?;
@@ -152,6 +152,51 @@ async fn one_without_its_role_reports_and_the_others_go_on(
         let review = request.resource.starts_with("selfsubject");
         ensure!(review || !request.namespace.is_empty(), "{request:?}");
     }
+    Ok(())
+}
+
+async fn three_are_served_and_each_is_reviewed_once(suite: &Suite, grade: Grade) -> Result<()> {
+    let [home, second] = tenants(suite, grade, ["three", "three-b"]).await?;
+    let third = grade.tenant(&suite.ground, "three-c").await?;
+    prepare(&third).await?;
+    let resources = of_all([&home, &second, &third]);
+    match grade {
+        Grade::Namespace => {
+            for tenant in [&second, &third] {
+                serve(grade, tenant, &home, &resources).await?;
+            }
+        }
+        Grade::Named => {
+            let config = config(&home, grade.lines());
+            grant(
+                &[&home, &second, &third],
+                &home.namespace,
+                &config,
+                &resources,
+            )
+            .await?;
+        }
+    }
+    let eye = Eye::of(&suite.ground, &home);
+    let operator = builder(suite, grade, &home, &[&second, &third]);
+    let operator = operator.start().await?;
+    operator.wait_ready(LONG).await?;
+    for tenant in [home, second, third] {
+        let operator = operator.clone();
+        let team = Team { tenant, operator };
+        secret(&team, "app", &team.tenant.namespace).await?;
+        team.wait_value("app", "password", &team.tenant.namespace)
+            .await?;
+        team.wait_ready("app").await?;
+        // The review of this namespace has answered.
+        team.wait_missing(0.0).await?;
+    }
+    let reviews = eye.at_api().resource("selfsubjectrulesreviews");
+    let asked = eye.api.settle(&reviews, QUIET, LONG).await?;
+    ensure!(asked.len() == 3, "{asked:?}");
+    let single = eye.at_api().resource("selfsubjectaccessreviews");
+    let single = eye.api.requests(&single)?;
+    ensure!(single.is_empty(), "{single:?}");
     Ok(())
 }
 
@@ -248,7 +293,7 @@ async fn make_again(tenant: &Tenant) -> Result<()> {
 
 async fn a_namespace_made_again_is_served_again(suite: &Suite, grade: Grade) -> Result<()> {
     let [home, other] = tenants(suite, grade, ["forbidden-again", "again"]).await?;
-    let resources = both([&home, &other]);
+    let resources = of_all([&home, &other]);
     serve(grade, &other, &home, &resources).await?;
     let [home, other] = teams(suite, grade, [home, other]).await?;
     for team in [&home, &other] {
