@@ -18,8 +18,9 @@ use crate::render::{ContentHash, HashKey, ResourceTag};
 const CREATION_DOUBT: Duration = Duration::from_secs(5);
 
 /// One that came into being before a change got a baseline before that was
-/// written, unless the view did not show it yet. No view is older than this.
-const VIEW_DOUBT: Duration = Duration::from_secs(60);
+/// written, unless the view did not show it yet. A view gets about this old where
+/// the API server could not be reached for minutes before.
+const VIEW_DOUBT: Duration = Duration::from_secs(180);
 
 /// What one resource wants a workload to run.
 #[derive(Clone, Debug)]

@@ -200,9 +200,9 @@ fn a_workload_made_after_the_change_runs_it_already() {
     assert_eq!(restarts(new.clone(), &[wanted("app", "b", 1000)]), 1);
     // One that was there before was not seen in time to get a baseline, or is a
     // new target of a resource that has long been there.
-    new.created = Some(at(941));
+    new.created = Some(at(821));
     assert_eq!(restarts(new.clone(), &[wanted("app", "b", 1000)]), 1);
-    new.created = Some(at(939));
+    new.created = Some(at(819));
     assert_eq!(restarts(new.clone(), &[wanted("app", "b", 1000)]), 0);
     new.created = Some(at(1004));
     let mut first = wanted("app", "b", 1000);

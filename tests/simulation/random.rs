@@ -79,7 +79,9 @@ async fn scenario(world: Rc<World>) {
     }
     let calm_start = world.rng.borrow_mut().chance(1, 2);
     if calm_start {
-        seconds(20).await;
+        // The second is longer than a workload counts as new.
+        let calm = world.rng.borrow_mut().pick(&[20, 300]);
+        seconds(calm).await;
     }
     world.faults.borrow_mut().one_in = world.rng.borrow_mut().pick(&[0, 6, 12, 30]);
     world.flaky_watches.set(world.rng.borrow_mut().chance(1, 2));
