@@ -107,6 +107,7 @@ fn each_defect_is_caught_by_its_invariant() {
     };
     caught(Defect::EmptyWrites, Invariant::NeverWiped);
     caught(Defect::NoHashes, Invariant::RestartForContent);
+    caught(Defect::RestartFirst, Invariant::RestartForContent);
     caught(Defect::StaleReads, Invariant::EventuallyRight);
     let ended = run(0, Some(Defect::StatusStuck), deleted_source);
     assert!(

@@ -4,11 +4,12 @@
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use vault_tenant_operator::key::Redacted;
+use vault_tenant_operator::reconcile::PREFIX;
 use vault_tenant_operator::reconcile::ports::{Fence, Life, SecretWrite, WorkloadPatch};
-use vault_tenant_operator::reconcile::view::SecretMeta;
+use vault_tenant_operator::reconcile::view::{SecretMeta, WorkloadKey, WorkloadKind};
 use vault_tenant_operator::vault::Reply;
 
-use crate::objects::{Object, Secret};
+use crate::objects::{Object, Secret, object};
 use crate::world::World;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub enum Defect {
     /// A restart is remembered by the process that wrote the Secret, and by none
     /// that starts after it.
     FlagInMemory,
+    /// The restart for a content goes out before the Secret with it is written.
+    RestartFirst,
     /// A live look is answered from what was known before.
     NoLook,
     /// A field of the status is dropped, as by another vendor's definitions: no
@@ -46,7 +49,7 @@ pub enum Defect {
 /// Those that the random runs must catch. (`bites` has two more: a missing fence
 /// harms where a stranger takes a name, which these runs have no room for, and
 /// without a state each look writes, which makes a run too long to try many.)
-pub const DEFECTS: [Defect; 10] = [
+pub const DEFECTS: [Defect; 11] = [
     Defect::EmptyWrites,
     Defect::NoHashes,
     Defect::NoBaseline,
@@ -54,6 +57,7 @@ pub const DEFECTS: [Defect; 10] = [
     Defect::StatusStuck,
     Defect::NoLook,
     Defect::FlagInMemory,
+    Defect::RestartFirst,
     Defect::StaleReads,
     Defect::RisingVersion,
     Defect::HashOfRaw,
@@ -106,6 +110,41 @@ pub fn in_patch(world: &World, patch: &WorkloadPatch) -> (WorkloadPatch, bool) {
         _ => {}
     }
     (patch, true)
+}
+
+/// The restarts that a write makes due, for those who send them before it.
+pub fn restarts_first(world: &World, write: &SecretWrite) -> Vec<(WorkloadKey, WorkloadPatch)> {
+    if world.defect != Some(Defect::RestartFirst) {
+        return Vec::new();
+    }
+    let state = write.annotations.iter().find_map(|(name, text)| {
+        let tag = name.split_once("/state-")?.1;
+        let state: Value = serde_json::from_str(text).ok()?;
+        Some((tag, state["hash"].as_str()?.to_owned()))
+    });
+    let Some((tag, hash)) = state else {
+        return Vec::new();
+    };
+    let (base, template) = (format!("{PREFIX}base-{tag}"), format!("{PREFIX}c-{tag}"));
+    let api = world.api.borrow();
+    let behind = api.workloads.iter().filter(|(_, workload)| {
+        let recorded = workload.annotations.get(&base);
+        recorded.is_some_and(|recorded| *recorded != hash) && !workload.paused
+    });
+    let restart = behind.map(|(name, workload)| {
+        let key = WorkloadKey {
+            kind: WorkloadKind::Deployment,
+            object: object(name),
+        };
+        let patch = WorkloadPatch {
+            uid: workload.uid.clone(),
+            resource_version: workload.version.to_string(),
+            annotations: [(base.clone(), hash.clone())].into(),
+            template: [(template.clone(), hash.clone())].into(),
+        };
+        (key, patch)
+    });
+    restart.collect()
 }
 
 /// Whether a restart is forgotten: this operator has changed no content.

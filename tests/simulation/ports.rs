@@ -196,6 +196,9 @@ impl Cluster for SimCluster {
             "update"
         };
         let what = format!("apply Secret {} ({how})", write.secret.name);
+        for (workload, patch) in defects::restarts_first(&self.0.world, &write) {
+            let _ = self.patch_workload(&workload, &patch).await;
+        }
         self.0
             .kubernetes(what, |world| {
                 let fence = defects::in_write(world, &mut write);
