@@ -1,16 +1,20 @@
-//! The model API server gives the same answers as the real one (the suite's
-//! trial `conformance` runs the same script there).
+//! The models give the same answers as the real servers (the suite's trials
+//! `conformance` run the same scripts there).
 
 use std::cell::Cell;
 use std::rc::Rc;
 
+use serde_json::Value;
 use vault_tenant_operator::key::Kind;
+use vault_tenant_operator::vault::Token;
 
 use crate::api_server::resource;
 use crate::objects::{Field, NAMESPACE};
-use crate::ports::{Line, SimCluster};
+use crate::ports::{Line, SimCluster, SimVault};
+use crate::script::vault::{self, Change, Keepers, Place};
 use crate::script::{EXPECTED, People, run};
 use crate::tenant::{Tenant, static_secret};
+use crate::vault::ADDRESS;
 use crate::world::World;
 
 impl People for Tenant {
@@ -31,22 +35,87 @@ impl People for Tenant {
     }
 }
 
-#[test]
-fn the_model_answers_as_the_real_api_server() {
+impl Keepers for Tenant {
+    async fn jwt(&self, account: &str) -> String {
+        format!("token of {NAMESPACE}/{account}")
+    }
+
+    async fn put(&self, path: &str, fields: Value) {
+        self.write_vault(path, &serde_json::from_value(fields).unwrap());
+    }
+
+    async fn change(&self, path: &str, version: u64, change: Change) {
+        let mut vault = self.0.vault.borrow_mut();
+        let versions = vault.versions.get_mut(path).unwrap();
+        let version = &mut versions[usize::try_from(version).unwrap() - 1];
+        match change {
+            Change::Delete => version.deleted = true,
+            Change::Undelete => version.deleted = false,
+            Change::Destroy => version.destroyed = true,
+        }
+    }
+
+    async fn allow(&self, path: &str, allowed: bool) {
+        let denied = &mut self.0.vault.borrow_mut().denied;
+        for path in [format!("kv1/{path}"), format!("kv/data/{path}")] {
+            if allowed {
+                denied.remove(&path);
+            } else {
+                denied.insert(path);
+            }
+        }
+    }
+
+    async fn revoke(&self, token: &Token) {
+        self.0.vault.borrow_mut().revoke(token);
+    }
+
+    async fn seal(&self, sealed: bool) {
+        self.set_sealed(sealed);
+    }
+}
+
+/// Runs a script on virtual time, in a world of its own.
+fn scripted(script: impl AsyncFnOnce(Line) -> Vec<String>) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .unwrap();
     let said = runtime.block_on(async {
-        let world = World::new(1, None);
-        let cluster = SimCluster(Line {
-            world: Rc::clone(&world),
+        script(Line {
+            world: World::new(1, None),
             alive: Rc::new(Cell::new(true)),
             leads: Rc::new(Cell::new(true)),
             wrote: Rc::default(),
-        });
-        run(&cluster, NAMESPACE, &Tenant(world)).await
+        })
+        .await
     });
-    assert_eq!(said.join("\n"), EXPECTED.trim_end());
+    said.join("\n")
+}
+
+#[test]
+fn the_model_answers_as_the_real_api_server() {
+    let said = scripted(async |line| {
+        let people = Tenant(Rc::clone(&line.world));
+        run(&SimCluster(line), NAMESPACE, &people).await
+    });
+    assert_eq!(said, EXPECTED.trim_end());
+}
+
+#[test]
+fn the_model_answers_as_the_real_vault() {
+    let place = Place {
+        address: ADDRESS.to_owned(),
+        ca_pem: None,
+        namespace: NAMESPACE.to_owned(),
+        role: "app".to_owned(),
+        kv1: "kv1".to_owned(),
+        kv2: "kv".to_owned(),
+    };
+    let said = scripted(async |line| {
+        let keepers = Tenant(Rc::clone(&line.world));
+        vault::run(&SimVault(line), &place, &keepers).await
+    });
+    assert_eq!(said, vault::EXPECTED.trim_end());
 }

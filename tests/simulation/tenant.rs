@@ -128,6 +128,7 @@ impl Tenant {
         let version = Version {
             fields: fields.clone(),
             deleted: false,
+            destroyed: false,
         };
         vault
             .versions

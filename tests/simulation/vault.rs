@@ -10,13 +10,16 @@ use serde_json::{Value, json};
 use vault_tenant_operator::key::Redacted;
 use vault_tenant_operator::policy::Read;
 use vault_tenant_operator::problem::Problem;
-use vault_tenant_operator::vault::{Reply, Token, Upkeep};
+use vault_tenant_operator::vault::{Lease, Reply, Token, Upkeep};
 
 /// Address of the model.
 pub const ADDRESS: &str = "https://vault.example:8200";
 
 /// Life of a token.
 const TOKEN_LIFE: Duration = Duration::from_secs(1200);
+
+/// What KV v1 says of a lease, which is none.
+const PLAIN_LEASE: Duration = Duration::from_secs(768 * 3600);
 
 /// The fields of a secret at Vault.
 pub type Source = BTreeMap<String, Value>;
@@ -25,6 +28,7 @@ pub type Source = BTreeMap<String, Value>;
 pub struct Version {
     pub fields: Source,
     pub deleted: bool,
+    pub destroyed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +63,7 @@ impl VaultModel {
             return self.plain.get(path);
         }
         let newest = self.versions.get(path)?.last()?;
-        (!newest.deleted).then_some(&newest.fields)
+        (!newest.deleted && !newest.destroyed).then_some(&newest.fields)
     }
 
     pub fn health(&self) -> Result<(), Problem> {
@@ -68,10 +72,15 @@ impl VaultModel {
 
     pub fn login(&mut self, jwt: &str, now: Timestamp) -> Result<Token, Problem> {
         self.health()?;
-        if jwt != "token of team/app" {
+        let refused = match jwt {
+            "token of team/app" => None,
+            jwt if jwt.starts_with("token of ") => Some("service account name not authorized"),
+            _ => Some("permission denied"),
+        };
+        if let Some(why) = refused {
             return Err(Problem::LoginFailed {
                 what: "auth/kubernetes/login".to_owned(),
-                why: "permission denied".to_owned(),
+                why: format!("HTTP 403: {why}"),
             });
         }
         self.issued += 1;
@@ -91,12 +100,14 @@ impl VaultModel {
             .tokens
             .get(token.secret.expose())
             .is_some_and(|ends| *ends > now);
-        if alive && !self.denied.contains(path) {
-            return Ok(());
-        }
+        let errors = match (alive, self.denied.contains(path)) {
+            (true, false) => return Ok(()),
+            (true, true) => "1 error occurred: * permission denied",
+            (false, _) => "2 errors occurred: * permission denied * invalid token",
+        };
         Err(Problem::VaultDenied {
             path: path.to_owned(),
-            why: "permission denied".to_owned(),
+            why: format!("HTTP 403: {errors}"),
         })
     }
 
@@ -104,6 +115,11 @@ impl VaultModel {
         self.check(token, "auth/token/renew-self", now)?;
         self.live_on(&token.secret.expose().clone(), now);
         Ok(token_of(token.secret.expose()))
+    }
+
+    /// Ends one token.
+    pub fn revoke(&mut self, token: &Token) {
+        self.tokens.remove(token.secret.expose());
     }
 
     /// Ends all tokens, as a restart with another storage or an operator would.
@@ -116,7 +132,7 @@ impl VaultModel {
         if self.broken.contains(&read.path) {
             return Err(Problem::VaultUnavailable {
                 address: ADDRESS.to_owned(),
-                why: "500: 1 error occurred".to_owned(),
+                why: "HTTP 500: 1 error occurred".to_owned(),
             });
         }
         let missing = Reply {
@@ -124,10 +140,13 @@ impl VaultModel {
             ..Reply::default()
         };
         if let Some(path) = read.path.strip_prefix("kv1/") {
-            return Ok(self
-                .plain
-                .get(path)
-                .map_or(missing, |source| reply(200, &json!(source))));
+            return Ok(self.plain.get(path).map_or(missing, |source| Reply {
+                lease: Lease {
+                    duration: PLAIN_LEASE,
+                    ..Lease::default()
+                },
+                ..reply(200, &json!(source))
+            }));
         }
         let path = read.path.strip_prefix("kv/data/").unwrap_or_default();
         let versions = self
@@ -136,16 +155,24 @@ impl VaultModel {
             .map(Vec::as_slice)
             .unwrap_or_default();
         let wanted = read.query.iter().find(|(name, _)| name == "version");
-        let number = wanted.map_or(versions.len(), |(_, text)| text.parse().unwrap());
+        let number = wanted.map_or(0, |(_, text)| text.parse().unwrap());
+        let number = if number == 0 { versions.len() } else { number };
         let Some(found) = number.checked_sub(1).and_then(|index| versions.get(index)) else {
             return Ok(missing);
         };
-        let (status, data, deleted) = if found.deleted {
-            (404, Value::Null, "2026-01-01T00:00:00Z")
+        let deleted = if found.deleted {
+            "2026-01-01T00:00:00Z"
         } else {
-            (200, json!(found.fields), "")
+            ""
         };
-        let metadata = json!({"version": number, "deletion_time": deleted, "destroyed": false});
+        let (status, data) = if found.deleted || found.destroyed {
+            (404, Value::Null)
+        } else {
+            (200, json!(found.fields))
+        };
+        let metadata = json!({
+            "version": number, "deletion_time": deleted, "destroyed": found.destroyed,
+        });
         Ok(reply(status, &json!({"data": data, "metadata": metadata})))
     }
 
@@ -167,7 +194,7 @@ impl VaultModel {
 fn sealed() -> Problem {
     Problem::VaultUnavailable {
         address: ADDRESS.to_owned(),
-        why: "503: Vault is sealed".to_owned(),
+        why: "HTTP 503: Vault is sealed".to_owned(),
     }
 }
 

@@ -1,17 +1,28 @@
-//! The real API server answers as the simulation's model does: one script, one
-//! transcript for both.
+//! The real servers answer as the simulation's models do: one script for each
+//! port, one transcript for both worlds.
+
+use std::num::NonZeroU32;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use ground::Tenant;
+use ground::tenant::{APP_ACCOUNT, AUDIENCE, OPERATOR_ACCOUNT};
+use ground::vault_rights::TokenRules;
+use ground::{Ground, Options, Tenant};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use vault_tenant_operator::operator::cluster_port;
+use vault_tenant_operator::vault::{HttpVault, Limits, Token, TravelRules};
 
+use crate::script::vault::{self, Change, Keepers, Place};
 use crate::script::{EXPECTED, People, run};
 use crate::support::{Suite, deployment, resources, static_secret};
 
-crate::trials!["conformance": the_real_api_server_answers_as_the_model];
+crate::trials![
+    "conformance": the_real_api_server_answers_as_the_model, the_real_vault_answers_as_the_model,
+];
 
 async fn the_real_api_server_answers_as_the_model(suite: &Suite) -> Result<()> {
     let tenant = suite.ground.tenant("conformance").await?;
@@ -74,5 +85,112 @@ impl People for Tenant {
         self.apply(&manifest.to_string()).await.expect("a resource");
         let found = resources(self, "VaultStaticSecret").get(name).await;
         found.expect("a resource").metadata.uid.unwrap_or_default()
+    }
+}
+
+async fn the_real_vault_answers_as_the_model(_: &Suite) -> Result<()> {
+    // Its own, since it is sealed.
+    let ground = Ground::start(Options::default()).await?;
+    let tenant = ground.tenant("conformance").await?;
+    let rules = TokenRules {
+        ttl: Duration::from_secs(1200),
+        ..TokenRules::default()
+    };
+    tenant.token_rules(&rules).await?;
+    let place = Place {
+        address: tenant.vault_address.clone(),
+        ca_pem: Some(tenant.ca_pem.clone().into_bytes()),
+        namespace: tenant.namespace.clone(),
+        role: tenant.vault_role().to_owned(),
+        kv1: tenant.kv1.clone(),
+        kv2: tenant.kv2.clone(),
+    };
+    let ground = Arc::new(ground);
+    let keepers = AtVault(Arc::clone(&ground), tenant);
+    let work = move || -> Result<Vec<String>> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let many = NonZeroU32::MAX;
+        let limits = Limits {
+            requests_per_second: many,
+            burst: many,
+        };
+        let rules = TravelRules {
+            address: Arc::new(|_, _| Ok(())),
+            redirect: Arc::new(|_, _| Err("none is expected".to_owned())),
+        };
+        let vault = HttpVault::new("conformance", limits, rules, Rc::new(|_, _, _| {}));
+        Ok(runtime.block_on(vault::run(&vault, &place, &keepers)))
+    };
+    let said = tokio::task::spawn_blocking(work).await??.join("\n");
+    ensure!(said == vault::EXPECTED.trim_end(), "{said}");
+    ground.stop().await
+}
+
+/// Who keeps the Vault of a ground.
+struct AtVault(Arc<Ground>, Tenant);
+
+impl Keepers for AtVault {
+    async fn jwt(&self, account: &str) -> String {
+        let account = match account {
+            "app" => APP_ACCOUNT,
+            _ => OPERATOR_ACCOUNT,
+        };
+        let token = self.1.token(account, &[AUDIENCE]).await;
+        token.expect("a token of the account")
+    }
+
+    async fn put(&self, path: &str, fields: Value) {
+        let Tenant {
+            vault, kv1, kv2, ..
+        } = &self.1;
+        vault.kv1_put(kv1, path, &fields).await.expect("KV v1");
+        vault.kv2_put(kv2, path, &fields).await.expect("KV v2");
+    }
+
+    async fn change(&self, path: &str, version: u64, change: Change) {
+        let what = match change {
+            Change::Delete => "delete",
+            Change::Undelete => "undelete",
+            Change::Destroy => "destroy",
+        };
+        let path = format!("{}/{what}/{path}", self.1.kv2);
+        let versions = json!({ "versions": [version] });
+        let changed = self.1.vault.write(&path, &versions).await;
+        changed.expect("a change of a version");
+    }
+
+    async fn allow(&self, path: &str, allowed: bool) {
+        // Vault takes the rule of the longest path.
+        let Tenant { kv1, kv2, .. } = &self.1;
+        let mut policy = String::new();
+        let mut rule = |path: &str, capability: &str| {
+            policy += &format!("path \"{path}\" {{ capabilities = [\"{capability}\"] }}\n");
+        };
+        rule(&format!("{kv1}/*"), "read");
+        rule(&format!("{kv2}/data/*"), "read");
+        if !allowed {
+            rule(&format!("{kv1}/{path}"), "deny");
+            rule(&format!("{kv2}/data/{path}"), "deny");
+        }
+        let written = self.1.vault.policy(self.1.vault_role(), &policy).await;
+        written.expect("a policy");
+    }
+
+    async fn revoke(&self, token: &Token) {
+        let body = json!({ "token": token.secret.expose() });
+        let revoked = self.1.vault.write("auth/token/revoke", &body).await;
+        revoked.expect("a revocation");
+    }
+
+    async fn seal(&self, sealed: bool) {
+        let vault = &self.0.vault;
+        let done = if sealed {
+            vault.seal().await
+        } else {
+            vault.unseal().await
+        };
+        done.expect("a seal");
     }
 }
