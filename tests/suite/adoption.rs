@@ -59,11 +59,8 @@ async fn a_secret_of_the_existing_operator_is_kept_on_without_a_restart(
         .map(|entry| &entry["manager"])
         .collect();
     ensure!(managers.len() == 1, "{managers:?}");
-    let text = team.described("VaultStaticSecret", "app").await?;
-    ensure!(
-        text.contains("Normal SecretAdopted") && !text.contains("SecretDataDrift"),
-        "{text}"
-    );
+    let text = team.wait_described("app", "Normal SecretAdopted").await?;
+    ensure!(!text.contains("SecretDataDrift"), "{text}");
     team.wait_restarts(Kind::Deployment, "web", 0).await?;
     // A key that leaves Vault later goes from the Secret, and that is new content.
     team.put("app", json!({ "password": "vault" })).await?;

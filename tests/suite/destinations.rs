@@ -146,8 +146,8 @@ async fn a_foreign_secret_is_refused_until_it_may_be_overwritten(
         team.secret("app").await? == before,
         "not one byte of it changed"
     );
-    let text = team.described("VaultStaticSecret", "app").await?;
-    ensure!(text.contains("Warning DestinationNotOwned"), "{text}");
+    team.wait_described("app", "Warning DestinationNotOwned")
+        .await?;
     team.edit("app", json!({ "destination": { "overwrite": true } }))
         .await?;
     team.wait_value("app", "password", "vault").await?;

@@ -45,11 +45,8 @@ async fn after_a_rename_the_old_secret_goes_when_the_new_one_is_there(
     team.wait_value("new", "password", "vault").await?;
     team.gone("app").await?;
     team.wait_ready("app").await?;
-    let text = team.described("VaultStaticSecret", "app").await?;
-    ensure!(
-        text.contains("DestinationMoved the Secret app was replaced by new and is deleted"),
-        "{text}"
-    );
+    let words = "DestinationMoved the Secret app was replaced by new and is deleted";
+    team.wait_described("app", words).await?;
     // And back again, without a trace.
     team.edit("app", json!({ "destination": { "name": "app" } }))
         .await?;
@@ -223,11 +220,8 @@ async fn another_type_makes_the_secret_anew_and_restarts_nothing(
     let deleted = methods.iter().position(|method| method == "DELETE");
     let next = deleted.and_then(|at| methods.get(at + 1));
     ensure!(next.is_some_and(|method| method == "PATCH"), "{methods:?}");
-    let text = team.described("VaultStaticSecret", "app").await?;
-    ensure!(
-        text.contains("DestinationReplaced the Secret app was deleted and made anew"),
-        "{text}"
-    );
+    let words = "DestinationReplaced the Secret app was deleted and made anew";
+    team.wait_described("app", words).await?;
     team.wait_current("app").await?;
     team.wait_restarts(Kind::Deployment, "web", 0).await?;
     // New content afterwards restarts as ever: what the pods run was not forgotten.

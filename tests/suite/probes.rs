@@ -249,6 +249,17 @@ impl Team {
         Ok(text)
     }
 
+    /// Waits until conditions and events of a VaultStaticSecret say these words: an
+    /// event comes after the condition, or waits while others miss their Secret.
+    pub async fn wait_described(&self, name: &str, words: &str) -> Result<String> {
+        wait_for(&format!("{words:?} about {name}"), LONG, || async {
+            let text = self.described("VaultStaticSecret", name).await?;
+            ensure!(text.contains(words), "{text}");
+            Ok(text)
+        })
+        .await
+    }
+
     /// Lets the application's role read all of the team's secrets, or none.
     pub async fn allow_reading(&self, allowed: bool) -> Result<()> {
         let tenant = &self.tenant;

@@ -55,11 +55,15 @@ async fn a_secret_follows_a_deletion_and_comes_back(suite: &Suite, grade: Grade)
 
     team.tenant.vault.delete(&metadata).await?;
     team.wait_gone("app", "SecretNotFound").await?;
-    let events = team.events("app").await?;
-    let told = |(reason, note): &&(String, String)| {
-        reason == "DestinationDeleted" && note.contains("as spec.onSourceDelete says")
-    };
-    ensure!(events.iter().filter(told).count() == 3, "{events:?}");
+    wait_for("three events", LONG, || async {
+        let events = team.events("app").await?;
+        let told = |(reason, note): &&(String, String)| {
+            reason == "DestinationDeleted" && note.contains("as spec.onSourceDelete says")
+        };
+        ensure!(events.iter().filter(told).count() == 3, "{events:?}");
+        Ok(())
+    })
+    .await?;
     ensure!(team.restarts(Kind::Deployment, "web").await? == 0);
     Ok(())
 }

@@ -270,8 +270,7 @@ async fn a_missing_path_is_told_and_waited_for(suite: &Suite, grade: Grade) -> R
         "{message}"
     );
     ensure!(team.tenant.secret("app").await?.is_none());
-    let text = team.described("VaultStaticSecret", "app").await?;
-    ensure!(text.contains("Warning SecretNotFound"), "{text}");
+    team.wait_described("app", "Warning SecretNotFound").await?;
     team.put("app", json!({ "password": "late" })).await?;
     team.wait_value("app", "password", "late").await?;
     team.wait_ready("app").await.map(drop)
