@@ -104,7 +104,7 @@ fn restarts(mut workload: WorkloadMeta, wanted: &[Wanted]) -> usize {
 fn a_target_that_is_named_while_the_old_content_still_lives_is_restarted() {
     let supersedes = |supersedes| Wanted {
         supersedes,
-        ..wanted("app", "new", 100)
+        ..wanted("app", "new", 1000)
     };
     // Created long before the change, and named only now.
     let before = workload(None, None);
@@ -112,7 +112,7 @@ fn a_target_that_is_named_while_the_old_content_still_lives_is_restarted() {
     assert_eq!(seen(supersedes(false)), Standing::Current);
     assert!(matches!(seen(supersedes(true)), Standing::Due(_)));
     let after = WorkloadMeta {
-        created: Some(at(200)),
+        created: Some(at(2000)),
         ..before.clone()
     };
     let one = supersedes(true);
