@@ -50,6 +50,38 @@ fn a_secret_of_that_operator_for_this_very_resource_is_adopted_before_it_is_read
 }
 
 #[test]
+fn what_that_operator_made_for_another_resource_is_not_overwritten() {
+    let another = || {
+        case().with_meta(|meta| {
+            meta.states.clear();
+            meta.managers = vec![manager("vault-secrets-operator", 400, "x")];
+            meta.owners = vec!["uid-9".into()];
+            (meta.vso_made, meta.vso_owns) = (true, true);
+        })
+    };
+    for overwrite in [false, true] {
+        let text = another().with(|c| c.me.overwrite = overwrite).refused();
+        let mends = [
+            "\"uid-9\"",
+            "create: false",
+            "destination.name",
+            "delete the Secret",
+            "remove its ownerReferences",
+        ];
+        assert!(mends.iter().all(|mend| text.contains(mend)), "{text}");
+    }
+    let into = another().with(|c| c.me.create = false);
+    assert_eq!(into.step(), Step::Fetch(Why::Missing));
+    // Nobody's any more, and another one that only has an owner, are as they always were.
+    let freed = another().with_meta(|meta| meta.owners.clear());
+    let freed = freed.with(|c| c.me.overwrite = true);
+    assert_eq!(freed.step(), Step::Fetch(Why::Missing));
+    let foreign = another().with_meta(|meta| meta.vso_made = false);
+    let foreign = foreign.with(|c| c.me.overwrite = true);
+    assert_eq!(foreign.step(), Step::Fetch(Why::Missing));
+}
+
+#[test]
 fn a_secret_that_was_kept_goes_on_with_a_resource_of_the_same_name() {
     let kept = || {
         let old = |state: &mut State| {

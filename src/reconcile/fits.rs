@@ -6,7 +6,7 @@
 use crate::api::Destination;
 use crate::key::{Redacted, is_label_value, is_metadata_key};
 use crate::problem::{Problem, printable};
-use crate::render::SecretData;
+use crate::render::{RAW_KEY, SecretData};
 
 /// What the API server takes as the data of one Secret (Kubernetes,
 /// `MaxSecretSize`).
@@ -32,12 +32,21 @@ pub fn check_size(secret: &str, data: &SecretData) -> Result<(), Problem> {
     if total <= SECRET_SIZE_LIMIT {
         return Ok(());
     }
-    let largest = data.iter().max_by_key(|(_, value)| size(value));
+    // `_raw` repeats all of them, and so says nothing about which one it is.
+    let raw = data.get(RAW_KEY).map(size);
+    let largest = data
+        .iter()
+        .filter(|(name, _)| *name != RAW_KEY || data.len() == 1)
+        .max_by_key(|(_, value)| size(value));
     let (name, bytes) = largest.map_or(("", 0), |(name, value)| (name.as_str(), size(value)));
+    let raw = raw.filter(|_| name != RAW_KEY);
+    let raw = raw.map_or_else(String::new, |bytes| {
+        format!(", and {RAW_KEY}, which repeats all that Vault holds, has {bytes}")
+    });
     Err(Problem::DestinationInvalid {
         name: secret.to_owned(),
         why: format!(
-            "{total} bytes of data are more than the {SECRET_SIZE_LIMIT} that a Secret can hold; the largest key is {name} with {bytes}: exclude keys, or set excludeRaw"
+            "{total} bytes of data are more than the {SECRET_SIZE_LIMIT} that a Secret can hold; the largest key is {name} with {bytes}{raw}: exclude keys, or set excludeRaw"
         ),
     })
 }
@@ -154,7 +163,24 @@ mod tests {
         let text = check_size("app", &data(&[("a", &large), ("b", "y")]))
             .unwrap_err()
             .to_string();
-        assert!(text.contains("the largest key is a with 1048576"), "{text}");
+        assert!(
+            text.contains("the largest key is a with 1048576: "),
+            "{text}"
+        );
+        let raw = format!("{{\"data\":\"{large}\"}}");
+        for (held, told) in [
+            (
+                &[("a", "x"), ("b", "yy"), ("_raw", &raw)][..],
+                "b with 2, and _raw",
+            ),
+            (&[("_raw", &raw)], "_raw with 1048587: "),
+        ] {
+            let text = check_size("app", &data(held)).unwrap_err().to_string();
+            assert!(
+                text.contains(&format!("the largest key is {told}")),
+                "{text}"
+            );
+        }
     }
 
     #[test]

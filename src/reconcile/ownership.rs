@@ -99,10 +99,27 @@ pub fn standing<'a>(situation: &Situation<'a>) -> Standing<'a> {
     if owned || (wrote && (state.is_some() || me.retain || !me.create)) {
         return Standing::Ours(meta, state.map(Box::new));
     }
-    if !me.create || me.overwrite || me.joins {
+    if !me.create || me.joins {
+        return Standing::Open(meta);
+    }
+    // The Vault Secrets Operator refuses such a one too, whatever the spec says: it
+    // would be two resources', and go with the other one.
+    if let Some(owner) = meta.owners.first().filter(|_| meta.vso_made) {
+        return Standing::Foreign(made_for_another(owner));
+    }
+    if me.overwrite {
         return Standing::Open(meta);
     }
     Standing::Foreign(foreign(me, meta))
+}
+
+/// What the Vault Secrets Operator made for another resource; the way out is there
+/// also where that resource is gone and nobody collects the Secret.
+fn made_for_another(owner: &str) -> String {
+    format!(
+        "the Vault Secrets Operator made it for another resource (uid {:?} in its ownerReferences), and overwrite takes nothing from that one; to write into it as it is set spec.destination.create: false, or choose another spec.destination.name; if that resource is gone or should lose it, delete the Secret, which is made anew, or remove its ownerReferences and set spec.destination.overwrite: true",
+        crate::problem::printable(owner, 80)
+    )
 }
 
 /// Whose the Secret seems to be, and what would let the resource use it.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use ground::Tenant;
 use ground::judges::workloads::Kind;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::PostParams;
+use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::grades::{Grade, Names};
@@ -32,9 +32,18 @@ async fn a_secret_of_the_existing_operator_is_kept_on_without_a_restart(
     let before = team.secret("app").await?;
     // Made just now: nobody wrote down yet what its pods run.
     team.workload_now().await?;
+    let eye = Eye::on(suite, &team);
+    let (_, mark) = eye.mark()?;
     team.operator.restart().await?;
-    team.wait_ready("app").await?;
+    // Ready is what the other one left behind; only ours tells of the workload.
     team.wait_current("app").await?;
+    team.wait_ready("app").await?;
+    let patches = eye.at_api().since(mark).resource("secrets").name("app");
+    let patches = eye.api.counts(&patches.writes())?;
+    ensure!(
+        patches == BTreeMap::from([("patch secrets".to_owned(), 2)]),
+        "one moves the ownership, one writes: {patches:?}"
+    );
     let after = team.secret("app").await?;
     let without_raw = |secret: &Secret| {
         let mut data: BTreeMap<_, _> = secret.data.clone().unwrap_or_default();
@@ -116,7 +125,24 @@ async fn a_secret_that_it_made_for_another_resource_is_refused(
     let reads = eye.settled(&eye.at_vault().path(&path)).await?;
     ensure!(reads.is_empty(), "{reads:?}");
     ensure!(team.value("other", "password").await? == "theirs");
-    Ok(())
+    // Not even for one that overwrites: it would go with the other resource.
+    let marked = eye.mark()?.0;
+    team.edit("other", json!({ "destination": { "overwrite": true } }))
+        .await?;
+    let message = team.wait_problem("other", "DestinationNotOwned").await?;
+    ensure!(message.contains("remove its ownerReferences"), "{message}");
+    let reads = eye
+        .settled(&eye.at_vault().path(&path).since(marked))
+        .await?;
+    ensure!(reads.is_empty(), "{reads:?}");
+    ensure!(team.value("other", "password").await? == "theirs");
+    // The way out that the message names.
+    let freed = Patch::Merge(json!({ "metadata": { "ownerReferences": null } }));
+    team.secrets()
+        .patch("other", &PatchParams::default(), &freed)
+        .await?;
+    team.wait_value("other", "password", "vault").await?;
+    team.wait_ready("other").await.map(drop)
 }
 
 /// Leaves what the existing operator would: the resource and its Secret,
@@ -150,6 +176,30 @@ pub async fn made_by_that_operator(tenant: &Tenant, name: &str, held: Value) -> 
         ..PostParams::default()
     };
     tenant.api::<Secret>().create(&params, &secret).await?;
+    // All well, and a MAC by a key that only that operator has.
+    let condition = |type_: &str, reason: &str| {
+        json!({
+            "type": type_, "status": "True", "reason": reason, "message": "Secret synced",
+            "observedGeneration": resource.metadata.generation,
+            "lastTransitionTime": jiff::Timestamp::now().to_string(),
+        })
+    };
+    let status = json!({ "status": {
+        "lastGeneration": resource.metadata.generation,
+        "secretMAC": "mM0pUHe3cLGIUXYV0QnBvVvVlVfmBjYFZxZ6cTVnPqQ=",
+        "vaultClientMeta": { "cacheKey": "kubernetes-f8b1", "id": "9c5d" },
+        "conditions": [
+            condition("SecretSynced", "SecretSynced"), condition("Healthy", "Healthy"),
+            condition("Ready", "SecretSynced"),
+        ],
+    } });
+    let params = PatchParams {
+        field_manager: params.field_manager,
+        ..PatchParams::default()
+    };
+    resources(tenant, "VaultStaticSecret")
+        .patch_status(name, &params, &Patch::Merge(status))
+        .await?;
     Ok(())
 }
 
