@@ -95,6 +95,8 @@ pub enum Problem {
         address: String,
         /// `Retry-After`, where Vault sent one.
         retry_after: Option<Duration>,
+        /// When it began, once that is known.
+        since: Option<Timestamp>,
     },
     /// Vault answered, but not in a form that can be used.
     VaultAnswerUnusable {
@@ -312,12 +314,15 @@ impl Problem {
 
     /// An outage says since when it lasts.
     #[must_use]
-    pub fn since(mut self, since: Timestamp) -> Self {
-        if let Problem::VaultUnreachable { why, .. }
-        | Problem::VaultUnavailable { why, .. }
-        | Problem::VaultAnswerUnusable { why, .. } = &mut self
-        {
-            *why = format!("{why} (since {since:.0})");
+    pub fn since(mut self, began: Timestamp) -> Self {
+        match &mut self {
+            Problem::VaultUnreachable { why, .. }
+            | Problem::VaultUnavailable { why, .. }
+            | Problem::VaultAnswerUnusable { why, .. } => {
+                *why = format!("{why} (since {began:.0})");
+            }
+            Problem::VaultRateLimited { since, .. } => *since = Some(began),
+            _ => {}
         }
         self
     }

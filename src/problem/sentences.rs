@@ -43,10 +43,14 @@ impl fmt::Display for Problem {
             Problem::VaultRateLimited {
                 address,
                 retry_after,
+                since,
             } => {
                 write!(f, "Vault at {address} limits the rate of requests")?;
                 if let Some(after) = retry_after {
                     write!(f, " and asks to wait {} s", after.as_secs())?;
+                }
+                if let Some(since) = since {
+                    write!(f, " (since {since:.0})")?;
                 }
                 f.write_str(": lower the operator's sync.vaultRequestsPerSecond, lengthen refreshAfter, or raise the quota in Vault")
             }

@@ -253,6 +253,7 @@ fn refused(asked: Asked<'_>, refusal: &Refusal) -> Problem {
         (429, retry_after) | (503, retry_after @ Some(_)) => Problem::VaultRateLimited {
             address,
             retry_after,
+            since: None,
         },
         // 412: a standby that has not caught up; 472, 473: standbys of other kinds.
         (412 | 472 | 473 | 500..=599, _) => Problem::VaultUnavailable { address, why },

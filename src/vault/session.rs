@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use super::authority::Authority;
 use super::life::{Due, Failed, Held};
 use crate::policy::PermittedLogin;
+use crate::problem::{Problem, Retry};
 
 /// A session whose token has ended is dropped this long after its last use,
 const ENDED_IDLE: SignedDuration = SignedDuration::from_mins(10);
@@ -45,6 +46,8 @@ pub(super) struct Session {
     /// A `Retry-After` of Vault's: until it has passed, nothing is read, and then
     /// by one alone until that one was answered.
     pub(super) limited: RefCell<Option<Failed>>,
+    /// When Vault's limit began, a login's too.
+    pub(super) limited_since: Cell<Option<Timestamp>>,
     /// Held by that one.
     pub(super) trial: Mutex<()>,
     /// What stayed denied after a new login and hasn't been read since.
@@ -63,6 +66,7 @@ impl Session {
             failed_login: RefCell::default(),
             failed_renewal: RefCell::default(),
             limited: RefCell::default(),
+            limited_since: Cell::default(),
             trial: Mutex::default(),
             denied: RefCell::default(),
             used: Cell::new(now),
@@ -77,6 +81,26 @@ impl Session {
         let held = Rc::new(held);
         self.held.replace(Some(Rc::clone(&held)));
         held
+    }
+
+    /// The answer; a limit of Vault's says since when it holds.
+    pub(super) fn timed<T>(
+        &self,
+        answer: Result<T, Problem>,
+        now: Timestamp,
+    ) -> Result<T, Problem> {
+        match answer {
+            Err(problem) if matches!(problem.retry(), Retry::NotBefore(_)) => {
+                let since = self.limited_since.get().unwrap_or(now);
+                self.limited_since.set(Some(since));
+                Err(problem.since(since))
+            }
+            Err(problem) if self.limited.borrow().is_none() => {
+                self.limited_since.set(None);
+                Err(problem)
+            }
+            answer => answer,
+        }
     }
 
     /// Remembers a request that a new login did not help.

@@ -143,7 +143,7 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
         let send = async |endpoint: &Endpoint, token: &Token| {
             self.vault.upkeep(endpoint, token, request).await
         };
-        let answer = self.send_with(&session, &held, asking, &send).await;
+        let answer = self.send_with(&session, &held, asking, now, &send).await;
         if matches!(answer, Err(Problem::VaultDenied { .. })) {
             session.deny(asking);
         }
@@ -186,11 +186,11 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
         // Only the first of those who waited here is on trial.
         let _trial = trial.filter(|_| session.limited.borrow().is_some());
         let held = self.token(&session, now).await?;
-        match self.send_with(&session, &held, asking, send).await {
+        match self.send_with(&session, &held, asking, now, send).await {
             Err(denied @ Problem::VaultDenied { .. }) => {
                 match self.replace(&session, &held, asking, now).await? {
                     Some(fresh) => {
-                        let answered = self.send_with(&session, &fresh, asking, send).await;
+                        let answered = self.send_with(&session, &fresh, asking, now, send).await;
                         if matches!(answered, Err(Problem::VaultDenied { .. })) {
                             session.deny(asking);
                         }
@@ -245,10 +245,11 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
         session: &Session,
         held: &Held,
         asking: Asking,
+        now: Timestamp,
         send: &impl AsyncFn(&Endpoint, &Token) -> Result<Reply, Problem>,
     ) -> Result<Reply, Problem> {
         let endpoint = session.authority.endpoint(&self.credentials).await?;
-        let answer = send(&endpoint, &held.token).await;
+        let answer = session.timed(send(&endpoint, &held.token).await, now);
         if answer.is_ok() {
             session.denied.borrow_mut().remove(&asking);
         }
@@ -258,6 +259,7 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
             }
             _ if Failed::of(&session.limited).is_none() => {
                 session.limited.replace(None);
+                session.limited_since.set(None);
             }
             _ => {}
         }
@@ -358,7 +360,7 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
         if let Some(problem) = Failed::of(&session.failed_login) {
             return Err(problem);
         }
-        let result = self.request_login(session).await;
+        let result = session.timed(self.request_login(session).await, now);
         let outcome = result.as_ref().map(|_| ()).map_err(Clone::clone);
         // That this instance may not log in says nothing about the login, nor does
         // what a session meets that was forgotten meanwhile.

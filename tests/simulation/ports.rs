@@ -114,6 +114,7 @@ impl Line {
                 Fault::Throttled => Problem::VaultRateLimited {
                     address,
                     retry_after: Some(Duration::from_secs(5)),
+                    since: None,
                 },
                 _ => Problem::VaultUnavailable { address, why },
             }

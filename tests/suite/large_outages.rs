@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use ground::faults::{Answer, HttpProxy, Match};
 use ground::judges::workloads::Kind;
 use ground::wait_for;
@@ -70,10 +70,7 @@ async fn two_hundred_that_are_due_wait_for_one_prober(suite: &Suite, grade: Grad
             before.remove();
         }
         let told = team.wait_all_told(reason).await?;
-        since.extend(told.iter().filter_map(|message| {
-            let (_, since) = message.split_once("(since ")?;
-            since.split_once(')').map(|(since, _)| since.to_owned())
-        }));
+        since.extend(since_when(&told)?);
         one_prober(&proxy).await?;
     }
     ensure!(since.len() == 1, "one outage, since one time: {since:?}");
@@ -147,7 +144,13 @@ async fn a_vault_that_only_seems_well_is_tried_by_one_at_a_time(
     let data = Match::method("GET").path_contains("/data/");
     let words = "local node not active but active cluster node not found";
     let standby = proxy.on(data).answer(Answer::vault_error(500, &[words]));
-    team.wait_all_told("VaultUnavailable").await?;
+    // Those that failed before it was one were told of themselves alone.
+    wait_for("all to say since when", LONG, || async {
+        let since = since_when(&team.wait_all_told("VaultUnavailable").await?)?;
+        ensure!(since.len() == 1, "{since:?}");
+        Ok(())
+    })
+    .await?;
     let quiet = reads_of(&proxy).len();
     let probes = 4;
     let health = Match::method("GET").path_contains("sys/health");
@@ -172,8 +175,10 @@ async fn a_limit_of_the_rate_is_tried_by_one_first(suite: &Suite, grade: Grade) 
     let limit = Answer::vault_error(429, &["request path is limited"]).header("Retry-After", "3");
     let limit = proxy.on(data).answer(limit);
     let begun = now();
-    team.wait_all_told("VaultRateLimited").await?;
+    let messages = team.wait_all_told("VaultRateLimited").await?;
     let told = now();
+    let since = since_when(&messages)?;
+    ensure!(since.len() == 1, "one limit, since one time: {since:?}");
     let reads = |from: i64| {
         let all = reads_of(&proxy).into_iter();
         all.filter(|(at, _)| *at >= from).count()
@@ -236,6 +241,18 @@ async fn two_hundred_outlast_an_outage_of_the_api_server(
     ensure!(logins <= 1, "{logins} logins");
     ensure!(team.team.restarts(Kind::Deployment, "app").await? == 0);
     Ok(())
+}
+
+/// The times since when something lasts, as the messages say it: each of them must.
+fn since_when(messages: &[String]) -> Result<BTreeSet<String>> {
+    let of = |message: &String| {
+        let (_, since) = message.split_once("(since ")?;
+        since.split_once(')').map(|(since, _)| since.to_owned())
+    };
+    messages
+        .iter()
+        .map(|message| of(message).with_context(|| format!("not since when: {message}")))
+        .collect()
 }
 
 /// While all wait, nothing but the prober asks, and not often.

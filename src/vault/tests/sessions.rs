@@ -249,13 +249,29 @@ async fn retry_after_of_a_read_holds_for_all() {
     model.0.borrow_mut().read_fails = Some(Problem::VaultRateLimited {
         address: ADDRESS.to_owned(),
         retry_after: Some(std::time::Duration::from_secs(20)),
+        since: None,
     });
-    sessions.read(&one, at(0)).await.unwrap_err();
+    let wait = std::time::Duration::from_secs(20);
+    let limited = model.0.borrow().read_fails.clone();
+    let said = |problem: Problem| problem.to_string();
+    let first = said(sessions.read(&one, at(0)).await.unwrap_err());
+    assert!(first.contains(&format!("(since {:.0})", at(0))), "{first}");
     model.0.borrow_mut().read_fails = None;
-    sessions.read(&other, at(1)).await.unwrap_err();
-    assert_eq!(model.counts(), (1, 0, 1));
-    tokio::time::advance(std::time::Duration::from_secs(20)).await;
-    sessions.read(&other, at(21)).await.unwrap();
+    // Who is told without a request is told the same.
+    let other_says = said(sessions.read(&other, at(1)).await.unwrap_err());
+    assert_eq!((first.clone(), model.counts()), (other_says, (1, 0, 1)));
+    // A limit that goes on began when it began.
+    tokio::time::advance(wait).await;
+    model.0.borrow_mut().read_fails.clone_from(&limited);
+    let again = said(sessions.read(&one, at(21)).await.unwrap_err());
+    assert_eq!(again, first);
+    tokio::time::advance(wait).await;
+    model.0.borrow_mut().read_fails = None;
+    sessions.read(&other, at(42)).await.unwrap();
+    // Another one begins anew.
+    model.0.borrow_mut().read_fails = limited;
+    let new = said(sessions.read(&one, at(43)).await.unwrap_err());
+    assert!(new.contains(&format!("(since {:.0})", at(43))), "{new}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -264,11 +280,14 @@ async fn retry_after_of_a_login_holds_for_all() {
     model.0.borrow_mut().login_fails = Some(Problem::VaultRateLimited {
         address: ADDRESS.to_owned(),
         retry_after: Some(std::time::Duration::from_secs(20)),
+        since: None,
     });
     let sessions = sessions(&model);
     let permitted = permitted(ADDRESS, "secret/data/a");
-    for _ in 0..18 {
-        sessions.read(&permitted, at(0)).await.unwrap_err();
+    for second in 0..18 {
+        let told = sessions.read(&permitted, at(second)).await.unwrap_err();
+        let since = format!("(since {:.0})", at(0));
+        assert!(told.to_string().contains(&since), "{told}");
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
     }
     assert_eq!(model.counts().0, 1);
