@@ -36,7 +36,7 @@ async fn labels_annotations_and_type_are_as_asked(suite: &Suite, grade: Grade) -
     .await?;
     let destination = json!({
         "type": "kubernetes.io/tls",
-        "labels": { "team": "web", "tier": "front" },
+        "labels": { "team": "web", "tier": "front", "app.kubernetes.io/managed-by": "mine" },
         "annotations": { "example.com/owner": "web", "example.com/note": "old" },
     });
     team.static_secret("web", json!({ "destination": destination }))
@@ -53,12 +53,19 @@ async fn labels_annotations_and_type_are_as_asked(suite: &Suite, grade: Grade) -
     let metadata = team.metadata("web").await?;
     ensure!(
         metadata["labels"]["tier"] == "front"
-            && metadata["annotations"]["example.com/note"] == "old",
+            && metadata["annotations"]["example.com/note"] == "old"
+            && metadata["annotations"]["example.com/owner"] == "web",
         "{metadata}"
+    );
+    let made_by = &metadata["labels"]["app.kubernetes.io/managed-by"];
+    ensure!(
+        made_by == "vault-tenant-operator",
+        "a label that is ours says what it always says: {metadata}"
     );
     // What leaves the spec leaves the Secret, what is added arrives, and the Secret is the same one.
     let destination = json!({
-        "labels": { "tier": null, "stage": "test" }, "annotations": { "example.com/note": "new" },
+        "labels": { "tier": null, "stage": "test" },
+        "annotations": { "example.com/note": "new", "example.com/owner": null },
     });
     team.edit("web", json!({ "destination": destination }))
         .await?;
@@ -74,7 +81,8 @@ async fn labels_annotations_and_type_are_as_asked(suite: &Suite, grade: Grade) -
             "{metadata}"
         );
         ensure!(
-            metadata["annotations"]["example.com/note"] == "new",
+            metadata["annotations"]["example.com/note"] == "new"
+                && metadata["annotations"]["example.com/owner"].is_null(),
             "{metadata}"
         );
         Ok(())
@@ -305,7 +313,7 @@ async fn what_no_secret_can_hold_is_named_before_anything_is_written(
         (json!({ long: "x" }), ["kkkk", "at most 253"]),
         (
             json!({ "small": "x", "large": large }),
-            ["1048576", "the largest key is"],
+            ["1048576", "the largest key is large with 614400"],
         ),
     ] {
         team.put("app", data).await?;

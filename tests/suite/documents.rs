@@ -9,10 +9,11 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Failed, Trial};
 use serde_yaml::Value;
 
+use crate::promises;
+
 const README: &str = include_str!("../../README.md");
 const CARGO: &str = include_str!("../../Cargo.toml");
 const GROUND_CARGO: &str = include_str!("../ground/Cargo.toml");
-const PROMISES: &str = include_str!("../../docs/promises.md");
 const PERMISSIONS: &str = include_str!("../../docs/permissions.md");
 const GATE: &str = include_str!("../../.ci/run");
 const ROLE: &str = include_str!("../../rbac/role.yaml");
@@ -42,14 +43,15 @@ pub fn trials() -> Vec<Trial> {
         trial("every_flag", every_flag),
         trial("every_dependency_has_a_reason", every_dependency),
         trial("every_right_has_a_reason", every_right),
-        trial("every_promise_has_its_tests", every_promise),
+        trial("every_promise_has_its_tests", promises::every_promise),
+        trial("every_trial_shows_a_promise", promises::every_trial),
         trial("every_link_leads_somewhere", every_link),
         trial("every_source_is_there", every_source),
         trial("the_gate_says_the_time_before_the_last_line", gate_times),
     ]
 }
 
-fn repository() -> &'static Path {
+pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -262,50 +264,6 @@ fn held(role: &str) -> Result<Rights> {
     Ok(held)
 }
 
-fn every_promise() -> Result<()> {
-    let mut sources = Vec::new();
-    for folder in ["src", "tests"] {
-        files(&repository().join(folder), "rs", &mut sources)?;
-    }
-    let mut wrong = Vec::new();
-    for row in rows(PROMISES).filter(|row| !row[0].starts_with("---")) {
-        let tests: Vec<&str> = quoted(row[row.len() - 1])
-            .filter(|word| word.contains("::"))
-            .collect();
-        let open = row[row.len() - 1].contains("not yet");
-        let header = row[row.len() - 1].starts_with("shown by");
-        if tests.is_empty() && !open && !header {
-            wrong.push(format!("{:?} names no test", row[0]));
-        }
-        for name in tests {
-            if !is_there(name, &sources)? {
-                wrong.push(format!("there is no test {name}"));
-            }
-        }
-    }
-    ensure!(wrong.is_empty(), "docs/promises.md: {}", wrong.join("; "));
-    Ok(())
-}
-
-/// Whether a file of the module has a function of this name.
-fn is_there(test: &str, sources: &[PathBuf]) -> Result<bool> {
-    let (module, function) = test.rsplit_once("::").context("no module")?;
-    for file in sources {
-        let path = file.with_extension("");
-        let path: Vec<_> = path
-            .components()
-            .map(|part| part.as_os_str().to_string_lossy())
-            .collect();
-        let of_module = module
-            .split("::")
-            .all(|part| path.iter().any(|component| component == part));
-        if of_module && std::fs::read_to_string(file)?.contains(&format!("fn {function}(")) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
 fn every_link() -> Result<()> {
     let mut documents = Vec::new();
     for folder in ["docs", "examples", "kustomize", "tests"] {
@@ -390,7 +348,7 @@ fn gate_times() -> Result<()> {
 }
 
 /// All files of an extension below a folder.
-fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) -> Result<()> {
+pub fn files(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {

@@ -18,6 +18,7 @@ crate::trials![
     an_edit_is_repaired_by_one_read_that_names_who_made_it,
     two_that_correct_each_other_come_to_rest, a_secret_that_is_always_deleted_is_left,
     a_mount_that_vanishes_and_a_right_that_is_lost_keep_the_secret,
+    an_empty_version_keeps_the_secret,
 ];
 
 async fn an_edit_is_repaired_by_one_read_that_names_who_made_it(
@@ -124,7 +125,7 @@ async fn a_mount_that_vanishes_and_a_right_that_is_lost_keep_the_secret(
     suite: &Suite,
     grade: Grade,
 ) -> Result<()> {
-    let team = Team::graded(suite, grade, "vanished", Names::APP).await?;
+    let team = Team::graded(suite, grade, "vanished", Names::ROLLED).await?;
     let mount = format!("{}-extra", team.tenant.kv2);
     let (vault, policy) = (&team.tenant.vault, &team.tenant.namespace);
     vault.mount_kv2(&mount).await?;
@@ -138,17 +139,36 @@ async fn a_mount_that_vanishes_and_a_right_that_is_lost_keep_the_secret(
         .kv2_put(&mount, "app", &json!({ "value": "good" }))
         .await?;
     // Who follows deletions follows none of these.
-    let follows = json!({ "mount": mount, "onSourceDelete": "delete" });
+    let follows = json!({
+        "mount": mount, "onSourceDelete": "delete",
+        "rolloutRestartTargets": [{ "kind": "Deployment", "name": "web" }],
+    });
+    let web = workload(Kind::Deployment, "web", "app", json!({}));
+    team.tenant.apply(&web.to_string()).await?;
     team.static_secret("app", follows).await?;
     team.wait_ready("app").await?;
+    team.wait_current("app").await?;
     let uid = team.uid("app").await?;
 
     vault.delete(&format!("sys/mounts/{mount}")).await?;
-    // Vault answers for a mount that is not there as for one that may not be read.
-    let gone = team
-        .wait_for_condition("VaultStaticSecret", "app", "Ready", |c| c.status == "False")
-        .await?;
-    println!("a mount that vanished: {}", gone.message);
+    // The words are not those of a mount that lacks the secret: nobody deleted it.
+    let message = team.wait_problem("app", "SecretNotFound").await?;
+    ensure!(
+        message.contains(&mount)
+            && message.contains("no handler for route")
+            && message.contains("spec.mount"),
+        "{message}"
+    );
+    let still_there = async || -> Result<()> {
+        ensure!(team.uid("app").await? == uid, "the Secret stays");
+        ensure!(team.value("app", "value").await? == "good");
+        ensure!(
+            team.restarts(Kind::Deployment, "web").await? == 0,
+            "no restart"
+        );
+        Ok(())
+    };
+    still_there().await?;
     // Seen while it is empty, it would be one whose secret somebody deleted.
     team.allow_reading(false).await?;
     vault.mount_kv2(&mount).await?;
@@ -163,10 +183,38 @@ async fn a_mount_that_vanishes_and_a_right_that_is_lost_keep_the_secret(
 
     team.allow_reading(false).await?;
     team.wait_problem("app", "VaultPermissionDenied").await?;
-    ensure!(team.uid("app").await? == uid, "the Secret stays");
-    ensure!(team.value("app", "value").await? == "good");
+    still_there().await?;
     vault.policy(policy, &rule).await?;
-    team.wait_ready("app").await.map(drop)
+    team.wait_ready("app").await?;
+    // New content proves that the workload would have been restarted.
+    vault
+        .kv2_put(&mount, "app", &json!({ "value": "newer" }))
+        .await?;
+    team.wait_value("app", "value", "newer").await?;
+    team.wait_restarts(Kind::Deployment, "web", 1).await
+}
+
+async fn an_empty_version_keeps_the_secret(suite: &Suite, grade: Grade) -> Result<()> {
+    let team = quiet(suite, grade, "emptied").await?;
+    let uid = team.uid("app").await?;
+    team.put("app", json!({})).await?;
+    team.resync("app", "1").await?;
+    let message = team.wait_problem("app", "SecretDeleted").await?;
+    ensure!(
+        message.contains("version 2") && message.contains("holds no data"),
+        "{message}"
+    );
+    ensure!(team.uid("app").await? == uid, "the Secret stays");
+    ensure!(team.value("app", "value").await? == "right");
+    ensure!(
+        team.restarts(Kind::Deployment, "web").await? == 0,
+        "no restart"
+    );
+    team.put("app", json!({ "value": "newer" })).await?;
+    team.resync("app", "2").await?;
+    team.wait_value("app", "value", "newer").await?;
+    team.wait_ready("app").await?;
+    team.wait_restarts(Kind::Deployment, "web", 1).await
 }
 
 /// A team with one secret that is read for no slot, and a workload that uses it.

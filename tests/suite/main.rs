@@ -46,6 +46,7 @@ mod pods;
 mod poisoned;
 mod probes;
 mod process;
+mod promises;
 mod rbac;
 mod rbac_files;
 mod readme;

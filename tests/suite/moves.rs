@@ -22,6 +22,7 @@ crate::trials![
     killed_between_writing_the_new_and_deleting_the_old_it_still_goes,
     what_only_looks_like_ours_is_never_deleted, another_type_makes_the_secret_anew_and_restarts_nothing,
     an_immutable_secret_is_made_anew_for_new_content, an_immutable_secret_of_others_is_told_with_the_mend,
+    another_type_of_a_secret_that_others_use_is_told_with_the_mend,
 ];
 
 /// The names before and after.
@@ -271,6 +272,40 @@ async fn an_immutable_secret_of_others_is_told_with_the_mend(
     team.make_secret("app", json!({ "more": "theirs" })).await?;
     team.wait_value("app", "password", "vault").await?;
     team.wait_ready("app").await.map(drop)
+}
+
+async fn another_type_of_a_secret_that_others_use_is_told_with_the_mend(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let team = Team::graded(suite, grade, "type-theirs", Names::APP).await?;
+    team.put("app", json!({ "password": "first" })).await?;
+    team.static_secret("app", json!({})).await?;
+    team.wait_ready("app").await?;
+    team.edit_secret("app", "more", "theirs").await?;
+    let before = team.uid("app").await?;
+    let typed = json!({ "destination": { "type": "kubernetes.io/basic-auth" } });
+    team.edit("app", typed).await?;
+    let message = team.wait_problem("app", "DestinationImmutable").await?;
+    ensure!(
+        message.contains("keys of others") && message.contains("leave its type as it is"),
+        "{message}"
+    );
+    let kept = team.secret("app").await?;
+    ensure!(
+        kept.metadata.uid.as_ref() == Some(&before) && kept.type_.as_deref() == Some("Opaque"),
+        "it is another one: {:?}",
+        kept.metadata
+    );
+    ensure!(team.keys("app").await? == ["_raw", "more", "password"]);
+    // As it was told: with its type as it is, it is written as ever.
+    team.edit("app", json!({ "destination": { "type": null } }))
+        .await?;
+    team.wait_ready("app").await?;
+    team.put("app", json!({ "password": "second" })).await?;
+    team.wait_value("app", "password", "second").await?;
+    ensure!(team.value("app", "more").await? == "theirs" && team.uid("app").await? == before);
+    Ok(())
 }
 
 impl Team {

@@ -2,7 +2,7 @@
 //! the others, one operator for each.
 
 use anyhow::{Context, Result, ensure};
-use ground::judges::ApiFilter;
+use ground::judges::{ApiFilter, Mark};
 use ground::operator::OperatorBuilder;
 use ground::tenant::{APP_ACCOUNT, AUDIENCE, OPERATOR_ACCOUNT};
 use ground::{Tenant, manifests, wait_for};
@@ -232,9 +232,12 @@ async fn references_cross_only_where_they_are_allowed(suite: &Suite, grade: Grad
     home.operator.wait_ready(LONG).await?;
     other.tenant.apply(&auth(json!([])).to_string()).await?;
     home.put("app", json!({ "password": "vault" })).await?;
+    let eye = Eye::on(suite, &home);
+    let mark = eye.mark()?;
     home.static_secret("app", by_reference).await?;
     let said = home.wait_problem("app", "ReferenceDenied").await?;
     ensure!(said.contains("spec.allowedNamespaces"), "{said}");
+    nobody_was_asked(&eye, mark).await?;
     other.tenant.apply(&auth(named).to_string()).await?;
     home.wait_ready("app").await?;
     // A restart finds the other namespace's VaultAuth before it judges.
@@ -258,6 +261,7 @@ async fn references_cross_only_where_they_are_allowed(suite: &Suite, grade: Grad
     );
     // The platform can narrow what a VaultAuth allows.
     ensure!(home.operator.terminate(LONG).await.success());
+    let mark = eye.mark()?;
     let _narrowed = builder(suite, grade, &home.tenant, &[&other.tenant])
         .env("VTO_POLICY__REFERENCED_NAMESPACES", "elsewhere")
         .start()
@@ -267,6 +271,18 @@ async fn references_cross_only_where_they_are_allowed(suite: &Suite, grade: Grad
         said.contains("policy.referencedNamespaces") && said.contains(&reference),
         "{said}"
     );
+    nobody_was_asked(&eye, mark).await
+}
+
+/// Nothing was asked of Vault since then, and no token for it.
+async fn nobody_was_asked(eye: &Eye, (vault, api): (Mark, Mark)) -> Result<()> {
+    let mut asked = eye.settled(&eye.at_vault().since(vault)).await?;
+    // Whether it is well has nothing to do with the reference.
+    asked.retain(|request| request.path != "sys/health");
+    ensure!(asked.is_empty(), "{asked:?}");
+    let tokens = eye.at_api().since(api).resource("serviceaccounts/token");
+    let tokens = eye.api.requests(&tokens)?;
+    ensure!(tokens.is_empty(), "{tokens:?}");
     Ok(())
 }
 

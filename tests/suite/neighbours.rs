@@ -17,6 +17,7 @@ use crate::support::{LONG, Suite, Team};
 crate::trials![
     "neighbours": ; in each grade:
     another_controller_is_left_alone_until_it_is_gone,
+    one_that_sets_finalizers_or_writes_of_logins_is_left_alone,
     definitions_of_others_cost_fields_and_nothing_else,
 ];
 
@@ -73,6 +74,80 @@ async fn another_controller_is_left_alone_until_it_is_gone(
     team.operator.restart().await?;
     team.wait_value("app", "value", "second").await?;
     team.wait_ready("app").await.map(drop)
+}
+
+async fn one_that_sets_finalizers_or_writes_of_logins_is_left_alone(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let names = Names::secrets(&["app", "proof"]);
+    let team = Team::graded(suite, grade, "another-mark", names).await?;
+    team.put("app", json!({ "value": "first" })).await?;
+    team.static_secret("app", json!({})).await?;
+    team.wait_ready("app").await?;
+    let by = |manager: &str| PatchParams {
+        field_manager: Some(manager.to_owned()),
+        ..PatchParams::default()
+    };
+    let told = async |name: &str, manager: &str| -> Result<()> {
+        let events = team.events(name).await?;
+        let told = |(reason, note): &(String, String)| {
+            reason == "AnotherController" && note.contains(manager)
+        };
+        ensure!(events.iter().any(told), "{events:?}");
+        Ok(())
+    };
+    // In the very second of our start nothing counts, and a patch that changes
+    // nothing leaves no trace.
+    wait_for("who sets the finalizer to be seen", LONG, || async {
+        let kind = team.resources("VaultStaticSecret");
+        for finalizers in [
+            json!([]),
+            json!(["vaultstaticsecret.secrets.hashicorp.com/finalizer"]),
+        ] {
+            let set = json!({ "metadata": { "finalizers": finalizers } });
+            kind.patch("app", &by("manager"), &Patch::Merge(set))
+                .await?;
+        }
+        told("app", "manager").await
+    })
+    .await?;
+    wait_for("who writes of the login to be seen", LONG, || async {
+        let says = format!("at {}", jiff::Timestamp::now());
+        let status = json!({ "status": { "valid": false, "error": says } });
+        team.resources("VaultAuth")
+            .patch_status("default", &by("other-operator"), &Patch::Merge(status))
+            .await?;
+        told("default", "other-operator").await
+    })
+    .await?;
+    comes_to_rest(suite, &team).await?;
+    team.put("app", json!({ "value": "second" })).await?;
+    let eye = Eye::on(suite, &team);
+    let (_, api) = eye.mark()?;
+    // The login itself serves on.
+    team.static_secret("proof", json!({ "path": "app" }))
+        .await?;
+    team.wait_value("proof", "value", "second").await?;
+    comes_to_rest(suite, &team).await?;
+    ensure!(team.value("app", "value").await? == "first");
+    for name in ["app", "default"] {
+        let written = eye
+            .api
+            .requests(&eye.at_api().since(api).writes().name(name))?;
+        ensure!(written.is_empty(), "{written:?}");
+    }
+    team.operator.terminate(LONG).await;
+    team.operator.restart().await?;
+    team.wait_value("app", "value", "second").await?;
+    team.wait_ready("app").await.map(drop)
+}
+
+/// Waits until the team's operator writes nothing more.
+async fn comes_to_rest(suite: &Suite, team: &Team) -> Result<()> {
+    let eye = Eye::on(suite, team);
+    let settled = eye.api.settle(&eye.at_api().writes(), QUIET, LONG).await;
+    settled.map(drop)
 }
 
 async fn definitions_of_others_cost_fields_and_nothing_else(

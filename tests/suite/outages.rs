@@ -89,7 +89,10 @@ async fn retry_after_is_honoured(suite: &Suite, grade: Grade) -> Result<()> {
     proxy.on(read.clone()).once().answer(limit);
     team.static_secret("app", json!({})).await?;
     let message = team.wait_problem("app", "VaultRateLimited").await?;
-    ensure!(message.contains("wait 5 s"), "{message}");
+    ensure!(
+        message.contains("wait 5 s (since "),
+        "what and since when: {message}"
+    );
     team.wait_ready("app").await?;
     let reads = proxy.wait_for(&read, 2, LONG).await?;
     let apart = reads[1].at.as_millisecond() - reads[0].at.as_millisecond();

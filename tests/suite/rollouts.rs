@@ -120,6 +120,8 @@ async fn nothing_but_content_restarts(suite: &Suite, grade: Grade) -> Result<()>
     // Equal content as a new version, another spec, other labels.
     team.put("app", json!({ "password": "first" })).await?;
     team.wait_told("app", "version 2").await?;
+    let raw: Value = serde_json::from_str(&team.value("app", "_raw").await?)?;
+    ensure!(raw["metadata"]["version"] == 2, "{raw}");
     team.edit(
         "app",
         json!({ "refreshAfter": "3s", "destination": { "labels": { "a": "b" } } }),

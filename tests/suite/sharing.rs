@@ -1,5 +1,7 @@
 //! Several resources that name one Secret, and Secrets that outlive theirs.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 use ground::wait_for;
 use kube::api::DeleteParams;
@@ -90,6 +92,12 @@ async fn two_that_share_own_their_own_keys_and_one_that_goes_takes_its_own(
     let metadata = team.metadata("one").await?;
     let owners = metadata["ownerReferences"].as_array().map(Vec::len);
     ensure!(owners == Some(3), "{metadata}");
+    let entries = metadata["managedFields"].as_array().into_iter().flatten();
+    let managers: BTreeSet<&str> = entries
+        .filter_map(|entry| entry["manager"].as_str())
+        .filter(|name| name.starts_with("vto-"))
+        .collect();
+    ensure!(managers.len() == 3, "one for each: {managers:?}");
     // Each writes its own, and nobody the others'.
     let eye = Eye::on(suite, &team);
     eye.settled(&eye.reads()).await?;
