@@ -63,6 +63,10 @@ async fn a_start_without_an_answer_waits_and_ends_when_told(
             let (keys, leases) = (answered(&format!("/secrets/{KEY}")), answered("/leases/"));
             ensure!(keys == 1, "{keys} {operation} of the key");
             let ledger = answered("/secrets/vault-tenant-operator-ledger-");
+            ensure!(
+                method != "GET" || ledger == 2,
+                "{ledger} gets of the ledger"
+            );
             let counted = sample(
                 &metrics,
                 "vto_kubernetes_requests_total",

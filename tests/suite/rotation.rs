@@ -331,7 +331,8 @@ async fn a_target_that_is_replaced_by_hand_keeps_the_old_credential(
 }
 
 async fn a_target_that_is_named_late_is_restarted_too(suite: &Suite, grade: Grade) -> Result<()> {
-    let lessee = Lessee::rolled(suite, grade, "named-late", Kind::Deployment, 1, json!({})).await?;
+    let lessee =
+        Lessee::rolled(suite, grade, "late-target", Kind::Deployment, 1, json!({})).await?;
     // Its pods run the first credential, and nothing names it.
     let late = workload(Kind::Deployment, "late", "app", json!({}));
     lessee.team.tenant.apply(&late.to_string()).await?;
