@@ -7,7 +7,7 @@ use crate::judge::Invariant;
 use crate::objects::Field;
 use crate::runs::{rest, run, seconds};
 use crate::tenant::{Tenant, source, static_secret};
-use crate::world::World;
+use crate::world::{Server, World};
 
 /// A life with all that the defects need to show themselves.
 async fn life(world: Rc<World>) {
@@ -84,6 +84,20 @@ async fn unseen_deletion(world: Rc<World>) {
     rest(&world).await;
 }
 
+/// The network to Vault is away for a minute while a resource is due.
+async fn lost_network(world: Rc<World>) {
+    let tenant = Tenant(Rc::clone(&world));
+    world.load.borrow_mut().limit = Some(10);
+    tenant.basics();
+    tenant.write_vault("app", &source(&[("password", "a")]));
+    tenant.create_workload("web", &["app"]);
+    tenant.apply(&static_secret("app"));
+    seconds(60).await;
+    tenant.cut_off(Server::Vault, 60);
+    seconds(60).await;
+    rest(&world).await;
+}
+
 #[test]
 fn without_a_defect_all_of_it_is_right() {
     run(0, None, life).expect_right("life");
@@ -92,6 +106,7 @@ fn without_a_defect_all_of_it_is_right() {
     run(0, None, deleted_source).expect_right("deleted source");
     run(0, None, stolen_name).expect_right("stolen name");
     run(0, None, unseen_deletion).expect_right("unseen deletion");
+    run(0, None, lost_network).expect_right("lost network");
 }
 
 #[test]
@@ -134,6 +149,13 @@ fn each_defect_is_caught_by_its_invariant() {
     assert!(
         ended.breaks(Invariant::NoneRecreated),
         "AlwaysAlive: {:?}\n{}",
+        ended.breaches,
+        ended.trace
+    );
+    let ended = run(0, Some(Defect::RetryAtOnce), lost_network);
+    assert!(
+        ended.breaks(Invariant::Calm),
+        "RetryAtOnce: {:?}\n{}",
         ended.breaches,
         ended.trace
     );

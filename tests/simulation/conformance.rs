@@ -9,8 +9,9 @@ use vault_tenant_operator::key::Kind;
 use vault_tenant_operator::vault::Token;
 
 use crate::api_server::resource;
+use crate::line::Line;
 use crate::objects::{Field, NAMESPACE};
-use crate::ports::{Line, SimCluster, SimVault};
+use crate::ports::{SimCluster, SimVault};
 use crate::script::vault::{self, Change, Keepers, Place};
 use crate::script::{EXPECTED, People, run};
 use crate::tenant::{Tenant, static_secret};

@@ -4,6 +4,7 @@
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use vault_tenant_operator::key::Redacted;
+use vault_tenant_operator::problem::Problem;
 use vault_tenant_operator::reconcile::PREFIX;
 use vault_tenant_operator::reconcile::ports::{Fence, Life, SecretWrite, WorkloadPatch};
 use vault_tenant_operator::reconcile::view::{SecretMeta, WorkloadKey, WorkloadKind};
@@ -39,6 +40,8 @@ pub enum Defect {
     FlagInMemory,
     /// The restart for a content goes out before the Secret with it is written.
     RestartFirst,
+    /// What Vault cannot answer now is sent again at once, below backoff and breaker.
+    RetryAtOnce,
     /// A live look is answered from what was known before.
     NoLook,
     /// A field of the status is dropped, as by another vendor's definitions: no
@@ -49,7 +52,7 @@ pub enum Defect {
 /// Those that the random runs must catch. (`bites` has two more: a missing fence
 /// harms where a stranger takes a name, which these runs have no room for, and
 /// without a state each look writes, which makes a run too long to try many.)
-pub const DEFECTS: [Defect; 11] = [
+pub const DEFECTS: [Defect; 12] = [
     Defect::EmptyWrites,
     Defect::NoHashes,
     Defect::NoBaseline,
@@ -58,6 +61,7 @@ pub const DEFECTS: [Defect; 11] = [
     Defect::NoLook,
     Defect::FlagInMemory,
     Defect::RestartFirst,
+    Defect::RetryAtOnce,
     Defect::StaleReads,
     Defect::RisingVersion,
     Defect::HashOfRaw,
@@ -145,6 +149,20 @@ pub fn restarts_first(world: &World, write: &SecretWrite) -> Vec<(WorkloadKey, W
         (key, patch)
     });
     restart.collect()
+}
+
+/// Sends a request to Vault.
+pub async fn sent<T>(
+    world: &World,
+    request: impl AsyncFn() -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    loop {
+        match request().await {
+            Err(Problem::VaultUnavailable { .. } | Problem::VaultUnreachable { .. })
+                if world.defect == Some(Defect::RetryAtOnce) => {}
+            answer => return answer,
+        }
+    }
 }
 
 /// Whether a restart is forgotten: this operator has changed no content.

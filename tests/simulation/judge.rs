@@ -20,6 +20,7 @@ pub enum Invariant {
     Quiet,
     NoneRecreated,
     StatusTrue,
+    Calm,
 }
 
 /// The pods of a workload: what they got of each Secret.

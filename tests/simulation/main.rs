@@ -16,6 +16,8 @@ mod defects;
 mod exhaustive;
 mod isolation;
 mod judge;
+mod line;
+mod load;
 mod managed;
 mod moves;
 mod objects;

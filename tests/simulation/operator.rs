@@ -26,11 +26,12 @@ use vault_tenant_operator::telemetry::Metrics;
 use vault_tenant_operator::vault::Sessions;
 
 use crate::api_server::DEPLOYMENTS;
+use crate::line::Line;
 use crate::objects::{NAMESPACE, Object};
-use crate::ports::{Line, SimCluster, SimVault};
+use crate::ports::{SimCluster, SimVault};
 use crate::vault::ADDRESS;
 use crate::watches;
-use crate::world::{SimClock, World};
+use crate::world::{Server, SimClock, World};
 
 type SimEngine = Engine<SimCluster, SimVault, SimClock>;
 
@@ -182,7 +183,7 @@ async fn follow_names<T: 'static, O: Observer<T> + 'static>(
 
 /// What the look at its own rights tells the operator: which names the Role has.
 async fn review(world: Rc<World>, engine: Rc<SimEngine>) {
-    while !engine.knows_what_is_asked() {
+    while !engine.knows_what_is_asked() || world.is_away(Server::Kubernetes) {
         world.pause(Duration::from_millis(500)).await;
     }
     let named = |name: &String| Right {

@@ -1,11 +1,6 @@
-//! The operator's two ports on the model world. Every request takes time, can
-//! meet a fault before or after its effect, and gets no answer any more once its
-//! operator has ended.
+//! The operator's two ports on the model world.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
-use std::time::Duration;
 
 use vault_tenant_operator::key::{ObjectKey, Redacted, ResourceKey};
 use vault_tenant_operator::policy::{PermittedLogin, Read};
@@ -18,110 +13,10 @@ use vault_tenant_operator::render::SecretData;
 use vault_tenant_operator::rights::Right;
 use vault_tenant_operator::vault::{Credentials, Endpoint, Reply, Token, Upkeep, Vault};
 
+use crate::line::Line;
 use crate::objects::{Field, Fields};
-use crate::vault::ADDRESS;
-use crate::world::{Fault, World};
+use crate::world::World;
 use crate::{defects, managed};
-
-/// One operator's line to the world; cut when that operator ends.
-#[derive(Clone)]
-pub struct Line {
-    pub world: Rc<World>,
-    pub alive: Rc<Cell<bool>>,
-    /// Whether that operator may begin a request; one that is under way arrives
-    /// all the same.
-    pub leads: Rc<Cell<bool>>,
-    /// Whether that operator has changed the content of a Secret.
-    pub wrote: Rc<Cell<bool>>,
-}
-
-impl Line {
-    async fn request<T>(
-        &self,
-        what: String,
-        broken: impl Fn(Fault) -> Problem,
-        effect: impl FnOnce(&World) -> Result<T, Problem>,
-    ) -> Result<T, Problem> {
-        let world = &self.world;
-        self.still_there().await;
-        if !self.leads.get() {
-            std::future::pending::<()>().await;
-        }
-        let fault = world.count(&what);
-        world.pause(world.latency.get()).await;
-        self.still_there().await;
-        match fault {
-            Some(Fault::CrashBefore) => self.end().await,
-            Some(Fault::Hang) => std::future::pending().await,
-            Some(Fault::Panic) => panic!("a defect in a port: {what}"),
-            Some(Fault::CrashAfter | Fault::LostAnswer) | None => {}
-            Some(refused) => return Err(broken(refused)),
-        }
-        let answer = effect(world);
-        if let Err(problem) = &answer {
-            world.note(format!("     {what}: {problem}"));
-        }
-        world.pause(world.latency.get()).await;
-        self.still_there().await;
-        match fault {
-            Some(Fault::CrashAfter) => self.end().await,
-            Some(lost @ Fault::LostAnswer) => Err(broken(lost)),
-            _ => answer,
-        }
-    }
-
-    async fn still_there(&self) {
-        if !self.alive.get() {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    async fn end<T>(&self) -> T {
-        self.alive.set(false);
-        if self.leads.get() {
-            self.world.crash.notify_one();
-        }
-        std::future::pending().await
-    }
-
-    async fn kubernetes<T>(
-        &self,
-        what: String,
-        effect: impl FnOnce(&World) -> Result<T, Problem>,
-    ) -> Result<T, Problem> {
-        let named = what.clone();
-        let broken = move |fault| {
-            let (what, why) = (named.clone(), format!("{fault:?} by chance"));
-            match fault {
-                Fault::Conflict => Problem::Conflict { what, why },
-                Fault::Refused => Problem::KubernetesRefused { what, why },
-                Fault::Forbidden => Problem::KubernetesForbidden { what, why },
-                _ => Problem::KubernetesUnavailable { what, why },
-            }
-        };
-        self.request(what, broken, effect).await
-    }
-
-    async fn vault<T>(
-        &self,
-        what: String,
-        effect: impl FnOnce(&World) -> Result<T, Problem>,
-    ) -> Result<T, Problem> {
-        let broken = |fault| {
-            let (address, why) = (ADDRESS.to_owned(), format!("{fault:?}"));
-            match fault {
-                Fault::LostAnswer => Problem::VaultUnreachable { address, why },
-                Fault::Throttled => Problem::VaultRateLimited {
-                    address,
-                    retry_after: Some(Duration::from_secs(5)),
-                    since: None,
-                },
-                _ => Problem::VaultUnavailable { address, why },
-            }
-        };
-        self.request(what, broken, effect).await
-    }
-}
 
 /// Kubernetes.
 pub struct SimCluster(pub Line);
@@ -476,12 +371,14 @@ impl Vault for SimVault {
         _: &PermittedLogin,
         jwt: &Redacted<String>,
     ) -> Result<Token, Problem> {
-        let answer = self
-            .0
-            .vault("login".to_owned(), |world| {
-                world.vault.borrow_mut().login(jwt.expose(), world.now())
-            })
-            .await;
+        let answer = defects::sent(&self.0.world, async || {
+            self.0
+                .vault("login".to_owned(), |world| {
+                    world.vault.borrow_mut().login(jwt.expose(), world.now())
+                })
+                .await
+        })
+        .await;
         self.0.world.logged_in.set(Some(answer.is_ok()));
         answer
     }
@@ -500,12 +397,15 @@ impl Vault for SimVault {
     }
 
     async fn read(&self, _: &Endpoint, token: &Token, read: &Read) -> Result<Reply, Problem> {
-        self.0
-            .vault(format!("read {}", read.path), |world| {
-                let reply = world.vault.borrow().read(token, read, world.now())?;
-                Ok(defects::in_reply(world, reply))
-            })
-            .await
+        defects::sent(&self.0.world, async || {
+            self.0
+                .vault(format!("read {}", read.path), |world| {
+                    let reply = world.vault.borrow().read(token, read, world.now())?;
+                    Ok(defects::in_reply(world, reply))
+                })
+                .await
+        })
+        .await
     }
 
     async fn upkeep(

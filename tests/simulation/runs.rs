@@ -27,6 +27,8 @@ pub struct Ended {
     pub requests: Vec<String>,
     pub breaches: Vec<(Invariant, String)>,
     pub restarts: usize,
+    /// The most requests to Vault within a second.
+    pub most: usize,
     pub trace: String,
     pub whole_trace: String,
 }
@@ -68,7 +70,9 @@ pub fn run(seed: u64, defect: Option<Defect>, scenario: impl AsyncFnOnce(Rc<Worl
         if verdict::all_well(&world) {
             breaches.extend(verdict::quiet(&world, Duration::from_secs(90)).await);
         }
+        let most = world.load.borrow().most;
         Ended {
+            most,
             requests: world.requests.borrow().clone(),
             restarts: world
                 .judge
@@ -100,6 +104,7 @@ async fn collect_garbage(world: Rc<World>) {
 pub async fn rest(world: &World) {
     world.note("     faults end");
     world.faults.replace(Faults::default());
+    world.outages.borrow_mut().clear();
     world.flaky_watches.set(false);
     world.lag.set(Duration::from_millis(30));
     world.latency.set(Duration::from_millis(10));

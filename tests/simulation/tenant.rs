@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use vault_tenant_operator::api::{VaultAuth, VaultConnection, VaultStaticSecret};
 use vault_tenant_operator::key::{Kind, ResourceKey};
 use vault_tenant_operator::reconcile::PREFIX;
@@ -13,7 +15,7 @@ use crate::api_server::resource;
 use crate::judge::content;
 use crate::objects::{Field, NAMESPACE, Object, Workload};
 use crate::vault::{ADDRESS, Source, Version};
-use crate::world::World;
+use crate::world::{Server, World};
 
 /// The people.
 #[derive(Clone)]
@@ -339,6 +341,13 @@ impl Tenant {
     pub fn hand_over(&self) {
         self.note("hand the leadership over");
         self.0.handover.notify_one();
+    }
+
+    /// The operator reaches a server no more for so many seconds.
+    pub fn cut_off(&self, server: Server, seconds: u64) {
+        self.note(format!("{server:?} is cut off for {seconds} s"));
+        let end = Instant::now() + Duration::from_secs(seconds);
+        self.0.outages.borrow_mut().insert(server, end);
     }
 
     /// Restarts the operator, with a new HMAC key if `lose_key`.

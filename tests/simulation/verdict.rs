@@ -8,8 +8,8 @@ use vault_tenant_operator::api::VaultStaticSecret;
 use vault_tenant_operator::key::{Kind, ResourceKey};
 
 use crate::judge::Invariant::{
-    self, EventuallyRight, NeverWiped, NoneRecreated, NothingOfOthers, Quiet, RestartForContent,
-    StatusTrue,
+    self, Calm, EventuallyRight, NeverWiped, NoneRecreated, NothingOfOthers, Quiet,
+    RestartForContent, StatusTrue,
 };
 use crate::judge::content;
 use crate::objects::{Field, Object, Secret};
@@ -97,6 +97,14 @@ pub fn at_rest(world: &World) -> Vec<Breach> {
                 format!("{field:?} of the Secret {name} is no longer {was}"),
             ));
         }
+    }
+    let load = world.load.borrow();
+    if let Some(limit) = load.limit.filter(|limit| load.most > *limit) {
+        let most = load.most;
+        breaches.push((
+            Calm,
+            format!("{most} requests to Vault in a second, not {limit}"),
+        ));
     }
     breaches
 }

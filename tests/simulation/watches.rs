@@ -9,7 +9,10 @@ use vault_tenant_operator::reconcile::stores::Place;
 use vault_tenant_operator::reconcile::view::Store;
 
 use crate::objects::Object;
-use crate::world::World;
+use crate::world::{Server, World};
+
+/// The longest pause of a watch between two tries.
+const LAST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Runs one watch for ever.
 pub async fn run<T>(
@@ -30,6 +33,14 @@ pub async fn run<T>(
             while world.stale.get() && matches!(store, Store::Resource(_)) {
                 world.pause(Duration::from_secs(1)).await;
             }
+            if world.is_away(Server::Kubernetes) {
+                world.note(format!("     watch of {place} is cut off"));
+                reconnect(&world).await;
+                // It goes on where it was, unless that is too long ago.
+                if world.rng.borrow_mut().chance(1, 2) {
+                    break;
+                }
+            }
             let until = world.api.borrow().log.len();
             let repeats = world.flaky_watches.get() && world.rng.borrow_mut().chance(1, 10);
             let from = if repeats { at.saturating_sub(3) } else { at };
@@ -46,6 +57,14 @@ pub async fn run<T>(
     }
 }
 
+/// Waits until the API server answers again and, as the real one does after
+/// failures, up to half a minute more.
+async fn reconnect(world: &World) {
+    while world.is_away(Server::Kubernetes) {
+        world.pause(LAST_PAUSE).await;
+    }
+}
+
 /// Lists, in bad times from a server that is behind; answers with how far.
 async fn list<T>(
     world: &World,
@@ -54,6 +73,7 @@ async fn list<T>(
     observer: &impl Observer<T>,
 ) -> usize {
     world.pause(world.lag.get()).await;
+    reconnect(world).await;
     let mut at = world.api.borrow().log.len();
     if world.flaky_watches.get() && world.rng.borrow_mut().chance(1, 3) {
         at = at.saturating_sub(usize::try_from(world.rng.borrow_mut().below(6)).unwrap());

@@ -15,6 +15,7 @@ use vault_tenant_operator::reconcile::ports::Clock;
 use crate::api_server::ApiServer;
 use crate::defects::Defect;
 use crate::judge::Judge;
+use crate::load::Load;
 use crate::rng::Rng;
 use crate::vault::VaultModel;
 
@@ -41,6 +42,15 @@ pub enum Fault {
     Hang,
     /// The port panics.
     Panic,
+    /// The server is not to be reached.
+    Away,
+}
+
+/// Whom the operator speaks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Server {
+    Kubernetes,
+    Vault,
 }
 
 /// Which requests meet a fault.
@@ -60,6 +70,10 @@ pub struct World {
     pub judge: RefCell<Judge>,
     pub rng: RefCell<Rng>,
     pub faults: RefCell<Faults>,
+    /// Until when the operator reaches a server no more; others still do.
+    pub outages: RefCell<BTreeMap<Server, Instant>>,
+    /// What it sends to Vault.
+    pub load: RefCell<Load>,
     pub defect: Option<Defect>,
     /// The grade of rights that the next operator starts with.
     pub grade: Cell<Grade>,
@@ -106,6 +120,8 @@ impl World {
             judge: RefCell::default(),
             rng: RefCell::new(Rng::new(seed)),
             faults: RefCell::default(),
+            outages: RefCell::default(),
+            load: RefCell::default(),
             defect,
             grade: Cell::new(Grade::Namespace),
             requests: RefCell::default(),
@@ -168,6 +184,14 @@ impl World {
 
     pub async fn pause(&self, most: Duration) {
         tokio::time::sleep(self.up_to(most)).await;
+    }
+
+    /// Whether the operator cannot reach a server now.
+    pub fn is_away(&self, server: Server) -> bool {
+        let outages = self.outages.borrow();
+        outages
+            .get(&server)
+            .is_some_and(|end| *end > Instant::now())
     }
 
     /// Counts a request and says what befalls it.
