@@ -133,6 +133,13 @@ pub struct VaultPKISecretStatus {
     /// The metadata.generation that this status speaks about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The value of the annotation vso.hashicorp.com/resync that was last done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_resync: Option<String>,
+    /// Names of the Secrets that may hold what was written: the present one first, then
+    /// those whose clean-up is not done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<String>,
     /// State of the certificate by aspect.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]

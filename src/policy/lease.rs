@@ -12,7 +12,10 @@ use crate::problem::{Problem, printable};
 /// a Vault namespace a dot and five more.
 const NAME_LIMIT: usize = 128;
 
-/// What is to be done about a lease of a resource that may be gone.
+/// The most characters of a serial number: 20 bytes, `aa:bb:…` (RFC 5280, 4.1.2.2).
+const SERIAL_LIMIT: usize = 3 * 20 - 1;
+
+/// What is to be done about a lease or a certificate of a resource that may be gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRequest {
     /// Which Vault.
@@ -21,15 +24,16 @@ pub struct LeaseRequest {
     pub login: Login,
     /// The request that the lease came from.
     pub read: Read,
-    /// Its id.
+    /// Its id, or serial number.
     pub id: String,
 }
 
-/// A lease that the guardrails allow to be renewed and revoked.
+/// A lease or a certificate that the guardrails allow to be renewed and revoked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PermittedLease {
     login: PermittedLogin,
     vault_namespace: Option<String>,
+    path: String,
     id: String,
 }
 
@@ -46,7 +50,13 @@ impl PermittedLease {
         self.vault_namespace.as_deref()
     }
 
-    /// Its id.
+    /// Where a certificate is revoked.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Its id, or serial number.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -78,6 +88,36 @@ pub fn permit_lease(
     lease(login, &asked.read, &asked.id)
 }
 
+/// The certificate of a resource that may be gone, if all that led to it is allowed
+/// now: who may have one issued at a path may have it revoked by the engine there.
+///
+/// # Errors
+/// As [`super::permit`].
+pub fn permit_certificate(
+    asked: LeaseRequest,
+    policy: &Policy,
+    own: &OwnIdentity,
+) -> Result<PermittedLease, Problem> {
+    let connection = permit_connection(asked.connection, policy, own)?;
+    let login = permit_login(asked.login, connection, policy, own)?;
+    read::check(&asked.read, login.get(), policy)?;
+    let serial = asked.id.as_str();
+    let is_pair = |pair: &str| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
+    if serial.len() > SERIAL_LIMIT || !serial.split(':').all(is_pair) {
+        return Err(invalid(
+            "the certificate's serial number",
+            format!("{:?} is none; it is left alone", printable(serial, 40)),
+        ));
+    }
+    let mount = asked.read.mount.trim_matches('/');
+    Ok(PermittedLease {
+        login,
+        vault_namespace: asked.read.vault_namespace,
+        path: format!("{mount}/revoke"),
+        id: asked.id,
+    })
+}
+
 fn lease(login: PermittedLogin, read: &Read, id: &str) -> Result<PermittedLease, Problem> {
     let name = id
         .strip_prefix(read.path.as_str())
@@ -102,6 +142,7 @@ fn lease(login: PermittedLogin, read: &Read, id: &str) -> Result<PermittedLease,
     Ok(PermittedLease {
         login,
         vault_namespace: read.vault_namespace.clone(),
+        path: read.path.clone(),
         id: id.to_owned(),
     })
 }

@@ -17,7 +17,7 @@ pub mod rule;
 #[cfg(test)]
 mod tests;
 
-pub use lease::{LeaseRequest, PermittedLease, permit_lease};
+pub use lease::{LeaseRequest, PermittedLease, permit_certificate, permit_lease};
 pub use network::{address_allowed, redirect_allowed};
 pub use permitted::{
     CaSource, Connection, DestinationRequest, Login, LoginMethod, Permitted, PermittedConnection,

@@ -107,6 +107,22 @@ pub enum Problem {
         /// Whether it is Vault's own no, and not something else in its place.
         refusal: bool,
     },
+    /// A certificate that ended before it came.
+    CertificateTooShort {
+        /// What was asked.
+        path: String,
+        /// When it ended, and what to look at.
+        why: String,
+    },
+    /// A certificate that would outlive its issuer.
+    IssuerExpiresFirst {
+        /// What was asked.
+        path: String,
+        /// When the issuer ends, what is kept, and the mend.
+        why: String,
+        /// How long another try has no prospect.
+        pause: Option<Duration>,
+    },
     /// Vault refused the login.
     LoginFailed {
         /// `auth/kubernetes/login` and role.
@@ -334,6 +350,9 @@ impl Problem {
             Problem::VaultRateLimited {
                 retry_after: Some(after),
                 ..
+            }
+            | Problem::IssuerExpiresFirst {
+                pause: Some(after), ..
             } => Retry::NotBefore(*after),
             Problem::PolicyDenied { answered: true, .. } => Retry::Backoff,
             _ => self.entry().1,
@@ -353,6 +372,8 @@ impl Problem {
             Problem::VaultUnavailable { .. } => ("VaultUnavailable", Retry::Backoff),
             Problem::VaultRateLimited { .. } => ("VaultRateLimited", Retry::Backoff),
             Problem::VaultAnswerUnusable { .. } => ("VaultClientError", Retry::Backoff),
+            Problem::CertificateTooShort { .. } => ("CertificateTooShort", Retry::Backoff),
+            Problem::IssuerExpiresFirst { .. } => ("IssuerExpiresFirst", Retry::Backoff),
             Problem::LoginFailed { .. } => ("VaultLoginFailed", Retry::Backoff),
             Problem::VaultDenied { .. } => ("VaultPermissionDenied", Retry::Backoff),
             Problem::LeaseNotFound { .. } => ("LeaseNotFound", Retry::Soon),

@@ -69,7 +69,10 @@ impl fmt::Display for Problem {
                 f,
                 "Vault denied {path}: {why}; the policy of the login's role must allow it (a wrong mount, path or type is answered so too)"
             ),
-            Problem::SourceMissing { path, why, .. } | Problem::SourceDeleted { path, why, .. } => {
+            Problem::SourceMissing { path, why, .. }
+            | Problem::SourceDeleted { path, why, .. }
+            | Problem::CertificateTooShort { path, why }
+            | Problem::IssuerExpiresFirst { path, why, .. } => {
                 write!(f, "{path}: {why}")
             }
             Problem::Transformation { why } => f.write_str(why),

@@ -86,6 +86,8 @@ pub struct Me {
     pub share: bool,
     /// Whether the Secret stays when the resource goes; only with `create`.
     pub retain: bool,
+    /// Whether its keys go with it, although it did not make the Secret.
+    pub clear: bool,
     /// Whether the Secret is already one of others that share it.
     pub joins: bool,
     /// Fingerprint of where the source is, where a deletion there is one here too.
@@ -393,6 +395,7 @@ fn is_as_asked(me: &Me, state: &State) -> bool {
     state.uid == me.uid
         && state.shares.is_some() == me.share
         && state.retain == me.retain
+        && state.clear == me.clear
         && state.source == me.source
         && state.rendering == me.rendering
 }

@@ -46,6 +46,7 @@ fn case() -> Case {
         overwrite: false,
         share: false,
         retain: false,
+        clear: false,
         joins: false,
         source: None,
         rendering: None,
@@ -114,6 +115,7 @@ impl Case {
             of: None,
             shares: None,
             retain: false,
+            clear: false,
             grant: None,
             rendering: None,
         }

@@ -315,12 +315,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             WorkKey::Token(name) => self.reconcile_token(name).await,
             WorkKey::Ledger => self.reconcile_ledger().await,
             WorkKey::Resource(resource) => match resource.kind {
-                Kind::VaultStaticSecret | Kind::VaultDynamicSecret => {
+                Kind::VaultStaticSecret | Kind::VaultDynamicSecret | Kind::VaultPkiSecret => {
                     self.reconcile_secret(resource).await
                 }
                 Kind::VaultConnection => self.reconcile_connection(resource).await,
                 Kind::VaultAuth => self.reconcile_auth(resource).await,
-                Kind::VaultAuthGlobal | Kind::SecretTransformation | Kind::VaultPkiSecret => {
+                Kind::VaultAuthGlobal | Kind::SecretTransformation => {
                     self.reconcile_not_served(resource).await
                 }
             },

@@ -83,7 +83,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return Ok(());
         }
         let destinations: Vec<&String> = std::iter::once(name).chain(*told).collect();
-        let mut told = work.resource.status_fields(None);
+        let mut told = work.resource.status_fields(None, None);
         told["destinations"] = json!(destinations);
         let stored = self.cluster.apply_status(&work.key, &told).await?;
         for (name, value) in told.as_object().into_iter().flatten() {

@@ -19,6 +19,14 @@ const SPREAD: f64 = 0.1;
 /// A renewal may give a little less than was asked for, in whole seconds.
 const ROUNDING: Duration = Duration::from_secs(2);
 
+/// The share of a certificate's life after which an offset before its end begins at
+/// the earliest: else one would be asked for after the other.
+const EARLIEST: f64 = 0.1;
+
+/// Certificates are replaced up to so much of their time earlier, so that many are
+/// not replaced at once.
+const EARLIER: f64 = 0.05;
+
 /// How long Vault takes for a rotation of its own.
 const ROTATING: Duration = Duration::from_millis(500);
 
@@ -30,6 +38,9 @@ const MISSED_SPREAD: Duration = Duration::from_secs(60);
 pub struct Terms {
     /// `spec.renewalPercent`, 0 to 90.
     pub renewal_percent: u8,
+    /// `spec.expiryOffset`, how long before its end a certificate is replaced; `None`
+    /// for what is no certificate.
+    pub lead: Option<Duration>,
     /// `spec.refreshAfter`, for answers without a lease.
     pub refresh_after: Option<Duration>,
     /// A share between 0 and 1 that is the resource's own.
@@ -42,6 +53,16 @@ pub struct Terms {
     pub renews: bool,
     /// How often a lease is looked at that is not renewed so often; `None`: never.
     pub look_every: Option<Duration>,
+}
+
+/// An offset before the end of a certificate that lives so long: a third of its life
+/// where it would leave too little of it.
+#[must_use]
+pub fn capped(lead: Duration, lasts: Duration) -> Duration {
+    match lead > lasts.mul_f64(1.0 - EARLIEST) {
+        true => lasts / 3,
+        false => lead,
+    }
 }
 
 /// The last renewal that is known of.
@@ -96,7 +117,13 @@ impl Terms {
             return Due::Nothing(None);
         }
         let share = f64::from(self.renewal_percent) / 100.0 + SPREAD * self.share;
-        let mut at = later(from, lasts.mul_f64(share.min(LATEST)));
+        let mut at = match self.lead {
+            None => later(from, lasts.mul_f64(share.min(LATEST))),
+            Some(lead) => {
+                let rest = lasts - capped(lead, lasts);
+                later(from, rest.mul_f64(1.0 - EARLIER * self.share))
+            }
+        };
         let renewable = self.renews && grant.renewable && !grant.lease.is_empty() && !shortened;
         if !renewable && !given.is_zero() {
             let rest = lasts.saturating_sub(self.margin);
@@ -152,7 +179,7 @@ impl Renewed {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -172,6 +199,7 @@ mod tests {
     fn terms(percent: u8, share: f64) -> Terms {
         Terms {
             renewal_percent: percent,
+            lead: None,
             refresh_after: None,
             share,
             margin: Duration::ZERO,
@@ -276,6 +304,36 @@ mod tests {
         };
         assert_eq!(due(hourly, &none, None, 1000), Due::Nothing(Some(at(2800))));
         assert_eq!(due(hourly, &none, None, 2800), Due::Replacement);
+    }
+
+    #[test]
+    fn a_certificate_is_replaced_before_its_end_by_its_offset_and_never_again_and_again() {
+        let certificate = Grant {
+            serial: "aa:bb".to_owned(),
+            lease: String::new(),
+            ..lease(false)
+        };
+        let with = |lead, share, margin| Terms {
+            lead: Some(Duration::from_secs(lead)),
+            renews: false,
+            margin: Duration::from_secs(margin),
+            ..terms(0, share)
+        };
+        let at = |terms: Terms| match terms.due(&certificate, None, at(900), at(1000)) {
+            Due::Nothing(Some(until)) => until.as_millisecond() - 1_000_000,
+            due => panic!("{due:?}"),
+        };
+        assert_eq!(at(with(20, 0.0, 0)), 80_000);
+        assert_eq!(at(with(20, 1.0, 0)), 76_000, "earlier, never later");
+        assert_eq!(at(with(0, 0.0, 30)), 70_000, "a rollout before its end");
+        assert_eq!(at(with(90, 0.0, 0)), 10_000);
+        for too_long in [91, 100, 100_000] {
+            let due = at(with(too_long, 0.0, 0));
+            assert!(
+                (66_000..67_000).contains(&due),
+                "a third of its life: {due}"
+            );
+        }
     }
 
     #[test]

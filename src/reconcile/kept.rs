@@ -68,8 +68,12 @@ kept!(
     dynamics,
     reindex
 );
-kept!(crate::api::VaultPKISecret, Kind::VaultPkiSecret, pkis);
-
+kept!(
+    crate::api::VaultPKISecret,
+    Kind::VaultPkiSecret,
+    pkis,
+    reindex
+);
 kept!(
     crate::api::VaultStaticSecret,
     Kind::VaultStaticSecret,

@@ -81,14 +81,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         })
     }
 
-    /// A warning event, where the lease came to be at risk or is denied.
+    /// A warning event, where a lease or a certificate came to be at risk.
     pub(super) async fn warn_of_lease(
         &self,
         key: &ResourceKey,
         resource: &dyn SecretResource,
         finding: &Finding,
     ) {
-        let before = report::find(resource.told().conditions, LEASE_RENEWAL);
+        let before = report::find(resource.told().conditions, finding.type_);
         let known = before.is_some_and(|before| before.reason == finding.reason);
         if finding.truth == Truth::True || known {
             return;
@@ -105,7 +105,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.publish(note).await;
     }
 
-    fn grant_of(&self, key: &ResourceKey, resource: &dyn SecretResource) -> Option<Grant> {
+    pub(super) fn grant_of(
+        &self,
+        key: &ResourceKey,
+        resource: &dyn SecretResource,
+    ) -> Option<Grant> {
         let view = self.view.borrow();
         let meta = view.secrets.get(&destination_of(resource))?;
         state_of_tag(&ResourceTag::of(key), uid_of(resource), meta)?.grant

@@ -20,7 +20,7 @@ use super::secret::Work;
 use super::sources::{Held, SecretResource};
 use super::state::State;
 use super::time::later;
-use crate::api::Transformation;
+use crate::api::Destination;
 use crate::key::{ObjectKey, Redacted, ResourceKey};
 use crate::policy::{LoginMethod, Permitted};
 use crate::problem::Problem;
@@ -28,7 +28,7 @@ use crate::render::{
     ContentHash, Grant, HashKey, Material, RAW_KEY, Rendered, ResourceTag, SecretData, fingerprint,
     render,
 };
-use crate::vault::{Task, Token, Upkeep, Vault, object};
+use crate::vault::{Task, Token, Upkeep, Vault};
 
 /// The longest that what was made is held for a write that does not succeed.
 const HELD_LIMIT: Duration = Duration::from_secs(3600);
@@ -64,7 +64,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         };
         let now = self.clock.now();
         let asked = self.sessions.read_after(&work.permitted, now, &note);
-        let reply = self.ask(&work.key, login.connection(), asked).await?;
+        let reply = self.ask(&work.key, login.connection(), asked).await;
+        let reply = reply.map_err(|problem| work.resource.explained(problem))?;
         let mut material =
             work.resource
                 .material(work.permitted.read(), reply, self.clock.now())?;
@@ -76,18 +77,31 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             material,
             token: carried.into_inner(),
         });
+        if work.why == Some(Why::Due)
+            && let Some(problem) = work
+                .terms
+                .and_then(|terms| self.gains_nothing(work, terms, &material))
+        {
+            // So that it is revoked.
+            self.note_and_render(work, &material).await?;
+            return Err(problem);
+        }
         self.unwritten
             .borrow_mut()
             .insert(work.key.clone(), Rc::clone(&material));
         self.note_and_render(work, &material).await
     }
 
-    /// The ledger learns of a lease before the Secret does.
+    /// The ledger learns of a lease or a certificate before the Secret does.
     async fn note_and_render(&self, work: &Work, hand: &InHand) -> Result<Rendered, Problem> {
-        if let Some(grant) = hand.material.grant.as_ref().filter(|g| !g.lease.is_empty()) {
-            // An id of another path could be renewed and revoked by nobody.
-            work.permitted.lease(&grant.lease)?;
-            self.note_lease(work, grant, &hand.token).await?;
+        if let Some(grant) = &hand.material.grant {
+            if !grant.lease.is_empty() {
+                // An id of another path could be renewed and revoked by nobody.
+                work.permitted.lease(&grant.lease)?;
+            }
+            if !grant.lease.is_empty() || !grant.serial.is_empty() {
+                self.note_lease(work, grant, &hand.token).await?;
+            }
         }
         self.rendered(work, &hand.material)
     }
@@ -125,11 +139,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Some(Rc::clone(hand))
     }
 
-    /// The lease in hand, not written yet.
-    pub(super) fn unwritten_lease(&self, key: &ResourceKey) -> Option<String> {
+    /// What is in hand, not written yet.
+    pub(super) fn unwritten_grant(&self, key: &ResourceKey) -> Option<Grant> {
         let unwritten = self.unwritten.borrow();
-        let grant = unwritten.get(key)?.material.grant.as_ref()?;
-        Some(grant.lease.clone())
+        unwritten.get(key)?.material.grant.clone()
     }
 
     /// A write succeeded: nothing is held any longer.
@@ -229,11 +242,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let Ok(raw) = RawValue::from_string(text) else {
             return Ok(None);
         };
-        let Ok(fields) = object(raw.get().as_bytes()) else {
+        let Ok(content) = work.resource.content(&raw, &work.permitted.read().path) else {
             return Ok(None);
         };
+        let path = &work.permitted.read().path;
+        if let Some(read_back) = grant.take() {
+            grant = Some(work.resource.granted(&raw, path, read_back)?);
+        }
         let material = Material {
-            fields,
+            content,
             raw: Redacted::new(raw),
             version: state.version,
             grant,
@@ -362,6 +379,13 @@ pub(super) struct InHand {
     token: String,
 }
 
+impl InHand {
+    /// For how long it was given.
+    pub(super) const fn grant(&self) -> Option<&Grant> {
+        self.material.grant.as_ref()
+    }
+}
+
 /// Whether what was read is what the resource wrote: by its hashes; where their
 /// key is gone, by who owns it, which was looked at before.
 fn is_untouched(
@@ -415,9 +439,11 @@ fn request_hash(permitted: &Permitted, tag: &ResourceTag, key: &HashKey) -> Cont
 }
 
 /// Fingerprint of how content is made of what Vault gave.
-pub(super) fn rendering(transformation: &Transformation) -> String {
+pub(super) fn rendering(destination: &Destination) -> String {
+    let transformation = destination.transformation.clone().unwrap_or_default();
     let lists = [&transformation.excludes, &transformation.includes];
     let patterns = lists.map(|list| json!(list).to_string());
     let raw = json!(transformation.exclude_raw).to_string();
-    fingerprint([patterns[0].as_str(), &patterns[1], &raw])
+    let type_ = destination.type_.as_deref().unwrap_or_default();
+    fingerprint([patterns[0].as_str(), &patterns[1], &raw, type_])
 }

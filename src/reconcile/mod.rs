@@ -13,6 +13,7 @@
 pub mod adopt;
 pub mod another;
 mod breaker;
+mod certificate_report;
 mod claims;
 mod decide;
 mod drift;

@@ -12,6 +12,7 @@ use super::engine::Engine;
 use super::ownership::{state_of, state_of_tag};
 use super::ports::{Clock, Cluster, Fence, Life, SecretWrite};
 use super::secret::Work;
+use super::sources::uid_of;
 use super::state::{ORPHANED_AT, State, is_state, state_annotation};
 use super::view::SecretMeta;
 use crate::key::{ObjectKey, ResourceKey};
@@ -88,7 +89,10 @@ pub fn is_ours_alone(meta: &SecretMeta, tag: &ResourceTag, uid: &str) -> bool {
 pub fn parting_of_gone(meta: &SecretMeta, tag: &ResourceTag, uid: &str) -> Parting {
     let due = parting(meta, tag, uid);
     let shared = state_of_tag(tag, uid, meta).is_some_and(|state| state.shares.is_some());
+    let clears = state_of_tag(tag, uid, meta).is_some_and(|state| state.clear);
     match due {
+        // Also from a Secret that has an owner of its own.
+        Parting::TakeOut | Parting::Delete if clears => Parting::TakeOut,
         Parting::TakeOut if shared && meta.owners != [uid] => due,
         Parting::Mark => due,
         _ => Parting::Nothing,
@@ -237,10 +241,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// state may be forged, and must not make us undo what a live one wrote.
     pub(super) fn is_known(&self, uid: &str) -> bool {
         let view = self.view.borrow();
-        let uids = (view.statics.values().map(|found| &found.metadata.uid))
-            .chain(view.dynamics.values().map(|found| &found.metadata.uid))
-            .chain(view.pkis.values().map(|found| &found.metadata.uid));
-        uids.flatten().any(|known| known == uid)
+        view.writers().any(|found| uid_of(found) == uid)
     }
 
     /// A destination that was kept when nobody asked for it is asked for again.

@@ -33,6 +33,7 @@ fn written(uid: &str) -> State {
         of: None,
         shares: None,
         retain: false,
+        clear: false,
         grant: None,
         rendering: None,
     }
@@ -156,4 +157,22 @@ fn what_was_to_be_kept_is_marked_once() {
             .insert(ORPHANED_AT.into(), "2026-01-01T00:00:00Z".into());
     };
     assert_eq!(left(kept, marked), Parting::Nothing);
+}
+
+#[test]
+fn keys_that_go_with_their_resource_are_taken_out_of_a_secret_that_it_did_not_make() {
+    let clears = |state: &mut State| state.clear = true;
+    let with = |change: fn(&mut State), owners: &[&str]| {
+        let mut state = written("u");
+        change(&mut state);
+        let meta = made(|meta| {
+            meta.owners = owners.iter().map(|&owner| owner.to_owned()).collect();
+            let text = state.to_annotation();
+            meta.states = [(state_annotation(&tag("app")), text)].into();
+        });
+        parting_of_gone(&meta, &tag("app"), "u")
+    };
+    assert_eq!(with(clears, &[]), Parting::TakeOut);
+    assert_eq!(with(clears, &["other"]), Parting::TakeOut);
+    assert_eq!(with(|_| {}, &[]), Parting::Nothing);
 }

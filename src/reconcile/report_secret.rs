@@ -49,13 +49,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         findings.extend(self.overlap_finding(resource));
         let lease = self.lease_finding(key, resource, outcome.err());
         findings.extend(lease.clone());
+        let certificate = self.certificate_finding(key, resource, outcome.err());
+        findings.extend(certificate.clone());
         let conditions = self.conditions(told.conditions, &findings, resource.metadata());
         let hash = outcome.ok().and_then(|synced| synced.hash.as_ref());
         let resync = outcome.ok().and_then(|_| asked_resync(resource));
         let destinations = self.destinations(key, resource, outcome.is_ok());
         let generation = resource.metadata().generation;
         let held = outcome.ok().and_then(|synced| synced.held.as_ref());
-        let mut further = resource.status_fields(held);
+        let mut further = resource.status_fields(held, outcome.err());
         further["lastGeneration"] = json!(generation.unwrap_or_default());
         further["secretMAC"] = json!(hash.map(ContentHash::as_str).or(told.secret_mac));
         further["lastResync"] = json!(resync.as_deref().or(told.last_resync));
@@ -67,8 +69,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let turned = turned(&told, &conditions);
         let version = self.write_status(key, &previous, status.clone()).await?;
         self.put_status(key, &metadata, status, version);
-        if let Some(lease) = &lease {
-            self.warn_of_lease(key, resource, lease).await;
+        for finding in lease.iter().chain(&certificate) {
+            self.warn_of_lease(key, resource, finding).await;
         }
         if let (Err(problem), true) = (outcome, turned) {
             self.warn(key, resource.metadata().uid.as_deref(), problem)

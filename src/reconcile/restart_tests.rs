@@ -53,6 +53,7 @@ fn wanted(name: &str, text: &str, changed_at: i64) -> Wanted {
         of: None,
         shares: None,
         retain: false,
+        clear: false,
         grant: None,
         rendering: None,
     };

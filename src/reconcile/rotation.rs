@@ -171,7 +171,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// credentials end.
     pub(super) fn overlap_finding(&self, resource: &dyn SecretResource) -> Option<Finding> {
         let rotation = rotation_of(resource, &self.config.rotation).ok()?;
-        if !rotation.overlap || resource.terms(0.0).ok().flatten().is_none() {
+        // A certificate lives to its end, whatever becomes of its successor.
+        let terms = resource.terms(0.0).ok().flatten();
+        if !rotation.overlap || terms.is_none_or(|terms| terms.lead.is_some()) {
             return None;
         }
         let view = self.view.borrow();

@@ -91,6 +91,9 @@ pub struct State {
     /// Whether the Secret stays when the resource goes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retain: bool,
+    /// Whether the keys go with the resource, although it did not make the Secret.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub clear: bool,
     /// What Vault made for this content, where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<Grant>,

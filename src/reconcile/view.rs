@@ -234,6 +234,7 @@ impl View {
         match key.kind {
             Kind::VaultStaticSecret => found(&self.statics, &key.object),
             Kind::VaultDynamicSecret => found(&self.dynamics, &key.object),
+            Kind::VaultPkiSecret => found(&self.pkis, &key.object),
             _ => None,
         }
     }
@@ -242,9 +243,11 @@ impl View {
     pub fn writers(&self) -> impl Iterator<Item = &dyn SecretResource> {
         let statics = self.statics.values();
         let dynamics = self.dynamics.values();
+        let pkis = self.pkis.values();
         statics
             .map(|found| &**found as &dyn SecretResource)
             .chain(dynamics.map(|found| &**found as &dyn SecretResource))
+            .chain(pkis.map(|found| &**found as &dyn SecretResource))
     }
 
     /// Keeps the indexes in step with a resource that became another, or came or

@@ -59,13 +59,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     fn sees_all_of(&self, target: &WorkloadKey) -> bool {
         let view = self.view.borrow();
         let stores = &view.stores;
-        let [statics, dynamics] = sources::KINDS.map(Store::Resource);
-        let whole = [
-            statics,
-            dynamics,
-            Store::Secrets,
-            Store::Workloads(target.kind),
-        ];
+        let further = [Store::Secrets, Store::Workloads(target.kind)];
+        let kinds = sources::KINDS.into_iter().map(Store::Resource);
+        let whole: Vec<Store> = kinds.chain(further).collect();
         let mut users = view
             .resources_of_workload(target)
             .filter_map(|key| view.writer(key));
@@ -229,8 +225,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let tag = ResourceTag::of(key);
         let uid = resource.metadata().uid.as_deref()?;
         let state = state_of_tag(&tag, uid, view.secrets.get(&destination_of(resource))?)?;
-        let present = state.grant.as_ref().map(|grant| &grant.lease);
-        let supersedes = present.is_some_and(|present| self.ledger.has_others(key, uid, present));
+        let supersedes =
+            (state.grant.as_ref()).is_some_and(|present| self.ledger.has_others(key, uid, present));
         Some(Wanted {
             resource: key.clone(),
             tag,

@@ -163,10 +163,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             changed_at: kept.map_or_else(|| self.clock.now(), |before| before.changed_at),
             initial: plan.first || kept.is_some_and(|before| before.initial),
             unrecorded,
-            of: (me.share || me.retain)
+            of: (me.share || me.retain || me.clear)
                 .then(|| format!("{}/{}", work.key.kind, work.key.object.name)),
             shares: me.share.then(|| rendered.data.keys().cloned().collect()),
             retain: me.retain,
+            clear: me.clear,
             grant: rendered.grant.clone(),
             rendering: me.rendering.clone(),
         };

@@ -18,6 +18,12 @@ pub struct Grant {
     pub since: Timestamp,
     /// For how long; 0: it does not end by itself.
     pub seconds: u64,
+    /// Serial number of the certificate, `aa:bb:…`; empty where it is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub serial: String,
+    /// Whether the certificate's issuer ends no later than the certificate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub issuer_first: bool,
     /// Whether the lease can be renewed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub renewable: bool,

@@ -24,11 +24,20 @@ pub const RAW_KEY: &str = "_raw";
 /// The bytes of a Secret by key.
 pub type SecretData = BTreeMap<String, Redacted<Vec<u8>>>;
 
-/// What a source gave: its fields and the JSON that `_raw` is made of.
-#[derive(Debug)]
-pub struct Material {
+/// What becomes of Vault's answer as keys of a Secret.
+#[derive(Debug, Default)]
+pub struct Content {
     /// The fields, by name, as Vault spelled them.
     pub fields: BTreeMap<String, Box<RawValue>>,
+    /// Keys that the type of the Secret asks for: no filter takes them away.
+    pub fixed: SecretData,
+}
+
+/// What a source gave: its content and the JSON that `_raw` is made of.
+#[derive(Debug)]
+pub struct Material {
+    /// The keys.
+    pub content: Content,
     /// The whole `data` object of Vault's answer.
     pub raw: Redacted<Box<RawValue>>,
     /// What names this state of the source, such as a KV version; empty where
@@ -74,6 +83,7 @@ pub fn render(
     let broken = |why: String| Problem::Transformation { why };
     let mut data = SecretData::new();
     for (name, value) in material
+        .content
         .fields
         .iter()
         .filter(|(name, _)| filter.keeps(name))
@@ -92,6 +102,7 @@ pub fn render(
             })?),
         );
     }
+    data.extend(material.content.fixed.clone());
     let hash = if material.volatile.is_empty() {
         key.content(tag, &data)
     } else {

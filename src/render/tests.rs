@@ -7,7 +7,10 @@ use crate::key::{Kind, ObjectKey, ResourceKey};
 fn material(json: &str) -> Material {
     let raw: Box<RawValue> = serde_json::from_str(json).unwrap();
     Material {
-        fields: serde_json::from_str(json).unwrap(),
+        content: Content {
+            fields: serde_json::from_str(json).unwrap(),
+            ..Content::default()
+        },
         raw: Redacted::new(raw),
         version: "3".into(),
         grant: None,

@@ -13,7 +13,7 @@ use crate::operator::{CLAIM_LEASE, KEY_SECRET, LEADER_LEASE};
 use crate::policy::{CaSource, LoginMethod, OwnIdentity, Policy, permit, permit_connection};
 use crate::problem::{Problem, printable};
 use crate::reconcile::ledger;
-use crate::reconcile::sources::{SecretResource, key_of, targets_of};
+use crate::reconcile::sources::{KINDS, SecretResource, key_of, targets_of};
 use crate::reconcile::view::{Store, View, WorkloadKey, WorkloadKind};
 use crate::reconcile::{Scope, asked, connection};
 
@@ -110,7 +110,7 @@ impl Needed {
             let feature = "conditions in the status";
             self.add(namespace, None, status, None, &["patch"], feature);
         }
-        for kind in [Kind::VaultStaticSecret, Kind::VaultDynamicSecret].map(Kind::plural) {
+        for kind in KINDS.map(Kind::plural) {
             let feature = "the live look at a resource before its Secret is made again or deleted, and what Vault made for it is given back";
             self.add(namespace, None, (GROUP, kind), None, &["get"], feature);
         }
@@ -144,12 +144,6 @@ impl Needed {
             if is_watched(&key.object) {
                 self.or_unserved(&key, |this| this.of_writer(asking, &key, resource));
             }
-        }
-        let kind = Kind::VaultPkiSecret;
-        for key in view.pkis.keys().filter(|key| is_watched(key)) {
-            let what = format!("the kind {kind}");
-            let problem = Problem::NotServed { what };
-            self.unserved.insert(resource_key(kind, key), problem);
         }
     }
 

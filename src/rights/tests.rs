@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::{self, Config};
-use crate::key::{Kind, ObjectKey};
+use crate::key::ObjectKey;
 use crate::policy::OwnIdentity;
 use crate::reconcile::kept::Kept;
 use crate::reconcile::view::View;
@@ -234,7 +234,7 @@ fn what_is_not_served_or_allowed_needs_nothing() {
 }
 
 #[test]
-fn credentials_need_what_static_secrets_need() {
+fn credentials_and_certificates_need_what_static_secrets_need() {
     let mut view = tenant();
     let key = ObjectKey::new("team", "two");
     crate::api::VaultStaticSecret::put(&mut view, &key, None);
@@ -249,22 +249,16 @@ fn credentials_need_what_static_secrets_need() {
         "mount": "db", "path": "creds/app", "destination": one.destination,
         "rolloutRestartTargets": one.rollout_restart_targets,
     });
-    put::<crate::api::VaultDynamicSecret>(&mut credentials, "one", spec);
+    put::<crate::api::VaultDynamicSecret>(&mut credentials, "one", spec.clone());
     let (of_dynamic, _) = team(Grade::Named, "", &credentials);
     assert_eq!(by_name(&of_dynamic), by_name(&of_static));
-}
-
-#[test]
-fn a_kind_that_is_not_served_yet_is_told() {
-    let mut view = View::default();
-    let spec =
-        json!({ "mount": "pki", "role": "web", "destination": { "name": "tls", "create": true } });
-    put::<crate::api::VaultPKISecret>(&mut view, "tls", spec);
-    let (rights, rest) = team(Grade::Named, "", &view);
-    let told: Vec<Kind> = rest.unserved.keys().map(|key| key.kind).collect();
-    assert_eq!(told, [Kind::VaultPkiSecret]);
-    let (without, _) = team(Grade::Named, "", &View::default());
-    assert_eq!(rights, without);
+    let key = ObjectKey::new("team", "one");
+    crate::api::VaultDynamicSecret::put(&mut credentials, &key, None);
+    let mut spec = spec;
+    spec["role"] = json!("web");
+    put::<crate::api::VaultPKISecret>(&mut credentials, "one", spec);
+    let (of_pki, _) = team(Grade::Named, "", &credentials);
+    assert_eq!(by_name(&of_pki), by_name(&of_static));
 }
 
 #[test]

@@ -38,6 +38,7 @@ impl Operation {
             Operation::Read => "read",
             Operation::Upkeep(Task::RenewLease) => "renew_lease",
             Operation::Upkeep(Task::RevokeLease) => "revoke_lease",
+            Operation::Upkeep(Task::RevokeCertificate) => "revoke_certificate",
             Operation::Upkeep(Task::LookUpLease) => "look_up_lease",
             Operation::Upkeep(Task::LookUpToken) => "look_up_token",
             Operation::Upkeep(Task::RenewToken) => "renew_token",
@@ -298,6 +299,7 @@ fn is_about_nothing(asked: Asked<'_>, words: &str) -> bool {
         Operation::Upkeep(Task::RenewLease | Task::RevokeLease) => {
             &["lease not found", "lease expired", "lease is expired"]
         }
+        Operation::Upkeep(Task::RevokeCertificate) => &["certificate with serial"],
         Operation::Upkeep(Task::LookUpLease) => &["invalid lease", "lease not found"],
         Operation::Upkeep(Task::LookUpToken | Task::RenewToken) => {
             &["invalid accessor", "token not found", "bad token"]

@@ -360,6 +360,7 @@ impl Vault for HttpVault {
         let connection = endpoint.connection.get();
         // What names the lease is nobody's business but the ledger's.
         let what = match request.task {
+            Task::RevokeCertificate => &request.path,
             Task::RenewLease => "sys/leases/renew",
             Task::RevokeLease => "sys/leases/revoke",
             Task::LookUpLease => "sys/leases/lookup",

@@ -55,6 +55,8 @@ pub enum Task {
     RevokeLease,
     /// `sys/leases/lookup`
     LookUpLease,
+    /// `<mount>/revoke` of a PKI engine
+    RevokeCertificate,
     /// `auth/token/lookup-accessor`
     LookUpToken,
     /// `auth/token/renew-accessor`

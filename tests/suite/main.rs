@@ -10,7 +10,13 @@ mod applied;
 mod attempts;
 mod bad_inputs;
 mod bad_specs;
+mod bearer;
 mod budgets;
+mod certificate_ends;
+mod certificate_forms;
+mod certificate_rotation;
+mod certificates;
+mod clients;
 mod configured;
 mod conformance;
 mod destinations;
@@ -175,6 +181,10 @@ fn all() -> Vec<TrialOf> {
         named::trials(),
         namespaces::trials(),
         budgets::trials(),
+        certificates::trials(),
+        certificate_ends::trials(),
+        certificate_forms::trials(),
+        certificate_rotation::trials(),
         process::trials(),
         endpoints::trials(),
         endings::trials(),

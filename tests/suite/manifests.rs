@@ -227,12 +227,7 @@ async fn what_is_not_served_says_so_and_does_nothing(suite: &Suite, grade: Grade
         team.put(name, json!({ "password": "unserved" })).await?;
         team.static_secret(name, more.clone()).await?;
     }
-    let destination = json!({ "name": "unserved", "create": true });
     let kinds = [
-        (
-            "VaultPKISecret",
-            json!({ "mount": "pki", "role": "app", "destination": destination }),
-        ),
         ("SecretTransformation", json!({ "templates": template })),
         (
             "VaultAuthGlobal",

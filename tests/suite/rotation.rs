@@ -1,21 +1,15 @@
 //! Make before break: clients in pods go on with the credentials that their pod
 //! began with, for as long as it lives.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use ground::engines::DatabaseRole;
 use ground::judges::workloads::Kind;
-use ground::postgres::{Database, Login};
+use ground::postgres::Login;
 use ground::{Right, wait_for};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
 
+use crate::clients::{Clients, Consumer, SecretText, slow_pods, wait_pods};
 use crate::grades::{Grade, Names};
 use crate::lessee::{KIND, Lessee};
 use crate::probes::workload;
@@ -28,111 +22,27 @@ crate::trials![
     a_target_that_is_named_late_is_restarted_too,
 ];
 
-/// Between two connections of a client.
-const APART: Duration = Duration::from_millis(100);
+/// Connects to the database with what the pod began with.
+struct Database(ground::postgres::Database);
 
-/// What the clients of a workload's pods saw.
-#[derive(Debug, Default)]
-struct Seen {
-    accepted: BTreeMap<String, usize>,
-    refused: Vec<String>,
-}
+impl Consumer for Database {
+    type Held = (String, String);
 
-/// A client in each pod: it opens a new connection every 100 ms with what the
-/// Secret held when the pod was created.
-struct Clients {
-    seen: Arc<Mutex<Seen>>,
-    watch: JoinHandle<Result<()>>,
-}
-
-impl Clients {
-    fn start(lessee: &Lessee, secret: &'static str) -> Self {
-        let seen = Arc::new(Mutex::new(Seen::default()));
-        let tenant = lessee.team.tenant.clone();
-        let database = lessee.engine.database.clone();
-        let shared = Arc::clone(&seen);
-        let watch = tokio::spawn(async move {
-            let mut running: BTreeMap<String, JoinHandle<Result<()>>> = BTreeMap::new();
-            loop {
-                let pods = tenant.api::<Pod>().list(&ListParams::default()).await?;
-                let uids: Vec<String> = pods
-                    .items
-                    .into_iter()
-                    .filter_map(|p| p.metadata.uid)
-                    .collect();
-                running.retain(|uid, client| {
-                    let stays = uids.contains(uid);
-                    if !stays {
-                        client.abort();
-                    }
-                    stays
-                });
-                for uid in uids {
-                    if running.contains_key(&uid) {
-                        continue;
-                    }
-                    let Some(held) = tenant.secret(secret).await? else {
-                        continue;
-                    };
-                    let data = held.data.unwrap_or_default();
-                    let text = |key: &str| -> Result<String> {
-                        let value = data.get(key).context("no such key")?;
-                        Ok(String::from_utf8(value.0.clone())?)
-                    };
-                    let (user, password) = (text("username")?, text("password")?);
-                    let client = client(
-                        database.clone(),
-                        user,
-                        password,
-                        uid.clone(),
-                        Arc::clone(&shared),
-                    );
-                    running.insert(uid, tokio::spawn(client));
-                }
-                tokio::time::sleep(APART).await;
-            }
-        });
-        Self { seen, watch }
+    async fn begin(&self, secret: &SecretText) -> Result<Self::Held> {
+        Ok((secret.get("username")?, secret.get("password")?))
     }
 
-    /// Ends them and answers with what they saw.
-    async fn end(self) -> Result<Seen> {
-        ensure!(!self.watch.is_finished(), "the clients ended by themselves");
-        self.watch.abort();
-        Ok(std::mem::take(&mut *self.seen.lock().await))
+    async fn connect(&self, (user, password): &Self::Held) -> Result<Option<String>> {
+        Ok(match self.0.login(user, password).await? {
+            Login::Accepted => None,
+            Login::Refused(why) => Some(format!("as {user}: {why}")),
+        })
     }
 }
 
-async fn client(
-    database: Database,
-    user: String,
-    password: String,
-    pod: String,
-    seen: Arc<Mutex<Seen>>,
-) -> Result<()> {
-    loop {
-        let login = database.login(&user, &password).await?;
-        let mut seen = seen.lock().await;
-        match login {
-            Login::Accepted => *seen.accepted.entry(pod.clone()).or_default() += 1,
-            Login::Refused(why) => seen.refused.push(format!("{pod} as {user}: {why}")),
-        }
-        drop(seen);
-        tokio::time::sleep(APART).await;
-    }
-}
-
-/// Pods that take a second to be ready and a second to end.
-fn slow_pods(replicas: usize) -> Value {
-    let annotations = json!({
-        "ground.test/ready-after-seconds": "1",
-        "ground.test/terminates-after-seconds": "1",
-    });
-    json!({
-        "replicas": replicas,
-        "revisionHistoryLimit": 30,
-        "template": { "metadata": { "annotations": annotations } },
-    })
+fn clients(lessee: &Lessee) -> Clients {
+    let database = Database(lessee.engine.database.clone());
+    Clients::start(&lessee.team, "app", database)
 }
 
 impl Lessee {
@@ -160,28 +70,8 @@ impl Lessee {
         lessee.wait_lease("app").await?;
         let web = workload(kind, "web", "app", slow_pods(replicas));
         lessee.team.tenant.apply(&web.to_string()).await?;
-        lessee.wait_pods(replicas).await?;
+        wait_pods(&lessee.team, replicas).await?;
         Ok(lessee)
-    }
-
-    async fn wait_pods(&self, count: usize) -> Result<()> {
-        wait_for(&format!("{count} pods, all ready"), LONG, || async {
-            let pods = self.team.tenant.api::<Pod>();
-            let pods = pods.list(&ListParams::default()).await?.items;
-            let ready = pods.iter().filter(|pod| {
-                let status = pod.status.as_ref();
-                let conditions = status.and_then(|status| status.conditions.as_ref());
-                let mut conditions = conditions.into_iter().flatten();
-                conditions.any(|one| one.type_ == "Ready" && one.status == "True")
-            });
-            ensure!(
-                pods.len() == count && ready.count() == count,
-                "{}",
-                pods.len()
-            );
-            Ok(())
-        })
-        .await
     }
 
     /// Asks for credentials of another role, and waits for them.
@@ -213,7 +103,7 @@ async fn no_client_is_refused_while_credentials_change_twenty_times(suite: &Suit
         json!({}),
     )
     .await?;
-    let clients = Clients::start(&lessee, "app");
+    let clients = clients(&lessee);
     let mut old = lessee.lease_of("app").await?;
     for number in 0..ROTATIONS {
         let new = lessee.rotate(["other", "app"][number % 2]).await?;
@@ -248,7 +138,7 @@ async fn no_client_is_refused_while_credentials_change_twenty_times(suite: &Suit
 async fn with_replace_clients_are_refused(suite: &Suite, grade: Grade) -> Result<()> {
     let replace = json!({ "strategy": "replace" });
     let lessee = Lessee::rolled(suite, grade, "replaces", Kind::Deployment, 2, replace).await?;
-    let clients = Clients::start(&lessee, "app");
+    let clients = clients(&lessee);
     let old = lessee.lease_of("app").await?;
     wait_for("clients", LONG, || async {
         ensure!(clients.seen.lock().await.accepted.len() == 2, "not yet");
@@ -301,7 +191,7 @@ async fn a_target_that_is_replaced_by_hand_keeps_the_old_credential(
         told.reason == "OverlapCut" && told.message.contains("StatefulSet/web"),
         "{told:?}"
     );
-    let clients = Clients::start(&lessee, "app");
+    let clients = clients(&lessee);
     let old = lessee.lease_of("app").await?;
     let new = lessee.rotate("other").await?;
     lessee
@@ -336,7 +226,7 @@ async fn a_target_that_is_named_late_is_restarted_too(suite: &Suite, grade: Grad
     // Its pods run the first credential, and nothing names it.
     let late = workload(Kind::Deployment, "late", "app", json!({}));
     lessee.team.tenant.apply(&late.to_string()).await?;
-    lessee.wait_pods(2).await?;
+    wait_pods(&lessee.team, 2).await?;
     // What keeps the old one alive: a rollout that does not end.
     let stuck = json!({ "spec": { "template": { "metadata": { "annotations": {
         "ground.test/ready-after-seconds": "600",

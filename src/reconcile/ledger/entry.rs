@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::policy::{Connection, LeaseRequest, Login, Read};
-use crate::render::fingerprint;
+use crate::render::{Grant, fingerprint};
+
+use super::shortened;
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,7 +15,7 @@ use crate::render::fingerprint;
 pub enum Entry {
     /// A token that leases hang on.
     Token(Box<TokenEntry>),
-    /// A lease.
+    /// A lease, or a certificate.
     Lease(Box<LeaseEntry>),
 }
 
@@ -42,7 +44,7 @@ impl std::fmt::Debug for TokenEntry {
     }
 }
 
-/// A lease, and for whom.
+/// A lease or a certificate, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeaseEntry {
@@ -59,8 +61,17 @@ pub struct LeaseEntry {
     pub mount: String,
     /// Path of the request.
     pub path: String,
-    /// Id of the lease.
+    /// Id of the lease; empty where there is none.
     pub lease: String,
+    /// Serial number of the certificate; empty where it is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub serial: String,
+    /// Whether the lease can be renewed.
+    #[serde(default)]
+    pub renewable: bool,
+    /// Name of the Secret whose keys go with the resource, although it did not make it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clears: Option<String>,
     /// When it was given, and for how many seconds.
     pub since: Timestamp,
     /// See `since`.
@@ -87,8 +98,23 @@ impl LeaseEntry {
     #[must_use]
     pub fn name(&self) -> String {
         let namespace = self.vault_namespace.as_deref().unwrap_or_default();
-        let parts = [namespace, &self.lease, &self.token];
+        let parts = [namespace, &self.lease, &self.serial, &self.token];
         format!("lease.{}", fingerprint(parts))
+    }
+
+    /// Whether it is of this grant.
+    #[must_use]
+    pub fn is_of(&self, grant: &Grant) -> bool {
+        self.lease == grant.lease && self.serial == grant.serial
+    }
+
+    /// What it is, as people may see it.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self.serial.as_str() {
+            "" => format!("the lease {}", shortened(&self.lease)),
+            serial => format!("the certificate {serial}"),
+        }
     }
 
     /// The resource; `None` where the entry names none.
@@ -114,7 +140,10 @@ impl LeaseEntry {
                 path: self.path.clone(),
                 ..Read::default()
             },
-            id: self.lease.clone(),
+            id: match self.lease.as_str() {
+                "" => self.serial.clone(),
+                lease => lease.to_owned(),
+            },
         }
     }
 

@@ -61,6 +61,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         *self.ledger.older.borrow_mut() = found.keys().cloned().collect();
         *self.ledger.entries.borrow_mut() = found;
         self.ledger.loaded.set(true);
+        for secret in self.ledger.cleared() {
+            self.view.borrow_mut().hint(secret);
+        }
         for resource in self.ledger.resources() {
             self.queue
                 .wake(WorkKey::Resource(resource), Urgency::Routine);
@@ -114,6 +117,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             mount: read.mount.clone(),
             path: read.path.clone(),
             lease: grant.lease.clone(),
+            serial: grant.serial.clone(),
+            renewable: grant.renewable,
+            clears: work.me.clear.then(|| work.me.secret.clone()),
             since: grant.since,
             seconds: grant.seconds,
             revoke: work.resource.revokes(),
@@ -128,8 +134,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Keeps what the entries of a living resource say in step with its spec.
     pub(in crate::reconcile) async fn renew_entries(&self, work: &Work) -> Result<(), Problem> {
         for (name, mut lease) in self.ledger.leases_of(&work.key) {
-            if lease.uid == work.me.uid && lease.revoke != work.resource.revokes() {
-                lease.revoke = work.resource.revokes();
+            let clears = work.me.clear.then(|| work.me.secret.clone());
+            let asked = (work.resource.revokes(), clears);
+            if lease.uid == work.me.uid && (lease.revoke, lease.clears.clone()) != asked {
+                (lease.revoke, lease.clears) = asked;
                 self.write_entry(&name, Some(Entry::Lease(Box::new(lease))))
                     .await?;
             }

@@ -11,6 +11,7 @@
 //! Entries are merged in and taken out one by one, so that nobody's else is
 //! dropped; what is read back is input, and permitted again before it is used.
 
+mod certificates;
 mod entry;
 mod keep;
 mod release;
@@ -23,6 +24,7 @@ pub use entry::{Entry, LeaseEntry, TokenEntry};
 pub use release::shortened;
 
 use crate::key::{ObjectKey, ResourceKey};
+use crate::render::Grant;
 
 /// In how many Secrets the ledger lies. One holds some two thousand leases.
 pub const SHARDS: usize = 2;
@@ -72,9 +74,9 @@ impl Ledger {
     }
 
     /// Whether a resource has a lease beside its present one.
-    pub fn has_others(&self, resource: &ResourceKey, uid: &str, present: &str) -> bool {
+    pub fn has_others(&self, resource: &ResourceKey, uid: &str, present: &Grant) -> bool {
         let others = self.leases_of(resource).into_iter();
-        let others = others.filter(|(_, lease)| lease.uid == uid && lease.lease != present);
+        let others = others.filter(|(_, lease)| lease.uid == uid && !lease.is_of(present));
         others.count() > 0
     }
 
@@ -83,6 +85,19 @@ impl Ledger {
         let entries = self.entries.borrow();
         let of = entries.values().filter_map(|entry| match entry {
             Entry::Lease(lease) => lease.resource(),
+            Entry::Token(_) => None,
+        });
+        of.collect()
+    }
+
+    /// The Secrets whose keys go with their resources.
+    pub fn cleared(&self) -> Vec<ObjectKey> {
+        let entries = self.entries.borrow();
+        let of = entries.values().filter_map(|entry| match entry {
+            Entry::Lease(lease) => {
+                let namespace = lease.resource()?.object.namespace;
+                Some(ObjectKey::new(namespace, lease.clears.clone()?))
+            }
             Entry::Token(_) => None,
         });
         of.collect()
@@ -109,8 +124,15 @@ impl Ledger {
     /// Whether a lease hangs on a token.
     pub fn is_in_use(&self, token: &str) -> bool {
         let entries = self.entries.borrow();
-        let hangs = |entry: &Entry| matches!(entry, Entry::Lease(lease) if lease.token == token);
+        let hangs = |entry: &Entry| matches!(entry, Entry::Lease(lease) if lease.token == token && !lease.lease.is_empty());
         entries.values().any(hangs)
+    }
+
+    /// Whether a certificate came with a token, whose entry says how to log in for it.
+    pub fn has_certificates(&self, token: &str) -> bool {
+        let entries = self.entries.borrow();
+        let of = |entry: &Entry| matches!(entry, Entry::Lease(lease) if lease.token == token && lease.lease.is_empty());
+        entries.values().any(of)
     }
 
     /// Whether the entry is known.

@@ -62,7 +62,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             });
         }
         if lease.revoke
-            && let Err(problem) = self.revoke(key, lease).await
+            && let Err(problem) = self.give_back(key, lease).await
         {
             if lease.ends().is_none_or(|end| end > self.clock.now()) {
                 return Err(problem);
@@ -100,8 +100,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut again: Option<Timestamp> = None;
         let mut look = |at: Timestamp| again = Some(again.map_or(at, |again| again.min(at)));
         for (name, lease) in self.ledger.leases_of(&work.key) {
-            let in_hand = self.unwritten_lease(&work.key).as_deref() == Some(&lease.lease);
-            if lease.uid != work.me.uid || lease.lease == current.lease || in_hand {
+            let in_hand = self.unwritten_grant(&work.key);
+            let in_hand = in_hand.is_some_and(|grant| lease.is_of(&grant));
+            if lease.uid != work.me.uid || lease.is_of(&current) || in_hand {
                 continue;
             }
             let now = self.clock.now();
@@ -119,23 +120,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     .for_each(&mut look);
                 continue;
             }
-            if lease.revoke {
-                self.revoke(&work.key, &lease).await?;
-            }
+            let revoked = match lease.revoke {
+                true => Some(self.give_back(&work.key, &lease).await?),
+                false => None,
+            };
             self.write_entry(&name, None).await?;
             self.keep_in_memory(work, |memory| {
                 memory.kept_alive.remove(&lease.lease);
             });
-            let why = match work.rotation.overlap {
-                true => "and every target runs it",
-                false => "and spec.rotation.strategy is replace",
-            };
-            let message = format!(
-                "the lease {} is given back: {} holds a newer one {why}",
-                shortened(&lease.lease),
-                work.me.secret
-            );
-            self.tell(work, "LeaseReleased", message).await;
+            self.tell_released(work, &lease, revoked).await;
         }
         Ok(again)
     }
@@ -144,7 +137,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// use it; says when to look again. Where that cannot be, it ends by itself.
     async fn keep_alive(&self, work: &Work, lease: &LeaseEntry) -> Option<Timestamp> {
         let lasts = Duration::from_secs(lease.seconds);
-        if lasts.is_zero() {
+        if lasts.is_zero() || !lease.renewable {
             return None;
         }
         let known = self.remembered(&work.key).kept_alive;
@@ -185,16 +178,21 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Ok(reply.lease.duration)
     }
 
-    /// Revokes a lease, with the login that its token came from.
-    async fn revoke(&self, key: &ResourceKey, lease: &LeaseEntry) -> Result<(), Problem> {
+    /// Revokes a lease or a certificate, with the login that its token came from.
+    async fn give_back(&self, key: &ResourceKey, lease: &LeaseEntry) -> Result<Back, Problem> {
         let token = self.token_of_lease(lease)?;
-        let permitted = permit_lease(lease.request(&token), &self.policy, &self.own)?;
+        let asked = lease.request(&token);
+        // The end of a certificate's lease revokes it.
+        if lease.lease.is_empty() {
+            return self.revoke_certificate(key, lease, asked).await;
+        }
+        let permitted = permit_lease(asked, &self.policy, &self.own)?;
         match self
             .lease_request(key, &permitted, Task::RevokeLease, None)
             .await
         {
-            Err(Problem::LeaseNotFound { .. }) => Ok(()),
-            answer => answer.map(drop),
+            Err(Problem::LeaseNotFound { .. }) => Ok(Back::Gone),
+            answer => answer.map(|_| Back::Revoked),
         }
     }
 
@@ -202,8 +200,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let token = self.ledger.token(&lease.token);
         token.ok_or_else(|| Problem::Internal {
             why: format!(
-                "the ledger does not say how to log in for the lease {}",
-                shortened(&lease.lease)
+                "the ledger does not say how to log in for {}",
+                lease.shown()
             ),
         })
     }
@@ -251,6 +249,17 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .upkeep(lease.login(), &request, self.clock.now());
         self.ask(key, connection, answer).await
     }
+}
+
+/// What became of what was given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::reconcile) enum Back {
+    /// Vault revoked it.
+    Revoked,
+    /// It had ended before.
+    Gone,
+    /// Vault does not know it, so that it lives to its end.
+    Unknown,
 }
 
 /// A lease's id as people may see it: enough to find it at Vault, too little to

@@ -65,7 +65,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 why: "no lease hangs on it".to_owned(),
             };
             let ends = later(entry.since, Duration::from_secs(entry.seconds));
-            if !self.ledger.is_in_use(name) || ends < now {
+            let hangs = self.ledger.is_in_use(name) && ends >= now;
+            if !hangs && !self.ledger.has_certificates(name) {
                 return Err(gone());
             }
             return Ok(LONGEST_LOOK);

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Held, SecretResource, Told, parse};
+use super::{Held, SecretResource, Told, answered, parse};
 use crate::api::{
     Destination, HttpMethod, RolloutRestartTarget, RotationSpec, StaticCredsMetaData,
     VaultDynamicSecret,
@@ -125,6 +125,7 @@ impl SecretResource for VaultDynamicSecret {
         let percent = self.spec.renewal_percent.clamp(0, i64::from(MOST_PERCENT));
         Ok(Some(Terms {
             renewal_percent: u8::try_from(percent).unwrap_or(MOST_PERCENT),
+            lead: None,
             refresh_after,
             share,
             margin: Duration::ZERO,
@@ -152,47 +153,23 @@ impl SecretResource for VaultDynamicSecret {
             why,
             refusal: false,
         };
-        if reply.wrapped {
-            return Err(unusable(
-                "it is wrapped, so that it holds a token for the credentials in place of them; take the wrapping off the role or policy in Vault".to_owned(),
-            ));
-        }
-        let Some(data) = reply.data.filter(|_| reply.status != 404) else {
-            if reply.status == 404 {
-                let said = reply.errors.iter().chain(&reply.warnings).cloned();
-                let said = said.collect::<Vec<_>>().join("; ");
-                let said = if said.is_empty() {
-                    said
-                } else {
-                    format!(" ({said})")
-                };
-                return Err(Problem::SourceMissing {
-                    path: read.path.clone(),
-                    why: format!(
-                        "Vault has nothing there{said}: correct spec.mount, spec.path and spec.namespace, or spec.requestHTTPMethod where the engine takes writes only"
-                    ),
-                    by_mount: false,
-                });
-            }
-            return Err(unusable(format!(
-                "HTTP {} without data; does the path hold credentials, and is it Vault that answers at the connection's address?",
-                reply.status
-            )));
-        };
+        let lease = reply.lease.clone();
+        let mend = "correct spec.mount, spec.path and spec.namespace, or spec.requestHTTPMethod where the engine takes writes only";
+        let data = answered(read, reply, mend)?;
         let grant = if self.is_rotated() {
             let found: Rotation = parse(data.expose(), &read.path)?;
             found.grant(now).ok_or_else(|| unusable("it lacks ttl, last_vault_rotation, and rotation_period or rotation_schedule, as credentials have that Vault rotates by itself; correct spec.path, or leave spec.allowStaticCreds out".to_owned()))?
         } else {
             Grant {
                 since: now,
-                seconds: reply.lease.duration.as_secs(),
-                renewable: reply.lease.renewable,
-                lease: reply.lease.id,
+                seconds: lease.duration.as_secs(),
+                renewable: lease.renewable,
+                lease: lease.id,
                 ..Grant::default()
             }
         };
         Ok(Material {
-            fields: parse(data.expose(), &read.path)?,
+            content: self.content(data.expose(), &read.path)?,
             raw: data,
             version: String::new(),
             grant: Some(grant),
@@ -205,7 +182,7 @@ impl SecretResource for VaultDynamicSecret {
         format!("{}/{}", mount.trim_matches('/'), path.trim_matches('/'))
     }
 
-    fn status_fields(&self, held: Option<&Held>) -> Value {
+    fn status_fields(&self, held: Option<&Held>, _: Option<&Problem>) -> Value {
         let told = self.status.clone().unwrap_or_default();
         let mut fields = json!({
             "lastGeneration": told.last_generation,

@@ -67,7 +67,7 @@ fn an_answer_is_kept_with_its_lease() {
         ..reply(r#"{"username":"u","password":"p"}"#)
     });
     let found = found.unwrap();
-    assert_eq!(found.fields.len(), 2);
+    assert_eq!(found.content.fields.len(), 2);
     let grant = found.grant.unwrap();
     assert_eq!(
         (grant.lease.as_str(), grant.seconds, grant.renewable),
@@ -94,7 +94,7 @@ fn what_vault_rotates_by_itself_is_read_and_told() {
         renewed: None,
     };
     let told = json!({ "lastVaultRotation": 10, "rotationPeriod": 30, "ttl": 20 });
-    let fields = rotated.status_fields(Some(&held));
+    let fields = rotated.status_fields(Some(&held), None);
     assert_eq!(fields["staticCredsMetaData"], told);
     for other in [r#"{"username":"u"}"#, r#"{"ttl":20,"rotation_period":30}"#] {
         let text = answer(other).unwrap_err().to_string();
@@ -143,7 +143,7 @@ fn status_says_what_is_held_and_keeps_what_it_said_where_nothing_is() {
         },
         renewed: None,
     };
-    let fields = resource.status_fields(Some(&held));
+    let fields = resource.status_fields(Some(&held), None);
     assert_eq!(fields["lastRenewalTime"], 100);
     let lease =
         json!({ "id": "db/creds/app/x", "duration": 60, "renewable": true, "requestID": "" });
@@ -151,7 +151,7 @@ fn status_says_what_is_held_and_keeps_what_it_said_where_nothing_is() {
     let mut status = fields.clone();
     status["conditions"] = json!([]);
     resource.status = serde_json::from_value(status).unwrap();
-    assert_eq!(resource.status_fields(None), fields);
+    assert_eq!(resource.status_fields(None, None), fields);
     let told = resource.told().renewed.unwrap();
     assert_eq!((told.at.as_second(), told.duration.as_secs()), (100, 60));
 }

@@ -4,6 +4,7 @@
 //! knows the kinds apart, and no file here knows another.
 
 pub mod dynamic;
+pub mod pki;
 pub mod static_kv;
 
 use std::time::Duration;
@@ -18,14 +19,18 @@ use super::grants::{Renewed, Terms};
 use super::view::WorkloadKey;
 use super::view::WorkloadKind;
 use crate::api::{Destination, RolloutRestartTarget, RotationSpec};
-use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::policy::Read;
 use crate::problem::{Problem, printable};
-use crate::render::{Grant, Material};
+use crate::render::{Content, Grant, Material};
 use crate::vault::{Reply, object};
 
 /// The kinds that are.
-pub const KINDS: [Kind; 2] = [Kind::VaultStaticSecret, Kind::VaultDynamicSecret];
+pub const KINDS: [Kind; 3] = [
+    Kind::VaultStaticSecret,
+    Kind::VaultDynamicSecret,
+    Kind::VaultPkiSecret,
+];
 
 /// A custom resource that has a Secret written.
 pub trait SecretResource: std::fmt::Debug {
@@ -78,9 +83,35 @@ pub trait SecretResource: std::fmt::Debug {
     fn revokes(&self) -> bool {
         false
     }
+    /// Whether its keys go with it out of a Secret that it did not make.
+    fn clears(&self) -> bool {
+        false
+    }
     /// A field of its own that is not served yet and would change what is written.
     fn not_served(&self) -> Option<&'static str> {
         None
+    }
+    /// What becomes of the data of an answer, also of one that a Secret holds as
+    /// `_raw`.
+    ///
+    /// # Errors
+    /// [`Problem::VaultAnswerUnusable`], which quotes no data.
+    fn content(&self, data: &RawValue, path: &str) -> Result<Content, Problem> {
+        Ok(Content {
+            fields: parse(data, path)?,
+            ..Content::default()
+        })
+    }
+    /// A grant that was read back, as the data that came with it say.
+    ///
+    /// # Errors
+    /// As [`SecretResource::content`].
+    fn granted(&self, _data: &RawValue, _path: &str, grant: Grant) -> Result<Grant, Problem> {
+        Ok(grant)
+    }
+    /// A problem of its request, in the words of its engine.
+    fn explained(&self, problem: Problem) -> Problem {
+        problem
     }
     /// What Vault's answer, which came at `now`, holds.
     ///
@@ -90,8 +121,8 @@ pub trait SecretResource: std::fmt::Debug {
     /// The source by name, with its version where it has one, for messages.
     fn source_name(&self, version: &str) -> String;
     /// Status fields of the kind's own, those that its schema requires among
-    /// them: of what is held, or as they stand.
-    fn status_fields(&self, held: Option<&Held>) -> Value;
+    /// them: of what is held, or as they stand; and of what stands against it.
+    fn status_fields(&self, held: Option<&Held>, problem: Option<&Problem>) -> Value;
 }
 
 /// What a resource holds of Vault.
@@ -143,6 +174,41 @@ fn parse<'a, T: serde::Deserialize<'a>>(raw: &'a RawValue, path: &str) -> Result
         ),
         refusal: false,
     })
+}
+
+/// The data of an answer to a request that makes something.
+///
+/// # Errors
+/// [`Problem::SourceMissing`] with the mend, [`Problem::VaultAnswerUnusable`].
+fn answered(read: &Read, reply: Reply, mend: &str) -> Result<Redacted<Box<RawValue>>, Problem> {
+    let unusable = |why: String| Problem::VaultAnswerUnusable {
+        path: read.path.clone(),
+        why,
+        refusal: false,
+    };
+    if reply.wrapped {
+        return Err(unusable(
+            "it is wrapped, so that it holds a token for the credentials in place of them; take the wrapping off the role or policy in Vault".to_owned(),
+        ));
+    }
+    if reply.status == 404 {
+        let said = reply.errors.iter().chain(&reply.warnings).cloned();
+        let said = said.collect::<Vec<_>>().join("; ");
+        let said = if said.is_empty() {
+            said
+        } else {
+            format!(" ({said})")
+        };
+        return Err(Problem::SourceMissing {
+            path: read.path.clone(),
+            why: format!("Vault has nothing there{said}: {mend}"),
+            by_mount: false,
+        });
+    }
+    reply.data.ok_or_else(|| unusable(format!(
+        "HTTP {} without data; does the path hold credentials, and is it Vault that answers at the connection's address?",
+        reply.status
+    )))
 }
 
 /// Its key.

@@ -21,7 +21,7 @@ use crate::key::{Kind, Redacted};
 use crate::policy::Read;
 use crate::problem::{Problem, printable};
 use crate::reconcile::resolve::positive_duration;
-use crate::render::Material;
+use crate::render::{Content, Material};
 use crate::vault::Reply;
 
 /// Looking for changes when the spec says nothing, as existing manifests expect.
@@ -106,7 +106,7 @@ impl SecretResource for VaultStaticSecret {
         }
     }
 
-    fn status_fields(&self, _: Option<&Held>) -> Value {
+    fn status_fields(&self, _: Option<&Held>, _: Option<&Problem>) -> Value {
         let told = self.status.as_ref();
         json!({ "lastGeneration": told.map_or(0, |status| status.last_generation) })
     }
@@ -200,7 +200,10 @@ pub fn material(
         }
         let fields = parse(data.expose(), &path)?;
         return Ok(Material {
-            fields,
+            content: Content {
+                fields,
+                ..Content::default()
+            },
             raw: data,
             version: String::new(),
             grant: None,
@@ -227,7 +230,10 @@ fn versioned(
     };
     match answer.data {
         Some(fields) => Ok(Material {
-            fields,
+            content: Content {
+                fields,
+                ..Content::default()
+            },
             raw: data,
             version: metadata.version.to_string(),
             grant: None,

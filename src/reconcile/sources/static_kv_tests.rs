@@ -47,10 +47,10 @@ fn paths_and_versions() {
 #[test]
 fn a_version_with_data() {
     let got = answer("kv-v2", reply(200, Some(r#"{"data":{"a":"b"},"metadata":{"version":7,"deletion_time":"","destroyed":false}}"#))).unwrap();
-    assert_eq!((got.version.as_str(), got.fields.len()), ("7", 1));
+    assert_eq!((got.version.as_str(), got.content.fields.len()), ("7", 1));
     assert!(got.raw.expose().get().contains("metadata"));
     let got = answer("kv-v1", reply(200, Some(r#"{"a":"b"}"#))).unwrap();
-    assert_eq!((got.version.as_str(), got.fields.len()), ("", 1));
+    assert_eq!((got.version.as_str(), got.content.fields.len()), ("", 1));
 }
 
 #[test]

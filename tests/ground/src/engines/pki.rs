@@ -21,13 +21,15 @@ pub struct PkiEngine {
     vault: VaultApi,
 }
 
-/// A role of the intermediate. It takes any name, and its keys are P-256.
+/// A role of the intermediate. It takes any name.
 #[derive(Clone, Copy, Debug)]
 pub struct PkiRole {
     /// The life of a certificate for which none is asked, in whole seconds.
     pub ttl: Duration,
     /// The longest that can be asked for, in whole seconds.
     pub max_ttl: Duration,
+    /// `ec` (P-256), `rsa` (2048 bits) or `ed25519`.
+    pub key_type: &'static str,
     /// Whether Vault forgets what it issued: it can't be revoked by its serial then.
     pub no_store: bool,
     /// Whether each certificate comes with a lease, whose end revokes it.
@@ -40,6 +42,7 @@ impl Default for PkiRole {
         Self {
             ttl: Duration::from_secs(3600),
             max_ttl: Duration::from_secs(24 * 3600),
+            key_type: "ec",
             no_store: false,
             generate_lease: false,
         }
@@ -98,8 +101,11 @@ impl PkiEngine {
     pub async fn role(&self, name: &str, role: &PkiRole) -> Result<String> {
         let body = json!({
             "allow_any_name": true,
-            "key_type": "ec",
-            "key_bits": 256,
+            "allowed_uri_sans": "*",
+            "allowed_other_sans": "*",
+            "allowed_user_ids": "*",
+            "key_type": role.key_type,
+            "key_bits": 0,
             "ttl": role.ttl.as_secs(),
             "max_ttl": role.max_ttl.as_secs(),
             "no_store": role.no_store,

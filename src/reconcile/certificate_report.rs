@@ -1,0 +1,99 @@
+//! What the status of a resource says of its certificate: the condition
+//! `Certificate`, and a warning where its end comes otherwise than was asked for.
+
+use jiff::SignedDuration;
+
+use super::engine::Engine;
+use super::grants::{Due, Terms, capped};
+use super::minting::InHand;
+use super::ports::{Clock, Cluster};
+use super::report::{Finding, Truth};
+use super::secret::Work;
+use super::sources::{Held, SecretResource, uid_of};
+use super::time::{fraction, later};
+use crate::key::ResourceKey;
+use crate::problem::Problem;
+use crate::vault::Vault;
+
+/// Type of the condition.
+const CERTIFICATE: &str = "Certificate";
+
+/// Between two issues that could gain nothing.
+const SHORTEST_PAUSE: SignedDuration = SignedDuration::from_mins(1);
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+
+impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    /// How the certificate stands, where there is one.
+    pub(super) fn certificate_finding(
+        &self,
+        key: &ResourceKey,
+        resource: &dyn SecretResource,
+        problem: Option<&Problem>,
+    ) -> Option<Finding> {
+        let terms = resource.terms(fraction(uid_of(resource))).ok().flatten()?;
+        let grant = self.grant_of(key, resource)?;
+        let lead = terms.lead.filter(|_| !grant.serial.is_empty())?;
+        let started = self.term.borrow().started;
+        let due = terms.due(&grant, None, started, self.clock.now());
+        let (serial, since) = (&grant.serial, grant.since);
+        let end = later(since, grant.duration());
+        let lead_used = capped(lead, grant.duration());
+        let (truth, reason, message) = match problem {
+            Some(problem) if due == Due::Replacement => (
+                Truth::False,
+                "CertificateAtRisk",
+                format!(
+                    "the certificate {serial} ends at {end:.0} unless it is replaced before, which is tried on: {}",
+                    problem.reason()
+                ),
+            ),
+            _ if grant.issuer_first => (
+                Truth::False,
+                "IssuerExpiresFirst",
+                format!(
+                    "the certificate {serial} ends at {end:.0}, and its issuer no later: renew the issuer in Vault"
+                ),
+            ),
+            _ if lead_used != lead => (
+                Truth::False,
+                "CertificateTooShort",
+                format!(
+                    "spec.expiryOffset ({lead:?}) leaves nothing of the life of the certificate {serial}, which was issued at {since:.0} and ends at {end:.0}: it is replaced after two thirds of that; shorten spec.expiryOffset, or lengthen spec.ttl or the role's max_ttl"
+                ),
+            ),
+            _ => (
+                Truth::True,
+                "CertificateValid",
+                format!("the certificate {serial}, issued at {since:.0}, ends at {end:.0}"),
+            ),
+        };
+        Some(Finding::new(CERTIFICATE, truth, reason, message))
+    }
+
+    /// A certificate that ends with its issuer, as the one does that it would
+    /// replace, is of no use to anybody.
+    pub(super) fn gains_nothing(
+        &self,
+        work: &Work,
+        terms: Terms,
+        fresh: &InHand,
+    ) -> Option<Problem> {
+        terms.lead?;
+        let Held { grant: held, .. } = self.held(work)?;
+        let fresh = fresh.grant().filter(|fresh| fresh.issuer_first)?;
+        let [until, offered] = [&held, fresh].map(|one| later(one.since, one.duration()));
+        if offered.duration_since(until) > SignedDuration::from_secs(1) {
+            return None;
+        }
+        let left = until.duration_since(self.clock.now());
+        let pause = (left / 3).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+        Some(Problem::IssuerExpiresFirst {
+            path: work.permitted.read().path.clone(),
+            why: format!(
+                "the issuer ends at {offered:.0}, and the certificate in the Secret {} lives as long: another one would change nothing; renew the issuer in Vault",
+                work.me.secret
+            ),
+            pause: Some(pause.unsigned_abs()),
+        })
+    }
+}
