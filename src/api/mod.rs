@@ -16,6 +16,7 @@
 mod definitions;
 mod destination;
 mod enumeration;
+mod lifetime;
 mod rollout;
 mod rotation;
 mod schema;
@@ -35,6 +36,7 @@ pub use definitions::{
     DefinitionFile, GROUP, STORED_VERSION, VERSIONS, crd_files, crds, crds_yaml,
 };
 pub use destination::{Destination, Template, TemplateRef, Transformation, TransformationRef};
+pub use lifetime::{Lifetime, Phase};
 pub use rollout::{RolloutRestartTarget, WorkloadKind};
 pub use rotation::{RotationSpec, RotationStrategy};
 pub use secret_transformation::{

@@ -22,6 +22,16 @@ pub(super) fn integer(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "integer" })
 }
 
+/// A text that is not looked at any closer.
+pub(super) fn text(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string" })
+}
+
+/// A time, as Kubernetes writes it.
+pub(super) fn time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "date-time" })
+}
+
 /// `status.conditions`: the standard condition with the constraints of its Go type, which the
 /// schema of `k8s-openapi` lacks. An atomic list, as in the existing definitions.
 pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {

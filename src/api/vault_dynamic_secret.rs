@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::destination::Destination;
 use super::enumeration::string_enum;
+use super::lifetime::Lifetime;
 use super::rollout::RolloutRestartTarget;
 use super::rotation::RotationSpec;
 use super::schema::{self, DURATION};
@@ -59,6 +60,18 @@ string_enum! {
         name = "Path",
         type_ = "string",
         json_path = ".spec.path",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Phase",
+        type_ = "string",
+        json_path = ".status.phase",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Expiry",
+        type_ = "string",
+        json_path = ".status.expiry",
         priority = 1
     ),
     doc = "VaultDynamicSecret keeps a Kubernetes Secret filled with leased credentials of Vault."
@@ -168,6 +181,9 @@ pub struct VaultDynamicSecretStatus {
     /// The value of the annotation vso.hashicorp.com/resync that was last done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_resync: Option<String>,
+    /// How long what the Secret holds lasts.
+    #[serde(flatten)]
+    pub lifetime: Lifetime,
     /// Names of the Secrets that may hold what was written: the present one first, then
     /// those whose clean-up is not done.
     #[serde(skip_serializing_if = "Vec::is_empty")]

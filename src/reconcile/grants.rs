@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::time::later;
+use super::time::{later, whole_seconds};
 use crate::render::Grant;
 
 /// The most of a lease's time that passes before it is renewed: `renewalPercent`
@@ -163,6 +163,35 @@ impl Terms {
     }
 }
 
+impl Terms {
+    /// When the next renewal or replacement is due by itself, whenever this process
+    /// began to look.
+    #[must_use]
+    pub fn next(
+        &self,
+        grant: &Grant,
+        renewed: Option<Renewed>,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let renewed = renewed.filter(|renewed| renewed.is_plausible(grant, now));
+        let from = renewed.map_or(grant.since, |renewed| renewed.at);
+        // As it was seen when it was given: nothing had passed then.
+        match self.due(grant, renewed, from, from) {
+            Due::Nothing(at) => at,
+            Due::Renewal | Due::Replacement => Some(from),
+        }
+    }
+
+    /// When what was given ends if nobody renews it; `None`: not by itself.
+    #[must_use]
+    pub fn expiry(grant: &Grant, renewed: Option<Renewed>, now: Timestamp) -> Option<Timestamp> {
+        let renewed = renewed.filter(|renewed| renewed.is_plausible(grant, now));
+        let first = (grant.since, grant.duration());
+        let (from, lasts) = renewed.map_or(first, |renewed| (renewed.at, renewed.duration));
+        (!lasts.is_zero()).then(|| later(from, lasts))
+    }
+}
+
 /// When Vault has rotated what it rotates by itself.
 #[must_use]
 pub fn after_rotation(grant: &Grant) -> Timestamp {
@@ -170,6 +199,14 @@ pub fn after_rotation(grant: &Grant) -> Timestamp {
 }
 
 impl Renewed {
+    /// As status tells of it.
+    pub(super) fn in_whole_seconds(self) -> Self {
+        Self {
+            at: whole_seconds(self.at),
+            duration: Duration::from_secs(self.duration.as_secs()),
+        }
+    }
+
     /// Status can be written by others: it may put the next renewal off by at
     /// most one duration, and never says more than the lease was given for.
     fn is_plausible(&self, grant: &Grant, now: Timestamp) -> bool {
@@ -248,6 +285,38 @@ mod tests {
         for forged in [(1_000_000, 100), (900, 100), (1050, 1_000_000)] {
             assert_eq!(due(half, &lease, Some(forged), 1060), Due::Renewal);
         }
+    }
+
+    #[test]
+    fn the_next_one_and_the_end_are_the_same_whenever_they_are_asked_for() {
+        let (lease, half) = (lease(true), terms(50, 0.0));
+        let renewed = Renewed {
+            at: Timestamp::from_millisecond(1_050_700).unwrap(),
+            duration: Duration::from_millis(100_500),
+        };
+        let renewed = Some(renewed.in_whole_seconds());
+        for now in [1060, 1099, 1101, 9000] {
+            assert_eq!(half.next(&lease, None, at(now)), Some(at(1050)));
+            assert_eq!(half.next(&lease, renewed, at(now)), Some(at(1100)));
+            assert_eq!(Terms::expiry(&lease, None, at(now)), Some(at(1100)));
+            assert_eq!(Terms::expiry(&lease, renewed, at(now)), Some(at(1150)));
+        }
+        let at_once = terms(0, 0.0).next(&lease, None, at(9000));
+        assert_eq!(at_once, Some(at(1000)));
+        let forged = Renewed {
+            at: at(1050),
+            duration: Duration::from_secs(1_000_000),
+        };
+        assert_eq!(
+            Terms::expiry(&lease, Some(forged), at(1060)),
+            Some(at(1100))
+        );
+        let endless = Grant {
+            seconds: 0,
+            ..lease
+        };
+        assert_eq!(Terms::expiry(&endless, None, at(9000)), None);
+        assert_eq!(half.next(&endless, None, at(9000)), None);
     }
 
     #[test]

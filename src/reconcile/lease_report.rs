@@ -105,6 +105,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.publish(note).await;
     }
 
+    /// What the destination's state says that Vault gave.
     pub(super) fn grant_of(
         &self,
         key: &ResourceKey,

@@ -29,6 +29,7 @@ pub mod kept;
 mod lacking;
 mod lease_report;
 pub mod ledger;
+mod lifetime;
 mod minting;
 pub mod observe;
 mod observer;

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
+use super::time::whole_seconds;
 use crate::problem::{Problem, printable};
 
 /// Longest message of a condition; the API allows 32768.
@@ -165,11 +166,6 @@ pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Conditio
 pub fn is_ready(conditions: &[Condition], generation: Option<i64>) -> bool {
     find(conditions, "Ready")
         .is_some_and(|ready| ready.status == "True" && ready.observed_generation == generation)
-}
-
-/// Conditions carry whole seconds; more would differ from what is read back.
-fn whole_seconds(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 use std::rc::Rc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::engine::Engine;
 use super::ports::{Clock, Cluster, Note};
@@ -62,6 +63,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         further["secretMAC"] = json!(hash.map(ContentHash::as_str).or(told.secret_mac));
         further["lastResync"] = json!(resync.as_deref().or(told.last_resync));
         further["destinations"] = json!((!destinations.is_empty()).then_some(destinations));
+        if let Some(lifetime) = self.lifetime(key, resource, outcome.err()) {
+            merge(&mut further, &lifetime);
+        }
         let status = report::status(&conditions, generation, further);
         if self.same_status(key.kind, &status, &previous) {
             return Ok(());
@@ -123,6 +127,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             rows.push(format!("{target} {row}"));
         }
         (!rows.is_empty()).then(|| Finding::new("RolloutRestart", truth, reason, rows.join("; ")))
+    }
+}
+
+/// Adds the fields of a struct to an object.
+fn merge(fields: &mut Value, more: &impl Serialize) {
+    if let (Value::Object(fields), Ok(Value::Object(more))) = (fields, serde_json::to_value(more)) {
+        fields.extend(more);
     }
 }
 

@@ -73,6 +73,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return next;
         }
         let Some(resource) = self.view.borrow().writer(key) else {
+            self.metrics.lives().holds(key, None);
             return match self.leave_as_gone(key).await {
                 Ok(()) => match self.release_as_gone(key, None).await {
                     Ok(()) => {

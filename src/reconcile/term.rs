@@ -51,6 +51,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub fn end_term(&self) {
         self.queue.hold();
         self.outbox.clear();
+        self.metrics.lives().clear();
         self.term.borrow().ended.cancel();
     }
 
@@ -71,6 +72,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             self.suspects.borrow_mut().clear();
         }
         drop(term);
+        self.tell_ledger();
         self.queue.resume();
     }
 
@@ -88,6 +90,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub fn close(&self, namespace: &str) {
         let mut term = self.term.borrow_mut();
         term.open.get_or_insert_default().remove(namespace);
+        self.metrics.lives().leave(namespace);
     }
 
     pub(super) fn is_open(&self, key: &WorkKey) -> bool {

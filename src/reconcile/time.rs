@@ -10,6 +10,12 @@ pub fn later(time: Timestamp, by: Duration) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond().saturating_add(by)).unwrap_or(Timestamp::MAX)
 }
 
+/// The second that a time is in: status carries whole ones, and more would differ
+/// from what is read back.
+pub fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
 /// A fraction from 0 to 1 that `seed` decides: what is spread by it repeats
 /// exactly in a simulated run, and still stays apart.
 pub fn fraction(seed: &str) -> f64 {

@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::lives::Lives;
 use crate::reconcile::Next;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -74,6 +75,7 @@ pub struct Metrics {
     pruned: Family<OfKind, Gauge>,
     rights_missing: Family<Namespace, Gauge>,
     rights_surplus: Family<Namespace, Gauge>,
+    lives: Arc<Lives>,
 }
 
 impl Default for Metrics {
@@ -118,6 +120,7 @@ impl Metrics {
             pruned: Family::default(),
             rights_missing: Family::default(),
             rights_surplus: Family::default(),
+            lives: Arc::default(),
         };
         registry.register(
             "build",
@@ -208,6 +211,7 @@ impl Metrics {
             "Rights that the operator has in a namespace and does not need; the log names them",
             new.rights_surplus.clone(),
         );
+        registry.register_collector(Box::new(Arc::clone(&new.lives)));
         Self {
             registry: Arc::new(registry),
             ..new
@@ -218,6 +222,12 @@ impl Metrics {
     pub fn pruned(&self, kind: &'static str, fields: usize) {
         let fields = i64::try_from(fields).unwrap_or(i64::MAX);
         self.pruned.get_or_create(&OfKind { kind }).set(fields);
+    }
+
+    /// How long what is held lasts.
+    #[must_use]
+    pub fn lives(&self) -> &Lives {
+        &self.lives
     }
 
     /// A reconcile ended.

@@ -1,7 +1,9 @@
 //! Logs and metrics.
 
+mod lives;
 mod logs;
 mod metrics;
 
+pub use lives::{Life, Lives};
 pub use logs::init as init_logs;
 pub use metrics::Metrics;

@@ -233,6 +233,8 @@ async fn an_outage_replaces_nothing(suite: &Suite, grade: Grade) -> Result<()> {
             risk.reason == "LeaseAtRisk" && risk.message.contains("ends at 20"),
             "{risk:?}"
         );
+        let status = lessee.status("app").await?;
+        ensure!(status["phase"] == "AtRisk", "{status}");
         health.remove();
         due.remove();
         lessee

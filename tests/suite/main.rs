@@ -35,6 +35,7 @@ mod large_outages;
 mod leadership;
 mod leases;
 mod lessee;
+mod lifetimes;
 mod manifests;
 mod many;
 mod migration;
@@ -176,6 +177,7 @@ fn all() -> Vec<TrialOf> {
         pods::trials(),
         leadership::trials(),
         leases::trials(),
+        lifetimes::trials(),
         minting::trials(),
         rotation::trials(),
         named::trials(),

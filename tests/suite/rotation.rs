@@ -211,10 +211,18 @@ async fn a_target_that_is_replaced_by_hand_keeps_the_old_credential(
     let mut both = [old.clone(), new.clone()];
     both.sort();
     ensure!(lessee.all_leases().await? == both);
+    let status = lessee.status("app").await?;
+    ensure!(status["phase"] == "Rotating", "{status}");
     let pods = lessee.team.tenant.api::<Pod>();
     pods.delete("web-0", &kube::api::DeleteParams::default())
         .await?;
     lessee.wait_gone(&old).await?;
+    wait_for("the end of the rotation", LONG, || async {
+        let status = lessee.status("app").await?;
+        ensure!(status["phase"] == "Held", "{status}");
+        Ok(())
+    })
+    .await?;
     let seen = clients.end().await?;
     ensure!(seen.refused.is_empty(), "{:?}", seen.refused);
     Ok(())

@@ -20,6 +20,10 @@ fn is_ours(kind: &str, path: &str) -> bool {
         "spec.rotation.strategy",
         "spec.rotation.drain",
         "spec.rotation.timeout",
+        "status.phase",
+        "status.nextRenewal",
+        "status.expiry",
+        "status.survivesUntil",
     ];
     ours.contains(&path) || (kind == "VaultAuthGlobal" && path.starts_with("status.conditions"))
 }

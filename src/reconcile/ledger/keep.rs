@@ -12,6 +12,7 @@ use crate::reconcile::engine::{Engine, Next};
 use crate::reconcile::ports::{Clock, Cluster};
 use crate::reconcile::queue::{Urgency, WorkKey};
 use crate::reconcile::secret::Work;
+use crate::reconcile::time::later;
 use crate::reconcile::view::Store;
 use crate::render::Grant;
 use crate::vault::{Token, Vault};
@@ -64,6 +65,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         for secret in self.ledger.cleared() {
             self.view.borrow_mut().hint(secret);
         }
+        self.count_leases();
         for resource in self.ledger.resources() {
             self.queue
                 .wake(WorkKey::Resource(resource), Urgency::Routine);
@@ -74,6 +76,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Ok(())
     }
 
+    /// What the ledger knows, for the metrics.
+    pub(in crate::reconcile) fn tell_ledger(&self) {
+        self.count_leases();
+        for (name, ends) in self.ledger.ends.borrow().iter() {
+            self.metrics.lives().token_ends(name, *ends);
+        }
+    }
+
+    fn count_leases(&self) {
+        self.metrics.lives().leases(self.ledger.count_leases());
+    }
+
     /// Notes the token that the next request will carry, unless it is noted.
     /// Answers with the name of its entry.
     pub(in crate::reconcile) async fn note_token(
@@ -82,6 +96,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         token: &Token,
     ) -> Result<String, Problem> {
         let name = TokenEntry::name(&token.accessor, login.get());
+        let now = self.clock.now();
+        // What is left of it: others may have used it for a while.
+        let left = self.sessions.left(login, now).unwrap_or(token.ttl);
+        let ends = (!token.ttl.is_zero()).then(|| later(now, left));
+        self.note_end(&name, ends);
         if self.ledger.has(&name) {
             return Ok(name);
         }
@@ -90,8 +109,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             entity: token.entity.clone(),
             connection: login.connection().get().clone(),
             login: login.get().clone(),
-            since: self.clock.now(),
-            seconds: token.ttl.as_secs(),
+            since: now,
+            seconds: left.as_secs(),
         };
         self.write_entry(&name, Some(Entry::Token(Box::new(entry))))
             .await?;
@@ -175,8 +194,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut entries = self.ledger.entries.borrow_mut();
         match entry {
             Some(entry) => entries.insert(name.to_owned(), entry),
-            None => entries.remove(name),
+            None => {
+                self.ledger.ends.borrow_mut().remove(name);
+                self.metrics.lives().token_gone(name);
+                entries.remove(name)
+            }
         };
+        drop(entries);
+        self.count_leases();
         Ok(())
     }
 }

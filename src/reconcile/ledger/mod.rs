@@ -22,6 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use entry::{Entry, LeaseEntry, TokenEntry};
 pub use release::shortened;
+pub use tokens::TokenEnd;
+
+use jiff::Timestamp;
 
 use crate::key::{ObjectKey, ResourceKey};
 use crate::render::Grant;
@@ -49,6 +52,8 @@ pub struct Ledger {
     entries: RefCell<BTreeMap<String, Entry>>,
     /// Those that another process wrote.
     older: RefCell<BTreeSet<String>>,
+    /// When tokens end, by the names of their entries, as Vault said last; `None`: never.
+    ends: RefCell<BTreeMap<String, Option<Timestamp>>>,
     /// One writer at a time: whoever comes second may find it done.
     gate: tokio::sync::Mutex<()>,
 }
@@ -59,15 +64,15 @@ impl Ledger {
         self.loaded.set(false);
         self.entries.borrow_mut().clear();
         self.older.borrow_mut().clear();
+        self.ends.borrow_mut().clear();
     }
 
     /// The leases of a resource, under whatever uid, with the names of their entries.
     pub fn leases_of(&self, resource: &ResourceKey) -> Vec<(String, LeaseEntry)> {
         let entries = self.entries.borrow();
+        let whose = entry::named(resource);
         let of = entries.iter().filter_map(|(name, entry)| match entry {
-            Entry::Lease(lease) if lease.resource().as_ref() == Some(resource) => {
-                Some((name.clone(), (**lease).clone()))
-            }
+            Entry::Lease(lease) if lease.of == whose => Some((name.clone(), (**lease).clone())),
             _ => None,
         });
         of.collect()
@@ -78,6 +83,15 @@ impl Ledger {
         let others = self.leases_of(resource).into_iter();
         let others = others.filter(|(_, lease)| lease.uid == uid && !lease.is_of(present));
         others.count() > 0
+    }
+
+    /// How many leases there are.
+    fn count_leases(&self) -> usize {
+        let entries = self.entries.borrow();
+        let leases = entries.values();
+        leases
+            .filter(|entry| matches!(entry, Entry::Lease(_)))
+            .count()
     }
 
     /// All resources that a lease was made for.

@@ -36,15 +36,24 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(in crate::reconcile) async fn release_as_gone(
         &self,
         key: &ResourceKey,
-        there: Option<&str>,
+        there: Option<&Work>,
     ) -> Result<(), Problem> {
         let mut outcome = Ok(());
         for (name, lease) in self.ledger.leases_of(key) {
-            if Some(lease.uid.as_str()) == there || self.is_known(&lease.uid) {
+            let is_there = there.is_some_and(|work| work.me.uid == lease.uid);
+            if is_there || self.is_known(&lease.uid) {
                 continue;
             }
+            let released = self.release_one_as_gone(key, &name, &lease).await;
+            if let (Ok(()), Some(work), true) = (&released, there, lease.revoke) {
+                let lease = shortened(&lease.lease);
+                let message = format!(
+                    "the lease {lease} is given back: it was made for a resource of the same name that is gone"
+                );
+                self.tell(work, "LeaseReleased", message).await;
+            }
             // One that cannot be given back keeps no other.
-            outcome = outcome.and(self.release_one_as_gone(key, &name, &lease).await);
+            outcome = outcome.and(released);
         }
         outcome
     }
@@ -71,7 +80,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             tracing::warn!(resource = %key, %problem, "a lease was left to its end");
         }
         self.write_entry(name, None).await?;
-        // There is no resource any more that an event could be about.
+        // Where no other has its name, an event could be about nothing.
         tracing::info!(resource = %key, revoked = lease.revoke, "the lease of a resource that is gone is given back");
         Ok(())
     }
@@ -85,7 +94,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         &self,
         work: &Work,
     ) -> Result<Option<Timestamp>, Problem> {
-        self.release_as_gone(&work.key, Some(&work.me.uid)).await?;
+        self.release_as_gone(&work.key, Some(work)).await?;
         let state = {
             let view = self.view.borrow();
             let meta = view.secrets.get(&work.permitted.destination().secret);
@@ -135,7 +144,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Renews a lease that another one took the place of, for the pods that still
     /// use it; says when to look again. Where that cannot be, it ends by itself.
-    async fn keep_alive(&self, work: &Work, lease: &LeaseEntry) -> Option<Timestamp> {
+    async fn keep_alive(
+        &self,
+        work: &Work,
+        lease: &LeaseEntry,
+    ) -> Option<Timestamp> {
         let lasts = Duration::from_secs(lease.seconds);
         if lasts.is_zero() || !lease.renewable {
             return None;

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::TokenEntry;
+use super::{Ledger, TokenEntry};
+use crate::key::ResourceKey;
 use crate::policy::{PermittedLogin, permit_connection, permit_login};
 use crate::problem::Problem;
 use crate::reconcile::engine::{Engine, Next};
@@ -20,6 +22,46 @@ const LONGEST_LOOK: Duration = Duration::from_secs(3600);
 /// Between two looks at one that is about to end.
 const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 
+/// What is known of the end of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenEnd {
+    /// Nothing.
+    Unknown,
+    /// It does not end by itself.
+    Never,
+    /// It lives until then; an earlier process may have renewed it since.
+    NotBefore(Timestamp),
+    /// It ends then unless it is renewed.
+    At(Timestamp),
+}
+
+impl Ledger {
+    /// The entry of the token that a lease of the resource hangs on.
+    pub fn token_of(&self, resource: &ResourceKey, lease: &str) -> Option<String> {
+        let mut leases = self.leases_of(resource).into_iter();
+        let (_, entry) = leases.find(|(_, entry)| entry.lease == lease)?;
+        Some(entry.token)
+    }
+
+    /// When a token ends.
+    pub fn end_of(&self, name: &str, now: Timestamp) -> TokenEnd {
+        if let Some(known) = self.ends.borrow().get(name) {
+            return known.map_or(TokenEnd::Never, TokenEnd::At);
+        }
+        match self.token(name) {
+            Some(token) if token.seconds == 0 => TokenEnd::Never,
+            Some(token) => {
+                let ends = later(token.since, Duration::from_secs(token.seconds));
+                match ends > now {
+                    true => TokenEnd::NotBefore(ends),
+                    false => TokenEnd::Unknown,
+                }
+            }
+            None => TokenEnd::Unknown,
+        }
+    }
+}
+
 /// What a lookup says of a token.
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -30,6 +72,12 @@ struct Found {
 }
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    /// Vault said when a token ends; `None`: never.
+    pub(super) fn note_end(&self, name: &str, ends: Option<Timestamp>) {
+        self.metrics.lives().token_ends(name, ends);
+        self.ledger.ends.borrow_mut().insert(name.to_owned(), ends);
+    }
+
     /// A token's turn: it is renewed where a lease hangs on it, else forgotten.
     pub(in crate::reconcile) async fn reconcile_token(&self, name: &str) -> Next {
         let Some(entry) = self.ledger.token(name) else {
@@ -57,7 +105,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         // Renews it where that is due; a new login makes it an older one.
         let present = self.sessions.token_of(&login, now).await?;
         if TokenEntry::name(&present.accessor, login.get()) == name {
-            return Ok(self.sessions.left(&login, now).unwrap_or(LONGEST_LOOK));
+            let left = self.sessions.left(&login, now);
+            self.note_end(name, left.map(|left| later(now, left)));
+            return Ok(left.unwrap_or(LONGEST_LOOK));
         }
         if !self.ledger.is_in_use(name) || entry.accessor.is_empty() {
             let gone = || Problem::LeaseNotFound {
@@ -81,11 +131,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             });
         }
         let left = Duration::from_secs(found.ttl);
+        let now = self.clock.now();
+        let ends = |left: Duration| (!left.is_zero()).then(|| later(now, left));
+        self.note_end(name, ends(left));
         if left.is_zero() || !found.renewable {
             return Ok(left);
         }
         let renewed = self.by_accessor(&login, Task::RenewToken, &entry.accessor);
         let renewed = renewed.await?.token_life.unwrap_or(left);
+        self.note_end(name, ends(renewed));
         Ok(renewed)
     }
 

@@ -69,6 +69,7 @@ impl SecretResource for VaultDynamicSecret {
             last_resync: status.last_resync.as_deref(),
             destinations: &status.destinations,
             renewed: renewed(status.last_renewal_time, status.secret_lease.duration),
+            lifetime: Some(&status.lifetime),
         })
     }
 

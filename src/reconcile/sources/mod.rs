@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 use super::grants::{Renewed, Terms};
 use super::view::WorkloadKey;
 use super::view::WorkloadKind;
-use crate::api::{Destination, RolloutRestartTarget, RotationSpec};
+use crate::api::{Destination, Lifetime, RolloutRestartTarget, RotationSpec};
 use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::policy::Read;
 use crate::problem::{Problem, printable};
@@ -159,6 +159,8 @@ pub struct Told<'a> {
     pub destinations: &'a [String],
     /// The last renewal.
     pub renewed: Option<Renewed>,
+    /// How long what is held lasts.
+    pub lifetime: Option<&'a Lifetime>,
 }
 
 /// An answer's data as an object of some form.

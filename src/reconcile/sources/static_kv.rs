@@ -63,6 +63,7 @@ impl SecretResource for VaultStaticSecret {
             last_resync: status.last_resync.as_deref(),
             destinations: &status.destinations,
             renewed: None,
+            lifetime: None,
         })
     }
 

@@ -1,0 +1,254 @@
+//! What is told of the time that leased credentials have: by status, metrics and
+//! events; and that telling it costs nothing while nothing happens.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use ground::engines::DatabaseRole;
+use ground::faults::{Answer, Match};
+use ground::{TokenRules, wait_for};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::endpoints::sample;
+use crate::grades::{Grade, Names, tenant_of};
+use crate::leases::SHORT;
+use crate::lessee::{KIND, Lessee, QUICK, engine_of};
+use crate::probes::{Eye, QUIET, vault_proxy};
+use crate::support::{LONG, Suite, Team};
+
+crate::trials![
+    "lifetimes": ; in each grade:
+    status_and_metrics_say_what_ends_when, only_renewals_write_status,
+    events_tell_of_a_life_but_not_of_renewals,
+];
+
+/// A status field as seconds since 1970.
+fn time(status: &Value, field: &str) -> Result<i64> {
+    let text = status[field].as_str();
+    let text = text.with_context(|| format!("no {field} in {status}"))?;
+    ensure!(text.len() == "2026-01-02T03:04:05Z".len(), "{text}");
+    Ok(text.parse::<Timestamp>()?.as_second())
+}
+
+impl Lessee {
+    /// One of the gauges about what is held, with all its labels.
+    async fn gauge(&self, name: &str) -> Result<Option<i64>> {
+        let tenant = &self.team.tenant.namespace;
+        let namespace = format!("namespace=\"{tenant}\"");
+        let labels: &[&str] = match name {
+            "vto_secret_expiry_timestamp_seconds" => {
+                &["kind=\"VaultDynamicSecret\"", &namespace, "name=\"app\""]
+            }
+            _ => &[],
+        };
+        let metrics = self.team.operator.metrics().await?;
+        #[allow(clippy::cast_possible_truncation)] // Whole seconds.
+        Ok(sample(&metrics, name, labels).map(|value| value as i64))
+    }
+}
+
+async fn status_and_metrics_say_what_ends_when(suite: &Suite, grade: Grade) -> Result<()> {
+    const PERIOD: i64 = 20;
+    let (tenant, more) = tenant_of(suite, grade, "lifetime", Names::APP, QUICK).await?;
+    let (engine, creds) = engine_of(suite, &tenant, &DatabaseRole::default()).await?;
+    let rules = TokenRules {
+        period: Duration::from_secs(PERIOD.unsigned_abs()),
+        ..TokenRules::default()
+    };
+    tenant.token_rules(&rules).await?;
+    let team = Team::of(suite, tenant, None, &more).await?;
+    let lessee = Lessee {
+        team,
+        engine,
+        creds,
+    };
+    ensure!(lessee.gauge("vto_leases_held").await? == Some(0));
+    let nothing = lessee.gauge("vto_survives_until_timestamp_seconds").await?;
+    ensure!(nothing.is_none(), "{nothing:?}");
+    let before = Timestamp::now().as_second();
+    lessee.ask("app", json!({})).await?;
+    lessee.wait_lease("app").await?;
+    let status = lessee.status("app").await?;
+    let given = lessee.renewed_at("app").await?.as_second();
+    let (next, expiry) = (time(&status, "nextRenewal")?, time(&status, "expiry")?);
+    ensure!(
+        (given + 2412..=given + 2773).contains(&next) && (expiry - given - 3600).abs() <= 1,
+        "{status}"
+    );
+    // The token that it hangs on ends long before it.
+    let until = time(&status, "survivesUntil")?;
+    let now = Timestamp::now().as_second();
+    ensure!(
+        until >= before + PERIOD - 1 && until <= now + PERIOD && status["phase"] == "Held",
+        "{status}, asked for at {before}"
+    );
+    let of_secret = "vto_secret_expiry_timestamp_seconds";
+    let of_all = "vto_survives_until_timestamp_seconds";
+    ensure!(lessee.gauge(of_secret).await? == Some(expiry));
+    ensure!(lessee.gauge("vto_leases_held").await? == Some(1));
+    let first = lessee.gauge(of_all).await?.context("nothing ends")?;
+    ensure!((first - until).abs() <= 1, "{first}, and status {until}");
+    // It is kept alive, and the metric follows.
+    wait_for("a renewal of the token", LONG, || async {
+        let until = lessee.gauge(of_all).await?.context("nothing ends")?;
+        ensure!(until >= first + PERIOD / 2, "{until} after {first}");
+        Ok(())
+    })
+    .await?;
+    let metrics = lessee.team.operator.metrics().await?;
+    ensure!(!metrics.contains(&lessee.creds), "a lease in the metrics");
+    lessee.delete("app").await?;
+    wait_for("the metrics of what is gone to go", LONG, || async {
+        let left = lessee
+            .gauge(of_secret)
+            .await?
+            .or(lessee.gauge(of_all).await?);
+        ensure!(left.is_none(), "{left:?}");
+        ensure!(lessee.gauge("vto_leases_held").await? == Some(0));
+        Ok(())
+    })
+    .await
+}
+
+async fn only_renewals_write_status(suite: &Suite, grade: Grade) -> Result<()> {
+    let looks = "rotation: {drain: 1s, lookupInterval: 1s}\n";
+    let names = Names::secrets(&["long", "brief"]);
+    let (tenant, more) = tenant_of(suite, grade, "quiet-lease", names, looks).await?;
+    let (engine, creds) = engine_of(suite, &tenant, &DatabaseRole::default()).await?;
+    let team = Team::of(suite, tenant, None, &more).await?;
+    let lessee = Lessee {
+        team,
+        engine,
+        creds,
+    };
+    lessee.ask("long", json!({})).await?;
+    lessee.wait_lease("long").await?;
+    let eye = Eye::on(suite, &lessee.team);
+    let told = lessee.status("long").await?;
+    let writes = |since| {
+        let statuses = eye.at_api().since(since).writes();
+        eye.api.requests(&statuses.name("long"))
+    };
+    // Looked at again and again, also by another process: nothing is written.
+    for restarts in [false, true] {
+        eye.api.settle(&eye.at_api().writes(), QUIET, LONG).await?;
+        let (vault, api) = eye.mark()?;
+        if restarts {
+            lessee.team.operator.terminate(LONG).await;
+            lessee.team.operator.restart().await?;
+        }
+        let lookups = eye.at_vault().path("sys/leases/lookup").since(vault);
+        eye.vault.wait_for(&lookups, 4, LONG).await?;
+        let written = writes(api)?;
+        ensure!(written.is_empty(), "restarts: {restarts}: {written:?}");
+    }
+    ensure!(lessee.status("long").await? == told);
+    // Each renewal is one write.
+    let brief = lessee.engine.role("app", &SHORT).await?;
+    ensure!(brief == lessee.creds);
+    lessee.ask("brief", json!({})).await?;
+    let lease = lessee.wait_lease("brief").await?;
+    let eye = Eye::on(suite, &lessee.team);
+    let renewals = format!("sys/leases/renew/{lease}");
+    let count = || eye.vault.count(&eye.at_vault().path(&renewals));
+    let (_, api) = eye.mark()?;
+    let before = count()?;
+    wait_for("four renewals", LONG, || async {
+        let renewed = count()? - before;
+        ensure!(renewed >= 4, "{renewed} renewals");
+        Ok(())
+    })
+    .await?;
+    let told = lessee.status("brief").await?;
+    let given = lessee.renewed_at("brief").await?.as_second();
+    ensure!(
+        time(&told, "expiry")? == given + 6 && told["survivesUntil"] == told["expiry"],
+        "{told}"
+    );
+    lessee.team.operator.terminate(LONG).await;
+    let statuses = eye.at_api().since(api).writes().name("brief");
+    let (renewed, written) = (count()? - before, eye.api.requests(&statuses)?.len());
+    ensure!(
+        written.abs_diff(renewed) <= 1,
+        "{written} writes for {renewed} renewals"
+    );
+    Ok(())
+}
+
+async fn events_tell_of_a_life_but_not_of_renewals(suite: &Suite, grade: Grade) -> Result<()> {
+    let (mut tenant, more) = tenant_of(suite, grade, "life", Names::APP, QUICK).await?;
+    let role = DatabaseRole {
+        ttl: Duration::from_secs(30),
+        ..SHORT
+    };
+    let (engine, creds) = engine_of(suite, &tenant, &role).await?;
+    let proxy = vault_proxy(&suite.ground).await?;
+    tenant.vault_address = proxy.url();
+    let team = Team::of(suite, tenant, None, &more).await?;
+    let lessee = Lessee {
+        team,
+        engine,
+        creds,
+    };
+    let told = |reason: &'static str, words: String| {
+        let lessee = &lessee;
+        let words = words.clone();
+        async move {
+            wait_for(&format!("an event {reason} {words:?}"), LONG, || async {
+                let events = lessee.team.events("app").await?;
+                let is = |one: &&(String, String)| one.0 == reason && one.1.contains(&words);
+                let found = events.iter().filter(is).count();
+                ensure!(found == 1, "{found} of {events:?}");
+                Ok(())
+            })
+            .await
+        }
+    };
+    let begin = |lease: &str| lease[..lease.rfind('/').unwrap_or_default() + 7].to_owned();
+    lessee.ask("app", json!({ "renewalPercent": 10 })).await?;
+    let first = lessee.wait_lease("app").await?;
+    told("SecretSynced", "Secret app".to_owned()).await?;
+    let renewals = format!("sys/leases/renew/{first}");
+    let eye = Eye::on(suite, &lessee.team);
+    let renewed = eye.at_vault().path(&renewals);
+    eye.vault.wait_for(&renewed, 2, LONG).await?;
+    let events = lessee.team.events("app").await?;
+    ensure!(events.len() == 1, "renewals are no events: {events:?}");
+
+    // A risk, and its end.
+    let due = Match::any().path_contains("/v1/sys/leases/renew");
+    let fails = proxy.on(due).answer(Answer::vault_error(500, &["no"]));
+    told("LeaseAtRisk", begin(&first)).await?;
+    let status = lessee.status("app").await?;
+    ensure!(status["phase"] == "AtRisk", "{status}");
+    fails.remove();
+    lessee
+        .team
+        .wait_condition(KIND, "app", "LeaseRenewal", "True")
+        .await?;
+
+    // A rotation, and the release of what was before.
+    let current = lessee.wait_lease("app").await?;
+    let other = lessee
+        .engine
+        .role("other", &DatabaseRole::default())
+        .await?;
+    let both = [lessee.creds.as_str(), &other];
+    lessee.team.tenant.grant(&both, &ground::Right::ALL).await?;
+    lessee
+        .edit("app", json!({ "spec": { "path": "creds/other" } }))
+        .await?;
+    told("SecretRotated", "Secret app".to_owned()).await?;
+    told("LeaseReleased", begin(&current)).await?;
+    lessee.wait_gone(&current).await?;
+
+    // What a resource of that name had, which is gone.
+    let second = lessee.wait_lease("app").await?;
+    lessee.team.operator.terminate(LONG).await;
+    lessee.delete("app").await?;
+    lessee.ask("app", json!({})).await?;
+    lessee.team.operator.restart().await?;
+    told("LeaseReleased", begin(&second)).await?;
+    lessee.wait_gone(&second).await
+}
