@@ -113,7 +113,7 @@ impl fmt::Display for Problem {
             ),
             Problem::AnotherController { manager } => write!(
                 f,
-                "another controller, with the field manager {manager}, works on this resource, and nothing is done here meanwhile: end one of the two; this one goes on once the other has written nothing for 15 minutes, or when it starts anew"
+                "another controller, with the field manager {manager}, works on this resource, and nothing is written here meanwhile: end one of the two; this one goes on once the other has written nothing for 15 minutes, or when it starts anew"
             ),
             Problem::NotLeader { why } => {
                 write!(f, "this instance may not act now: {why}")

@@ -1,22 +1,28 @@
 //! Another controller at work on our resources: the Vault Secrets Operator, say,
 //! which serves the whole cluster. Two of them would rotate and restart against
-//! each other, so this one does nothing for such a resource, says so once, and
-//! goes on when the other one has been quiet for a while.
+//! each other, so this one writes nothing for such a resource, says so once, and
+//! goes on when the other one has been quiet for a while. Leases it renews meanwhile.
 //!
 //! Managed fields tell (Kubernetes, "Server-Side Apply"): who wrote the status,
 //! or a finalizer that only that operator sets.
+
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
 use super::engine::{Engine, Next};
 use super::finalizers::FOREIGN;
+use super::grants::{Due, Terms};
 use super::kept::{Kept, of_kind};
 use super::ports::{Clock, Cluster};
-use super::queue::WorkKey;
+use super::queue::{Urgency, WorkKey};
+use super::secret::Work;
+use super::time::later;
 use super::view::View;
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::problem::{Problem, printable};
+use crate::render::Grant;
 use crate::vault::Vault;
 
 /// Our own manager of status, and those of people and of Kubernetes itself.
@@ -27,6 +33,9 @@ const PEOPLE: &str = "kubectl";
 
 /// After its last write another controller is taken to be alive for so long.
 const ALIVE: SignedDuration = SignedDuration::from_mins(15);
+
+/// Between two tries to renew a lease meanwhile.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// The entries of other controllers, without the fields.
 #[must_use]
@@ -92,10 +101,66 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 return Some(Next::Failed(problem));
             }
         }
+        let due = self.keep_leases(key).await;
+        let work = WorkKey::Resource(key.clone());
         let mut memory = self.memory.borrow_mut();
-        let entry = memory.entry(WorkKey::Resource(key.clone())).or_default();
+        let entry = memory.entry(work.clone()).or_default();
         entry.told_another = Some(wrote);
+        drop(memory);
+        if let Some(due) = due {
+            self.queue.wake_at(work, due, Urgency::Routine);
+        }
         Some(Next::Failed(problem))
+    }
+}
+
+impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    /// Leases are renewed all the same: that writes nothing into the cluster, and pods
+    /// keep what they began with. Says when the next renewal is due.
+    async fn keep_leases(&self, key: &ResourceKey) -> Option<Timestamp> {
+        let resource = self.view.borrow().writer(key)?;
+        let work = self.prepare(key, &resource).ok()?;
+        let terms = work.terms?;
+        self.load_ledger().await.ok()?;
+        let mut again = Vec::new();
+        let current = self.grant_of(key, &*resource);
+        // A state is what a tenant can write: what is renewed is in the ledger.
+        let known = |grant: &Grant| self.ledger.token_of(key, &grant.lease).is_some();
+        if let Some(grant) = current.as_ref().filter(|grant| known(grant)) {
+            again.extend(self.keep_current(&work, terms, grant).await);
+        }
+        for (_, lease) in self.ledger.leases_of(key) {
+            let is_current = current.as_ref().is_some_and(|is| is.lease == lease.lease);
+            if lease.uid == work.me.uid && !is_current {
+                again.extend(self.keep_alive(&work, &lease).await);
+            }
+        }
+        // For the metrics; status is the other one's.
+        let _ = self.lifetime(key, &*resource, None);
+        again.into_iter().min()
+    }
+
+    /// Renews what the Secret holds where that is due. What can't be renewed ends.
+    async fn keep_current(&self, work: &Work, terms: Terms, grant: &Grant) -> Option<Timestamp> {
+        let started = self.term.borrow().started;
+        let due = || {
+            let memory = self.remembered(&work.key);
+            let over = [memory.lost, memory.denied].into_iter().flatten();
+            let over = over.into_iter().any(|lease| lease == grant.lease);
+            let renewed = self.last_renewal(&work.key, &*work.resource, grant);
+            let due = terms.due(grant, renewed, started, self.clock.now());
+            (!over).then_some(due)
+        };
+        if due()? == Due::Renewal
+            && let Err(problem) = self.renew(work, grant).await
+        {
+            tracing::info!(resource = %work.key, %problem, "a lease could not be renewed");
+        }
+        match due()? {
+            Due::Nothing(at) => at,
+            Due::Renewal => Some(later(self.clock.now(), PAUSE)),
+            Due::Replacement => None,
+        }
     }
 }
 

@@ -175,7 +175,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// Resolve and permit, and all that can be wrong before anything is sent.
-    fn prepare(
+    pub(super) fn prepare(
         &self,
         key: &ResourceKey,
         resource: &Rc<dyn SecretResource>,

@@ -6,8 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ground::engines::DatabaseRole;
 use ground::faults::{Answer, Match};
+use ground::postgres::Login;
 use ground::{TokenRules, wait_for};
 use jiff::Timestamp;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::endpoints::sample;
@@ -20,7 +22,7 @@ use crate::support::{LONG, Suite, Team};
 crate::trials![
     "lifetimes": ; in each grade:
     status_and_metrics_say_what_ends_when, only_renewals_write_status,
-    events_tell_of_a_life_but_not_of_renewals,
+    events_tell_of_a_life_but_not_of_renewals, leases_outlive_another_controllers_work,
 ];
 
 /// A status field as seconds since 1970.
@@ -251,4 +253,52 @@ async fn events_tell_of_a_life_but_not_of_renewals(suite: &Suite, grade: Grade) 
     lessee.team.operator.restart().await?;
     told("LeaseReleased", begin(&second)).await?;
     lessee.wait_gone(&second).await
+}
+
+async fn leases_outlive_another_controllers_work(suite: &Suite, grade: Grade) -> Result<()> {
+    let lessee = Lessee::start(suite, grade, "another-lease", Names::APP, &SHORT).await?;
+    lessee.ask("app", json!({})).await?;
+    let lease = lessee.wait_lease("app").await?;
+    // In the very second of our start nothing counts.
+    wait_for("the other controller to be seen", LONG, || async {
+        let params = PatchParams {
+            field_manager: Some("vault-secrets-operator".to_owned()),
+            ..PatchParams::default()
+        };
+        let says = json!({ "status": { "secretMAC": format!("{}", Timestamp::now()) } });
+        let kind = lessee.team.resources(KIND);
+        kind.patch_status("app", &params, &Patch::Merge(says))
+            .await?;
+        let events = lessee.team.events("app").await?;
+        let seen = events.iter().any(|one| one.0 == "AnotherController");
+        ensure!(seen, "{events:?}");
+        Ok(())
+    })
+    .await?;
+    let eye = Eye::on(suite, &lessee.team);
+    eye.api.settle(&eye.at_api().writes(), QUIET, LONG).await?;
+    let (vault, api) = eye.mark()?;
+    // Three lives of it and more; what the spec asks for now is not made.
+    lessee
+        .edit("app", json!({ "spec": { "renewalPercent": 50 } }))
+        .await?;
+    let renewals = format!("sys/leases/renew/{lease}");
+    let renewals = eye.at_vault().path(&renewals).since(vault);
+    eye.vault.wait_for(&renewals, 6, LONG).await?;
+    let secrets = lessee.team.secrets();
+    secrets.delete("app", &DeleteParams::default()).await?;
+    // Nobody knows who still uses it.
+    eye.vault.wait_for(&renewals, 8, LONG).await?;
+    ensure!(lessee.leases().await? == [lease.as_str()], "another lease");
+    ensure!(lessee.minted(suite)? == 1);
+    let written = eye.api.requests(&eye.at_api().since(api).writes())?;
+    ensure!(written.is_empty(), "{written:?}");
+    // Once it is gone, a new start goes on with the very same lease or the next one.
+    lessee.team.operator.terminate(LONG).await;
+    lessee.team.operator.restart().await?;
+    wait_for("what the Secret holds to work", LONG, || async {
+        ensure!(lessee.login("app").await? == Login::Accepted);
+        Ok(())
+    })
+    .await
 }

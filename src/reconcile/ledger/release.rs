@@ -144,7 +144,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Renews a lease that another one took the place of, for the pods that still
     /// use it; says when to look again. Where that cannot be, it ends by itself.
-    async fn keep_alive(
+    pub(in crate::reconcile) async fn keep_alive(
         &self,
         work: &Work,
         lease: &LeaseEntry,
