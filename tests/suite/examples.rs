@@ -30,7 +30,7 @@ const VAULT_CLI: &str = include_str!("../fixtures/vault-cli.sh");
 
 /// The examples name mounts and roles of Vault, the same for whoever applies
 /// them: one trial at a time.
-static NAMES_AT_VAULT: Mutex<()> = Mutex::const_new(());
+pub static NAMES_AT_VAULT: Mutex<()> = Mutex::const_new(());
 
 async fn the_manifests_are_served(suite: &Suite, grade: Grade) -> Result<()> {
     let _turn = NAMES_AT_VAULT.lock().await;
@@ -197,8 +197,17 @@ async fn prepare_first_secret(suite: &Suite, tenant: &Tenant) -> Result<()> {
     .map(drop)
 }
 
-/// Runs `examples/vault-setup.sh` with a `vault` that stands in for the CLI.
 async fn vault_setup(suite: &Suite, tenant: &Tenant, arguments: &[&str]) -> Result<()> {
+    vault_script(suite, tenant, "examples/vault-setup.sh", arguments).await
+}
+
+/// Runs a script of the examples with a `vault` that stands in for the CLI.
+pub async fn vault_script(
+    suite: &Suite,
+    tenant: &Tenant,
+    script: &str,
+    arguments: &[&str],
+) -> Result<()> {
     let folder = tenant.dir.join("bin");
     std::fs::create_dir_all(&folder)?;
     let cli = folder.join("vault");
@@ -210,7 +219,7 @@ async fn vault_setup(suite: &Suite, tenant: &Tenant, arguments: &[&str]) -> Resu
     let token = created["auth"]["client_token"]
         .as_str()
         .context("no token")?;
-    let output = Command::new(ground::paths::repository().join("examples/vault-setup.sh"))
+    let output = Command::new(ground::paths::repository().join(script))
         .args(arguments)
         .env("PATH", std::env::join_paths(folders)?)
         .env("VAULT_ADDR", &tenant.vault_address)
@@ -224,7 +233,7 @@ async fn vault_setup(suite: &Suite, tenant: &Tenant, arguments: &[&str]) -> Resu
 }
 
 /// The tenant with an operator, and no resource of the suite's own.
-async fn with_operator(suite: &Suite, tenant: Tenant, more: &str) -> Result<Team> {
+pub async fn with_operator(suite: &Suite, tenant: Tenant, more: &str) -> Result<Team> {
     let config = config(&tenant, more);
     let builder = tenant.operator(&suite.binary).config(&config);
     let operator = builder.start().await?;

@@ -24,6 +24,7 @@ mod documents;
 mod drift;
 mod endings;
 mod endpoints;
+mod example_database;
 mod examples;
 mod finalizers;
 mod grades;
@@ -171,6 +172,7 @@ fn all() -> Vec<TrialOf> {
         unfinished::trials(),
         secrecy::trials(),
         manifests::trials(),
+        example_database::trials(),
         examples::trials(),
         finalizers::trials(),
         install::trials(),
