@@ -1,4 +1,4 @@
-//! The sandbox: a real control plane, a real Vault, one tenant and its operator on this machine, and a tour through
+//! The sandbox: a real control plane, a real Vault, a real PostgreSQL, one tenant and its operator on this machine, and a tour through
 //! what the operator does.
 //!
 //! ```text
@@ -8,6 +8,7 @@
 //!
 //! The program is three in one: the sandbox, the supervisor of each process that it starts, and the operator itself.
 
+mod database;
 mod observe;
 mod platform;
 mod screen;
@@ -36,7 +37,7 @@ const GRACE: Duration = Duration::from_secs(30);
 /// The first argument that makes this program the operator.
 const OPERATOR: &str = "--operator";
 
-/// A control plane, a Vault, one tenant and its operator on this machine, and a tour through what the operator does.
+/// A control plane, a Vault, a PostgreSQL, one tenant and its operator on this machine, and a tour through what the operator does.
 #[derive(Debug, Parser)]
 #[command(name = "sandbox")]
 struct Arguments {

@@ -117,6 +117,20 @@ impl Site<'_> {
         manifests::kustomize(self.ground.components().path("kustomize")?, &self.app).await
     }
 
+    /// What an application's team brings for a login of its database: `examples/database.yaml`, but that a login is given
+    /// back sooner after the rollout.
+    ///
+    /// # Errors
+    /// A file can't be read or written.
+    pub fn database_manifests(&self) -> Result<String> {
+        let example = ground::paths::repository().join("examples/database.yaml");
+        let text = std::fs::read_to_string(&example)
+            .with_context(|| format!("can't read {}", example.display()))?;
+        let text = text.replace("drain: 1m", "drain: 1s");
+        write(&self.app.join("database.yaml"), &text)?;
+        Ok(text)
+    }
+
     /// A file that only this user can read, with a token for Vault that may do everything for a day.
     ///
     /// # Errors
@@ -154,6 +168,10 @@ connection:
 rollout:
   # Shorter than the default, so that nobody waits in the tour.
   debounce: 1s
+rotation:
+  lookupInterval: 2s
+# There is one instance, and its successor doesn't wait for the Lease of the one that the tour kills.
+leaderElect: false
 "
     )
 }

@@ -1,4 +1,4 @@
-//! The tour: five things that the operator does, each done for real, looked at from outside, and timed.
+//! The tour: seven things that the operator does, each done for real, looked at from outside, and timed.
 //!
 //! A step that doesn't see what it should is an error; nothing is printed as seen that wasn't.
 
@@ -12,6 +12,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use vault_tenant_operator::api::{VaultAuth, VaultStaticSecret};
 
+use crate::database;
 use crate::observe::{self, LONG};
 use crate::platform::{Site, TENANT};
 use crate::screen::Screen;
@@ -20,9 +21,11 @@ use crate::screen::Screen;
 const APP: &str = "app";
 
 /// How a step ended: what was done and what was seen.
-struct Told {
-    done: String,
-    seen: Vec<String>,
+pub struct Told {
+    /// In the words of who did it.
+    pub done: String,
+    /// One sentence each.
+    pub seen: Vec<String>,
 }
 
 /// Walks through all steps.
@@ -62,19 +65,24 @@ pub async fn walk(screen: &Screen, site: &Site<'_>) -> Result<()> {
         refused(site),
     )
     .await?;
+    database::walk(screen, site).await?;
     let restarts = observe::restarts(&site.tenant, APP).await?;
     ensure!(
         restarts == 1,
         "the Deployment {APP} has rolled {restarts} times in the whole tour, not once"
     );
     screen.success(&format!(
-        "All five steps went as they should, in {:.1} s; the Deployment rolled once in all.",
+        "All seven steps went as they should, in {:.1} s; the Deployment app rolled once in all.",
         begun.elapsed().as_secs_f64()
     ));
     Ok(())
 }
 
-async fn step(
+/// Does a step and tells of it.
+///
+/// # Errors
+/// It doesn't see what it should.
+pub async fn step(
     screen: &Screen,
     title: &str,
     work: impl Future<Output = Result<Told>>,

@@ -88,6 +88,9 @@ async fn say_what_next(screen: &Screen, site: &Site<'_>) -> Result<()> {
     screen.command(&format!(
         "kubectl describe --namespace={NAMESPACE} vaultstaticsecret app"
     ));
+    screen.command(&format!(
+        "kubectl get --namespace={NAMESPACE} vaultdynamicsecrets -o wide"
+    ));
     screen.note("");
     screen.note("A new version in Vault, by hand:");
     screen.command(&format!("export VAULT_ADDR={}", ground.vault.address));
