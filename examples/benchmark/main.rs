@@ -34,8 +34,12 @@ use table::Table;
 #[derive(Debug, Parser)]
 #[command(name = "benchmark")]
 enum Arguments {
-    /// The size of the binary, and the memory of an idle operator
-    Weight,
+    /// The size of the binary, and the memory of an operator that is idle, or holds leases
+    Weight {
+        /// How many VaultDynamicSecrets with a lease
+        #[arg(long, default_value_t = 1_000)]
+        leases: usize,
+    },
     /// A first sync beside the floor: time, requests, processor time, memory
     Cold {
         /// How many VaultStaticSecrets
@@ -96,7 +100,7 @@ impl Arguments {
     async fn measure(&self, bench: &Bench, table: &mut Table) -> Result<()> {
         eprintln!("== {self:?}");
         match *self {
-            Self::Weight => weight::measure(bench, table).await,
+            Self::Weight { leases } => weight::measure(bench, table, leases).await,
             Self::Cold { resources, rounds } => {
                 cold::measure(bench, table, resources, rounds).await
             }
@@ -141,7 +145,9 @@ impl Arguments {
     fn all(small: bool) -> Vec<Self> {
         let size = |full: usize, small_one: usize| if small { small_one } else { full };
         let mut all = vec![
-            Self::Weight,
+            Self::Weight {
+                leases: size(1_000, 20),
+            },
             Self::Cold {
                 resources: size(1_000, 20),
                 rounds: size(3, 1),

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::bench::Bench;
 
 /// Long enough for ten thousand on a busy machine.
-const LONG: Duration = Duration::from_secs(600);
+pub const LONG: Duration = Duration::from_secs(600);
 
 /// How many are made at a time.
 const AT_ONCE: usize = 16;
@@ -137,7 +137,12 @@ impl Site {
 
     /// How many resources have a condition Ready of this status.
     pub async fn count_ready(&self, status: &str) -> Result<usize> {
-        let kind = resources(&self.tenant, "VaultStaticSecret");
+        self.count_ready_of("VaultStaticSecret", status).await
+    }
+
+    /// The same of another kind.
+    pub async fn count_ready_of(&self, kind: &str, status: &str) -> Result<usize> {
+        let kind = resources(&self.tenant, kind);
         let all = kind.list(&ListParams::default()).await?;
         let is = |one: &&DynamicObject| {
             let conditions = one.data["status"]["conditions"].as_array();
