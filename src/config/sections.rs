@@ -216,6 +216,9 @@ pub struct Rotation {
     /// often, since somebody may have revoked it; zero: never.
     #[serde(with = "duration")]
     pub lookup_interval: Duration,
+    /// Over what time credentials are replaced whose lease the ledger does not know.
+    #[serde(with = "duration")]
+    pub unknown_parent_spread: Duration,
 }
 
 impl Default for Rotation {
@@ -225,6 +228,7 @@ impl Default for Rotation {
             drain: Duration::from_secs(30),
             timeout: Duration::ZERO,
             lookup_interval: Duration::from_secs(600),
+            unknown_parent_spread: Duration::from_secs(600),
         }
     }
 }

@@ -124,6 +124,7 @@ rotation:
   drain: 5s
   timeout: 1h
   lookupInterval: 0s
+  unknownParentSpread: 3m
 sync:
   maxConcurrentReconciles: 1
   reconcileDeadline: 30s

@@ -10,6 +10,7 @@ use super::drift::{Repairs, fight};
 use super::grants::{Due, Renewed, Terms, after_rotation};
 pub use super::ownership::Former;
 use super::ownership::{Standing, standing};
+use super::parents::{self, Parent};
 use super::ports::Fence;
 use super::slots::Slots;
 use super::state::State;
@@ -55,6 +56,13 @@ pub struct Situation<'a> {
     pub terms: Option<Terms>,
     /// The last renewal that is known of.
     pub renewed: Option<Renewed>,
+    /// What the ledger knows of the lease that the state names; `None` while the
+    /// ledger is not read.
+    pub parent: Option<Parent>,
+    /// The lease that another operator left, as status tells.
+    pub inherited: Option<Renewed>,
+    /// Over what time those are replaced whose token nobody keeps alive.
+    pub spread: Duration,
     /// The lease that Vault said it does not know.
     pub lost: Option<&'a str>,
     /// When Vault last said that it knows the lease, beside renewals.
@@ -201,7 +209,10 @@ fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<&State
     let me = situation.me;
     let Some(state) = state else {
         return match situation.fights() {
-            _ if meta.vso_made => Step::Fetch(Why::Adopted),
+            _ if meta.vso_made => match parents::inherited_until(situation) {
+                Some(until) if !situation.resync => Step::Wait(Some(until)),
+                _ => Step::Fetch(Why::Adopted),
+            },
             true => Step::Refuse(fight(me, Some(meta))),
             false => Step::Fetch(Why::Drift),
         };
@@ -247,6 +258,9 @@ fn until_end(situation: &Situation<'_>, terms: Terms, state: &State) -> Step {
     };
     if !grant.lease.is_empty() && situation.lost == Some(&grant.lease) {
         return Step::Fetch(Why::Lost);
+    }
+    if let Some(step) = parents::without_a_parent(situation, terms, grant) {
+        return step;
     }
     match terms.due(grant, situation.renewed, situation.started, situation.now) {
         Due::Nothing(until) => {

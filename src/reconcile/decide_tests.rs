@@ -25,6 +25,10 @@ struct Case {
     edited: bool,
     absent_since: Option<Timestamp>,
     slots: Option<Slots>,
+    terms: Option<Terms>,
+    parent: Option<Parent>,
+    inherited: Option<Renewed>,
+    lost: Option<String>,
     key: HashKey,
     now: Timestamp,
 }
@@ -62,6 +66,10 @@ fn case() -> Case {
         edited: false,
         absent_since: None,
         slots: None,
+        terms: None,
+        parent: None,
+        inherited: None,
+        lost: None,
         key,
         now: at(1000),
         me,
@@ -167,9 +175,12 @@ impl Case {
             started: at(900),
             absent_since: self.absent_since,
             slots: self.slots,
-            terms: None,
+            terms: self.terms,
             renewed: None,
-            lost: None,
+            parent: self.parent,
+            inherited: self.inherited,
+            spread: std::time::Duration::from_secs(600),
+            lost: self.lost.as_deref(),
             looked: None,
             key: &self.key,
             now: self.now,
@@ -434,3 +445,5 @@ fn a_lost_key_reads_what_is_live_before_it_writes() {
 
 #[path = "decide_ownership_tests.rs"]
 mod ownership;
+#[path = "decide_parents_tests.rs"]
+mod parents;

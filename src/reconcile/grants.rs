@@ -103,10 +103,7 @@ impl Terms {
                 false => Due::Replacement,
             };
         }
-        let (from, given) = match renewed.filter(|renewed| renewed.is_plausible(grant, now)) {
-            Some(renewed) => (renewed.at, renewed.duration),
-            None => (grant.since, grant.duration()),
-        };
+        let (from, given) = last_given(grant, renewed, now);
         let shortened = given + ROUNDING < grant.duration();
         let lasts = if given.is_zero() {
             self.refresh_after.unwrap_or_default()
@@ -185,10 +182,20 @@ impl Terms {
     /// When what was given ends if nobody renews it; `None`: not by itself.
     #[must_use]
     pub fn expiry(grant: &Grant, renewed: Option<Renewed>, now: Timestamp) -> Option<Timestamp> {
-        let renewed = renewed.filter(|renewed| renewed.is_plausible(grant, now));
-        let first = (grant.since, grant.duration());
-        let (from, lasts) = renewed.map_or(first, |renewed| (renewed.at, renewed.duration));
+        let (from, lasts) = last_given(grant, renewed, now);
         (!lasts.is_zero()).then(|| later(from, lasts))
+    }
+}
+
+/// When a grant was given or renewed last, and for how long.
+pub(super) fn last_given(
+    grant: &Grant,
+    renewed: Option<Renewed>,
+    now: Timestamp,
+) -> (Timestamp, Duration) {
+    match renewed.filter(|renewed| renewed.is_plausible(grant, now)) {
+        Some(renewed) => (renewed.at, renewed.duration),
+        None => (grant.since, grant.duration()),
     }
 }
 

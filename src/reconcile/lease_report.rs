@@ -2,11 +2,13 @@
 //! which existing tools read, and a warning where the lease is at risk.
 
 use super::engine::Engine;
-use super::grants::Due;
-use super::ledger::shortened;
+use super::grants::{Due, Terms};
+use super::ledger::{secret_names, shortened};
 use super::ownership::state_of_tag;
+use super::parents::{self, Parent};
 use super::ports::{Clock, Cluster, Note};
 use super::report::{self, Finding, Truth};
+use super::rotation::rotation_of;
 use super::sources::{Held, SecretResource, destination_of, uid_of};
 use super::time::{fraction, later};
 use crate::key::ResourceKey;
@@ -27,6 +29,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     ) -> Option<Finding> {
         let uid = uid_of(resource);
         let terms = resource.terms(fraction(uid)).ok().flatten()?;
+        if let Some(finding) = self.orphan_finding(key, resource, terms) {
+            return Some(finding);
+        }
         let grant = self.grant_of(key, resource)?;
         if grant.lease.is_empty() || grant.seconds == 0 {
             return None;
@@ -79,6 +84,57 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 ),
             ),
         })
+    }
+
+    /// What is told of a lease whose token nobody keeps alive.
+    fn orphan_finding(
+        &self,
+        key: &ResourceKey,
+        resource: &dyn SecretResource,
+        terms: Terms,
+    ) -> Option<Finding> {
+        let (now, started) = (self.clock.now(), self.term.borrow().started);
+        let rotation = rotation_of(resource, &self.config.rotation).ok()?;
+        let told = resource.told();
+        let (lease, ends) = match self.grant_of(key, resource) {
+            Some(grant) => {
+                let parent = (self.ledger).parent_of(key, uid_of(resource), &grant.lease);
+                if grant.lease.is_empty() || parent != Some(Parent::Unknown) {
+                    return None;
+                }
+                let renewed = self.last_renewal(key, resource, &grant);
+                let ends = parents::ends(&grant, renewed, now);
+                (grant.lease, ends)
+            }
+            None => {
+                let theirs = self.is_of_vso(resource) && terms.mints;
+                let (lease, at) = told.lease.zip(told.renewed).filter(|_| theirs)?;
+                (lease.to_owned(), Some(later(at.at, at.duration)))
+            }
+        };
+        let terms = Terms {
+            margin: self.margin(resource, rotation),
+            ..terms
+        };
+        let at = terms.handed_over(ends, self.config.rotation.unknown_parent_spread, started);
+        let [first, second] = secret_names();
+        Some(Finding::new(
+            LEASE_RENEWAL,
+            Truth::False,
+            "LeaseParentUnknown",
+            format!(
+                "the ledger does not know the lease {}, so nobody keeps the token alive that it hangs on; it is neither renewed nor given back, and the credentials are replaced at {at:.0}; leases stay where an operator that moves takes its Secrets {first}, {second} and {} along",
+                shortened(&lease),
+                "vault-tenant-operator-key"
+            ),
+        ))
+    }
+
+    /// Whether the Secret is as the Vault Secrets Operator left it.
+    fn is_of_vso(&self, resource: &dyn SecretResource) -> bool {
+        let view = self.view.borrow();
+        let meta = view.secrets.get(&destination_of(resource));
+        meta.is_some_and(|meta| meta.vso_made)
     }
 
     /// A warning event, where a lease or a certificate came to be at risk.

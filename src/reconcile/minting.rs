@@ -62,6 +62,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             carried.replace(noted);
             Ok(())
         };
+        let orphaned = self.is_orphaned(work);
         let now = self.clock.now();
         let asked = self.sessions.read_after(&work.permitted, now, &note);
         let reply = self.ask(&work.key, login.connection(), asked).await;
@@ -70,6 +71,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             work.resource
                 .material(work.permitted.read(), reply, self.clock.now())?;
         self.metrics.minted();
+        if orphaned {
+            self.metrics.left_to_expire();
+        }
         if let Some(grant) = &mut material.grant {
             grant.request = Some(request);
         }

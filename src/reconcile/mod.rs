@@ -35,6 +35,7 @@ pub mod observe;
 mod observer;
 mod outbox;
 mod ownership;
+mod parents;
 mod parting;
 pub mod ports;
 mod pruned;

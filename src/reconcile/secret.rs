@@ -124,6 +124,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         resource: &Rc<dyn SecretResource>,
     ) -> Result<Synced, Problem> {
         let mut work = self.prepare(key, resource)?;
+        if work.terms.is_some() {
+            // What a Secret says of its lease is believed only as far as the ledger does.
+            self.load_ledger().await?;
+        }
         let mut rendered: Option<Rendered> = None;
         let mut live: Option<ContentHash> = None;
         for _ in 0..STEPS_LIMIT {
@@ -242,6 +246,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         // Only those with terms pay for a look into the state.
         let grant = (work.terms.and(meta))
             .and_then(|meta| super::ownership::state_of(&work.me, meta)?.grant);
+        let parent = (grant.as_ref())
+            .and_then(|grant| self.ledger.parent_of(&work.key, &work.me.uid, &grant.lease));
         let denied = (grant.as_ref()).is_some_and(|grant| {
             memory.denied.as_ref() == Some(&grant.lease) && !grant.lease.is_empty()
         });
@@ -266,6 +272,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 ..terms
             }),
             renewed,
+            parent,
+            inherited: told.lease.and(told.renewed),
+            spread: self.config.rotation.unknown_parent_spread,
             lost: memory.lost.as_deref(),
             looked: memory.looked,
             key: &self.key,

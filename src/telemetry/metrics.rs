@@ -178,7 +178,7 @@ impl Metrics {
         );
         registry.register(
             "leases_left_to_expire",
-            "Leases of resources that are gone, which ended before they could be given back",
+            "Leases that could not be given back and were left to their end",
             new.left_to_expire.clone(),
         );
         registry.register(

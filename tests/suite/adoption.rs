@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::grades::{Grade, Names};
 use crate::probes::Eye;
-use crate::support::{LONG, Suite, Team, deployment, resources, static_secret};
+use crate::support::{LONG, Suite, Team, deployment, merge, resources, static_secret};
 
 crate::trials![
     "adoption": ; in each grade:
@@ -150,11 +150,26 @@ async fn a_secret_that_it_made_for_another_resource_is_refused(
 pub async fn made_by_that_operator(tenant: &Tenant, name: &str, held: Value) -> Result<()> {
     let targets = json!([{ "kind": "Deployment", "name": "web" }]);
     let manifest = static_secret(tenant, name, json!({ "rolloutRestartTargets": targets }));
-    tenant.apply(&manifest.to_string()).await?;
-    let resource = resources(tenant, "VaultStaticSecret").get(name).await?;
-    let uid = resource.metadata.uid.context("no uid")?;
     let mut data = held.clone();
     data["_raw"] = json!(json!({ "data": held }).to_string());
+    // A MAC by a key that only that operator has.
+    let mac = "mM0pUHe3cLGIUXYV0QnBvVvVlVfmBjYFZxZ6cTVnPqQ=";
+    left_by_that_operator(tenant, &manifest, data, json!({ "secretMAC": mac })).await
+}
+
+/// The same for a resource of any kind, with `more` in its status.
+pub async fn left_by_that_operator(
+    tenant: &Tenant,
+    manifest: &Value,
+    data: Value,
+    more: Value,
+) -> Result<()> {
+    tenant.apply(&manifest.to_string()).await?;
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let kind = text(&manifest["kind"]).context("no kind")?;
+    let name = text(&manifest["metadata"]["name"]).context("no name")?;
+    let resource = resources(tenant, &kind).get(&name).await?;
+    let uid = resource.metadata.uid.context("no uid")?;
     let secret: Secret = serde_json::from_value(json!({
         "metadata": {
             "name": name,
@@ -165,7 +180,7 @@ pub async fn made_by_that_operator(tenant: &Tenant, name: &str, held: Value) -> 
                 "secrets.hashicorp.com/vso-ownerRefUID": uid,
             },
             "ownerReferences": [{
-                "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": "VaultStaticSecret",
+                "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": kind,
                 "name": name, "uid": uid,
             }],
         },
@@ -176,7 +191,7 @@ pub async fn made_by_that_operator(tenant: &Tenant, name: &str, held: Value) -> 
         ..PostParams::default()
     };
     tenant.api::<Secret>().create(&params, &secret).await?;
-    // All well, and a MAC by a key that only that operator has.
+    // All well.
     let condition = |type_: &str, reason: &str| {
         json!({
             "type": type_, "status": "True", "reason": reason, "message": "Secret synced",
@@ -184,21 +199,21 @@ pub async fn made_by_that_operator(tenant: &Tenant, name: &str, held: Value) -> 
             "lastTransitionTime": jiff::Timestamp::now().to_string(),
         })
     };
-    let status = json!({ "status": {
+    let mut status = json!({ "status": {
         "lastGeneration": resource.metadata.generation,
-        "secretMAC": "mM0pUHe3cLGIUXYV0QnBvVvVlVfmBjYFZxZ6cTVnPqQ=",
         "vaultClientMeta": { "cacheKey": "kubernetes-f8b1", "id": "9c5d" },
         "conditions": [
             condition("SecretSynced", "SecretSynced"), condition("Healthy", "Healthy"),
             condition("Ready", "SecretSynced"),
         ],
     } });
+    merge(&mut status, json!({ "status": more }));
     let params = PatchParams {
         field_manager: params.field_manager,
         ..PatchParams::default()
     };
-    resources(tenant, "VaultStaticSecret")
-        .patch_status(name, &params, &Patch::Merge(status))
+    resources(tenant, &kind)
+        .patch_status(&name, &params, &Patch::Merge(status))
         .await?;
     Ok(())
 }

@@ -50,6 +50,7 @@ mod outages;
 mod overlays;
 mod own_key;
 mod ownership;
+mod parents;
 mod pods;
 mod poisoned;
 mod probes;
@@ -199,6 +200,7 @@ fn all() -> Vec<TrialOf> {
         neighbours::trials(),
         outages::trials(),
         own_key::trials(),
+        parents::trials(),
         rbac::trials(),
         removed_rights::trials(),
         readme::trials(),

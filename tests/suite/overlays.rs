@@ -5,8 +5,10 @@ use anyhow::{Context, Result, ensure};
 use ground::judges::workloads::Kind;
 use ground::{Operator, Tenant, manifests, wait_for};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::grades::{Grade, Names, grant};
@@ -48,7 +50,7 @@ impl Team {
     }
 
     /// Ends the operator and its claim, which it leaves for its successor.
-    async fn end_operator(&self) -> Result<()> {
+    pub async fn end_operator(&self) -> Result<()> {
         ensure!(self.operator.terminate(LONG).await.success());
         let leases: Api<Lease> = self.tenant.api();
         leases.delete(CLAIM, &DeleteParams::default()).await?;
@@ -67,13 +69,37 @@ impl Team {
     }
 }
 
-/// Installs the overlay `beside` for a tenant, and starts its operator.
-async fn start_beside(suite: &Suite, grade: Grade, tenant: &Tenant) -> Result<Operator> {
-    let home = format!("vto-{}", tenant.namespace);
+/// Where the operator lives that is beside a tenant.
+pub fn home_of(tenant: &Tenant) -> String {
+    format!("vto-{}", tenant.namespace)
+}
+
+/// Installs the overlay `beside` for a tenant, and starts its operator with these
+/// Secrets of an earlier one.
+pub async fn start_beside(
+    suite: &Suite,
+    grade: Grade,
+    tenant: &Tenant,
+    names: Names<'_>,
+    along: &[Secret],
+) -> Result<Operator> {
+    let home = home_of(tenant);
     install_beside(suite, tenant, &home).await?;
     let config = config(tenant, grade.lines());
     if grade == Grade::Named {
-        grant(&[tenant], &home, &config, &OF_ALL_KINDS.resources(tenant)).await?;
+        grant(&[tenant], &home, &config, &names.resources(tenant)).await?;
+    }
+    let secrets: Api<Secret> = Api::namespaced(tenant.client.clone(), &home);
+    for secret in along {
+        let metadata = ObjectMeta {
+            name: secret.metadata.name.clone(),
+            ..ObjectMeta::default()
+        };
+        let secret = Secret {
+            metadata,
+            ..secret.clone()
+        };
+        secrets.create(&PostParams::default(), &secret).await?;
     }
     let operator = beside(tenant, &home)?
         .operator(&suite.binary)
@@ -96,7 +122,7 @@ async fn moved_beside_its_tenant_and_back_it_restarts_nothing(
     let first = team.hash_after("").await?;
     for key_is_lost in [false, true] {
         team.end_operator().await?;
-        team.operator = start_beside(suite, grade, &team.tenant).await?;
+        team.operator = start_beside(suite, grade, &team.tenant, OF_ALL_KINDS, &[]).await?;
         let beside = team.hash_after(&first).await?;
         team.at_rest(1).await?;
 

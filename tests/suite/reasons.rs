@@ -14,7 +14,7 @@ const PROBLEM: &str = include_str!("../../src/problem/mod.rs");
 
 /// The reasons that are no problem of a reconcile, each with the source that
 /// writes it.
-const OTHERS: [(&str, &str); 26] = [
+const OTHERS: [(&str, &str); 27] = [
     ("Synced", REPORT_SECRET),
     ("Current", REPORT_SECRET),
     ("AnnotationStripped", REPORT_SECRET),
@@ -35,6 +35,7 @@ const OTHERS: [(&str, &str); 26] = [
     ("NotRenewable", LEASE_REPORT),
     ("LeaseAtRisk", LEASE_REPORT),
     ("LeaseRenewalDenied", LEASE_REPORT),
+    ("LeaseParentUnknown", LEASE_REPORT),
     ("SecretRotated", WRITE),
     ("SecretSynced", WRITE),
     ("SecretDataDrift", WRITE),

@@ -14,6 +14,7 @@
 mod certificates;
 mod entry;
 mod keep;
+mod parents;
 mod release;
 mod tokens;
 

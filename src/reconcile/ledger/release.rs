@@ -70,7 +70,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 why: "the resource is still there".to_owned(),
             });
         }
-        if lease.revoke
+        if self.ledger.token(&lease.token).is_none() {
+            self.metrics.left_to_expire();
+        } else if lease.revoke
             && let Err(problem) = self.give_back(key, lease).await
         {
             if lease.ends().is_none_or(|end| end > self.clock.now()) {
@@ -106,6 +108,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }) else {
             return Ok(None);
         };
+        // What the Secret names is a forgery, or of a ledger that is lost: nothing
+        // shows that another one took the place of those that are known.
+        let orphaned = self.is_orphaned(work);
         let mut again: Option<Timestamp> = None;
         let mut look = |at: Timestamp| again = Some(again.map_or(at, |again| again.min(at)));
         for (name, lease) in self.ledger.leases_of(&work.key) {
@@ -115,7 +120,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 continue;
             }
             let now = self.clock.now();
-            let mut free = self.free_at(work, state.changed_at);
+            let mut free = self.free_at(work, state.changed_at).filter(|_| !orphaned);
             if self.ledger.is_older(&name) {
                 let late = later(self.term.borrow().started, LATE_WRITES);
                 free = free.map(|free| free.max(late));
@@ -129,9 +134,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     .for_each(&mut look);
                 continue;
             }
-            let revoked = match lease.revoke {
-                true => Some(self.give_back(&work.key, &lease).await?),
-                false => None,
+            let revoked = if self.ledger.token(&lease.token).is_none() {
+                self.metrics.left_to_expire();
+                None
+            } else if lease.revoke {
+                Some(self.give_back(&work.key, &lease).await?)
+            } else {
+                None
             };
             self.write_entry(&name, None).await?;
             self.keep_in_memory(work, |memory| {

@@ -70,6 +70,10 @@ impl SecretResource for VaultDynamicSecret {
             destinations: &status.destinations,
             renewed: renewed(status.last_renewal_time, status.secret_lease.duration),
             lifetime: Some(&status.lifetime),
+            lease: Some(status.secret_lease.id.as_str()).filter(|lease| {
+                let asked = self.metadata.generation.unwrap_or_default();
+                !lease.is_empty() && status.last_generation == asked
+            }),
         })
     }
 

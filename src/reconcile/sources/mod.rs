@@ -161,6 +161,8 @@ pub struct Told<'a> {
     pub renewed: Option<Renewed>,
     /// How long what is held lasts.
     pub lifetime: Option<&'a Lifetime>,
+    /// The lease of what was given for the spec as it is.
+    pub lease: Option<&'a str>,
 }
 
 /// An answer's data as an object of some form.

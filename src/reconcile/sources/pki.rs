@@ -81,6 +81,8 @@ impl SecretResource for VaultPKISecret {
             last_resync: status.last_resync.as_deref(),
             destinations: &status.destinations,
             renewed: None,
+            lifetime: Some(&status.lifetime),
+            lease: None,
         })
     }
 

@@ -64,6 +64,7 @@ impl SecretResource for VaultStaticSecret {
             destinations: &status.destinations,
             renewed: None,
             lifetime: None,
+            lease: None,
         })
     }
 
