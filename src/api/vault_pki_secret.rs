@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::destination::Destination;
+use super::lifetime::Lifetime;
 use super::rollout::RolloutRestartTarget;
 use super::schema::{self, DURATION, DURATION_OR_DAYS};
 use super::status::Condition;
@@ -36,6 +37,18 @@ use super::status::Condition;
         name = "Role",
         type_ = "string",
         json_path = ".spec.role",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Phase",
+        type_ = "string",
+        json_path = ".status.phase",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Expiry",
+        type_ = "string",
+        json_path = ".status.expiry",
         priority = 1
     ),
     doc = "VaultPKISecret keeps a Kubernetes Secret filled with a certificate that Vault issues."
@@ -136,6 +149,9 @@ pub struct VaultPKISecretStatus {
     /// The value of the annotation vso.hashicorp.com/resync that was last done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_resync: Option<String>,
+    /// How long what the Secret holds lasts.
+    #[serde(flatten)]
+    pub lifetime: Lifetime,
     /// Names of the Secrets that may hold what was written: the present one first, then
     /// those whose clean-up is not done.
     #[serde(skip_serializing_if = "Vec::is_empty")]

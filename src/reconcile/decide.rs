@@ -259,10 +259,11 @@ fn until_end(situation: &Situation<'_>, terms: Terms, state: &State) -> Step {
     if !grant.lease.is_empty() && situation.lost == Some(&grant.lease) {
         return Step::Fetch(Why::Lost);
     }
-    if let Some(step) = parents::without_a_parent(situation, terms, grant) {
+    let (step, latest) = parents::hangs(situation, terms, grant);
+    if let Some(step) = step {
         return step;
     }
-    match terms.due(grant, situation.renewed, situation.started, situation.now) {
+    let step = match terms.due(grant, situation.renewed, situation.started, situation.now) {
         Due::Nothing(until) => {
             let renewed = situation.renewed.map(|renewed| renewed.at);
             let seen = renewed.max(situation.looked);
@@ -274,6 +275,12 @@ fn until_end(situation: &Situation<'_>, terms: Terms, state: &State) -> Step {
         }
         Due::Renewal => Step::Renew(grant.clone()),
         Due::Replacement => Step::Fetch(Why::Due),
+    };
+    match (step, latest) {
+        (Step::Wait(until), Some(latest)) => {
+            Step::Wait(Some(until.map_or(latest, |until| until.min(latest))))
+        }
+        (step, _) => step,
     }
 }
 

@@ -35,7 +35,7 @@ fn leased(grant: Grant, parent: Option<Parent>, now: i64) -> Case {
 #[test]
 fn only_what_the_ledger_knows_is_renewed_or_looked_at() {
     let of = |parent, now| leased(lease(1000), parent, now).step();
-    let known = Some(Parent::Known);
+    let known = Some(Parent::Known(None));
     assert_eq!(of(known, 950), Step::Wait(Some(at(963))));
     assert_eq!(of(known, 1000), Step::Look(lease(1000)));
     assert_eq!(of(known, 1700), Step::Renew(lease(1000)));
@@ -93,4 +93,30 @@ fn what_another_operator_was_given_is_used_on_for_a_while() {
     assert_eq!(read.step(), Step::Fetch(Why::Adopted), "costs nothing");
     let none = inherited(1000).with(|c| c.inherited = None);
     assert_eq!(none.step(), Step::Fetch(Why::Adopted));
+}
+
+#[test]
+fn a_lease_is_replaced_before_its_token_ends() {
+    let ending = |second| {
+        let end = crate::reconcile::parents::TokenEnd {
+            at: at(second),
+            known: at(800),
+            why: crate::reconcile::parents::Limit::NotRenewable,
+        };
+        Some(Parent::Known(Some(end)))
+    };
+    let of = |parent, now| leased(lease(1000), parent, now).step();
+    // It ends at 950, 40 seconds after the start and the margin before that.
+    assert_eq!(of(ending(950), 929), Step::Wait(Some(at(930))));
+    assert_eq!(of(ending(950), 930), Step::Fetch(Why::Due));
+    // A renewal that is due before is not put off.
+    assert_eq!(of(ending(9000), 1700), Step::Renew(lease(1000)));
+    // One that ends before its token by itself is replaced then.
+    let fixed = Grant {
+        renewable: false,
+        ..lease(120)
+    };
+    let of = |now| leased(fixed.clone(), ending(950), now).step();
+    assert_eq!(of(904), Step::Wait(Some(at(905))));
+    assert_eq!(of(905), Step::Fetch(Why::Due));
 }

@@ -41,9 +41,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let now = self.clock.now();
         let due = terms.due(&grant, renewed, started, now);
         let lease = shortened(&grant.lease);
+        let terms = Terms {
+            renews: self.remembered(key).denied.is_none(),
+            ..terms
+        };
+        let end = self.token_end_finding(key, resource, &grant, terms);
         let held = Held { grant, renewed };
         let (from, lasts) = held.since();
-        let end = later(from, lasts);
+        let ends = later(from, lasts);
         let finding = |truth, reason, message| Finding::new(LEASE_RENEWAL, truth, reason, message);
         // Until a renewal succeeds: one is tried with each lease.
         if self.remembered(key).denied.is_some() {
@@ -60,12 +65,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 ),
             ));
         }
+        if let Some(finding) = end.filter(|_| problem.is_none()) {
+            return Some(finding);
+        }
         Some(match problem {
             Some(problem) if !matches!(due, Due::Nothing(_)) => finding(
                 Truth::False,
                 "LeaseAtRisk",
                 format!(
-                    "the lease {lease} ends at {end:.0} unless it can be renewed or replaced before, which is tried on: {}",
+                    "the lease {lease} ends at {ends:.0} unless it can be renewed or replaced before, which is tried on: {}",
                     problem.reason()
                 ),
             ),
@@ -73,14 +81,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 Truth::True,
                 "SecretLeaseRenewal",
                 format!(
-                    "the lease {lease}, given or renewed at {from:.0}, is renewed before it ends at {end:.0}"
+                    "the lease {lease}, given or renewed at {from:.0}, is renewed before it ends at {ends:.0}"
                 ),
             ),
             _ => finding(
                 Truth::True,
                 "NotRenewable",
                 format!(
-                    "the lease {lease} cannot be renewed; the credentials are replaced before it ends at {end:.0}"
+                    "the lease {lease} cannot be renewed; the credentials are replaced before it ends at {ends:.0}"
                 ),
             ),
         })
@@ -128,6 +136,38 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 "vault-tenant-operator-key"
             ),
         ))
+    }
+
+    /// What is told of a lease that would outlive the token that it hangs on.
+    fn token_end_finding(
+        &self,
+        key: &ResourceKey,
+        resource: &dyn SecretResource,
+        grant: &Grant,
+        terms: Terms,
+    ) -> Option<Finding> {
+        let parent = (self.ledger).parent_of(key, uid_of(resource), &grant.lease);
+        let Some(Parent::Known(Some(token))) = parent else {
+            return None;
+        };
+        let renewed = self.last_renewal(key, resource, grant);
+        if !terms.is_outlived(grant, renewed, token, self.clock.now()) {
+            return None;
+        }
+        let rotation = rotation_of(resource, &self.config.rotation).ok()?;
+        let terms = Terms {
+            margin: self.margin(resource, rotation),
+            ..terms
+        };
+        let at = terms.before_token_ends(grant, token, self.term.borrow().started);
+        let message = format!(
+            "the lease {} would outlive the token that it hangs on, which ends at {:.0}, so the credentials are replaced at {at:.0}; {}",
+            shortened(&grant.lease),
+            token.at,
+            token.why.mend()
+        );
+        let (truth, reason) = (Truth::False, "TokenOutlivedByLease");
+        Some(Finding::new(LEASE_RENEWAL, truth, reason, message))
     }
 
     /// Whether the Secret is as the Vault Secrets Operator left it.

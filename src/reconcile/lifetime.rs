@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::engine::Engine;
 use super::grants::{Renewed, Terms};
-use super::ledger::TokenEnd;
+use super::ledger::TokenLife;
 use super::ports::{Clock, Cluster};
 use super::rotation::rotation_of;
 use super::sources::{SecretResource, uid_of};
@@ -31,7 +31,7 @@ struct Life {
     next_renewal: Option<Timestamp>,
     /// `None`: it does not end by itself.
     expiry: Option<Timestamp>,
-    token: TokenEnd,
+    token: TokenLife,
 }
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
@@ -105,9 +105,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             ..terms
         };
         let token = match (grant.lease.is_empty(), token) {
-            (true, _) => TokenEnd::Never,
-            (false, Some(token)) => self.ledger.end_of(token, now),
-            (false, None) => TokenEnd::Unknown,
+            (true, _) => TokenLife::Never,
+            (false, Some(token)) => self.ledger.life_of(token, now),
+            (false, None) => TokenLife::Unknown,
         };
         Life {
             next_renewal: terms.next(grant, renewed, now),
@@ -118,11 +118,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Whether a lease of before is kept alive.
     fn holds_older(&self, key: &ResourceKey, resource: &dyn SecretResource, grant: &Grant) -> bool {
-        let in_hand = self.unwritten_lease(key);
+        let in_hand = self.unwritten_grant(key);
         let uid = uid_of(resource);
         let leases = self.ledger.leases_of(key).into_iter();
-        let mut others = leases.filter(|(_, lease)| lease.uid == uid && lease.lease != grant.lease);
-        others.any(|(_, lease)| in_hand.as_ref() != Some(&lease.lease))
+        let mut others = leases.filter(|(_, lease)| lease.uid == uid && !lease.is_of(grant));
+        others.any(|(_, lease)| !in_hand.as_ref().is_some_and(|grant| lease.is_of(grant)))
     }
 
     /// Whether all workloads that the resource restarts are known.
@@ -140,10 +140,10 @@ impl Life {
         let same = told.next_renewal == time(self.next_renewal) && told.expiry == time(self.expiry);
         let least = |end: Timestamp| self.expiry.map_or(end, |expiry| expiry.min(end));
         let (known, exact) = match self.token {
-            TokenEnd::Unknown => (None, false),
-            TokenEnd::Never => (self.expiry, true),
-            TokenEnd::NotBefore(end) => (Some(least(end)), false),
-            TokenEnd::At(end) => (Some(least(end)), true),
+            TokenLife::Unknown => (None, false),
+            TokenLife::Never => (self.expiry, true),
+            TokenLife::NotBefore(end) => (Some(least(end)), false),
+            TokenLife::At(end) => (Some(least(end)), true),
         };
         let stands = told.survives_until.as_ref().filter(|told| {
             let early = known.is_none_or(|known| told.0 <= later(known, ROUNDING));
@@ -167,7 +167,7 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn survives(token: TokenEnd, told: Option<i64>, now: i64) -> Option<i64> {
+    fn survives(token: TokenLife, told: Option<i64>, now: i64) -> Option<i64> {
         let life = Life {
             next_renewal: Some(at(1070)),
             expiry: Some(at(1100)),
@@ -186,15 +186,15 @@ mod tests {
     #[test]
     fn it_lasts_until_its_own_end_or_its_tokens() {
         let first = |token| survives(token, None, 1000);
-        assert_eq!(first(TokenEnd::Never), Some(1100));
-        assert_eq!(first(TokenEnd::At(at(1050))), Some(1050));
-        assert_eq!(first(TokenEnd::At(at(9000))), Some(1100));
-        assert_eq!(first(TokenEnd::NotBefore(at(1050))), Some(1050));
-        assert_eq!(first(TokenEnd::Unknown), None);
+        assert_eq!(first(TokenLife::Never), Some(1100));
+        assert_eq!(first(TokenLife::At(at(1050))), Some(1050));
+        assert_eq!(first(TokenLife::At(at(9000))), Some(1100));
+        assert_eq!(first(TokenLife::NotBefore(at(1050))), Some(1050));
+        assert_eq!(first(TokenLife::Unknown), None);
         let endless = Life {
             next_renewal: None,
             expiry: None,
-            token: TokenEnd::Never,
+            token: TokenLife::Never,
         };
         assert_eq!(endless.survives_until(&Lifetime::default(), at(1000)), None);
     }
@@ -203,18 +203,18 @@ mod tests {
     fn what_was_told_stands_while_it_is_true_and_nothing_was_renewed() {
         let told = |token, now| survives(token, Some(1050), now);
         // The token was renewed meanwhile, or nobody knows yet.
-        assert_eq!(told(TokenEnd::At(at(1080)), 1000), Some(1050));
-        assert_eq!(told(TokenEnd::At(at(1049)), 1000), Some(1050), "rounding");
-        assert_eq!(told(TokenEnd::NotBefore(at(1040)), 1000), Some(1050));
-        assert_eq!(told(TokenEnd::Unknown, 1000), Some(1050));
+        assert_eq!(told(TokenLife::At(at(1080)), 1000), Some(1050));
+        assert_eq!(told(TokenLife::At(at(1049)), 1000), Some(1050), "rounding");
+        assert_eq!(told(TokenLife::NotBefore(at(1040)), 1000), Some(1050));
+        assert_eq!(told(TokenLife::Unknown, 1000), Some(1050));
         // It has passed, or would be too late.
-        assert_eq!(told(TokenEnd::At(at(1080)), 1050), Some(1080));
-        assert_eq!(told(TokenEnd::Unknown, 1050), None);
-        assert_eq!(told(TokenEnd::At(at(1040)), 1000), Some(1040));
+        assert_eq!(told(TokenLife::At(at(1080)), 1050), Some(1080));
+        assert_eq!(told(TokenLife::Unknown, 1050), None);
+        assert_eq!(told(TokenLife::At(at(1040)), 1000), Some(1040));
         let renewed = Life {
             next_renewal: Some(at(1170)),
             expiry: Some(at(1200)),
-            token: TokenEnd::At(at(1080)),
+            token: TokenLife::At(at(1080)),
         };
         let before = Lifetime {
             survives_until: Some(Time(at(1050))),

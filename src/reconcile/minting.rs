@@ -63,6 +63,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Ok(())
         };
         let orphaned = self.is_orphaned(work);
+        self.outlast(work).await?;
         let now = self.clock.now();
         let asked = self.sessions.read_after(&work.permitted, now, &note);
         let reply = self.ask(&work.key, login.connection(), asked).await;

@@ -59,3 +59,76 @@ fn the_end_of_a_lease_is_believed_within_reason() {
     };
     assert_eq!(ends(&endless, None, at(1100)), None);
 }
+
+fn ending(at_second: i64, known: i64) -> TokenEnd {
+    TokenEnd {
+        at: at(at_second),
+        known: at(known),
+        why: Limit::Longest,
+    }
+}
+
+#[test]
+fn what_outlives_its_token_is_replaced_in_the_latter_half_of_what_is_left() {
+    let lease = Grant {
+        since: at(1000),
+        seconds: 3600,
+        renewable: true,
+        ..Grant::default()
+    };
+    for (share, margin, token, started, expected, what) in [
+        (0.0, 0, ending(1200, 1000), 900, 1100, "the first"),
+        (0.5, 0, ending(1200, 1000), 900, 1150, "one of many"),
+        (1.0, 0, ending(1200, 1000), 900, 1200, "the last"),
+        (
+            1.0,
+            20,
+            ending(1200, 1000),
+            900,
+            1180,
+            "by the margin before",
+        ),
+        (0.0, 0, ending(1200, 1100), 900, 1150, "since it is known"),
+        (
+            1.0,
+            20,
+            ending(1200, 1100),
+            900,
+            1180,
+            "by the margin then, too",
+        ),
+        (0.0, 0, ending(1200, 1000), 1150, 1175, "after a start"),
+        (0.5, 9999, ending(1200, 1150), 900, 1150, "no time for that"),
+        (0.5, 9999, ending(1300, 1000), 900, 1100, "no loop"),
+        (0.5, 0, ending(1100, 1150), 900, 1150, "it has ended"),
+    ] {
+        let moment = terms(share, margin).before_token_ends(&lease, token, at(started));
+        assert_eq!(moment, at(expected), "{what}");
+    }
+}
+
+#[test]
+fn a_lease_outlives_its_token_where_it_is_renewed_or_longer() {
+    let lease = |renewable, seconds| Grant {
+        since: at(1000),
+        seconds,
+        renewable,
+        ..Grant::default()
+    };
+    let outlived =
+        |terms: Terms, grant: &Grant| terms.is_outlived(grant, None, ending(1200, 1000), at(1000));
+    let denied = Terms {
+        renews: false,
+        ..terms(0.0, 0)
+    };
+    for (terms, grant, expected) in [
+        (terms(0.0, 0), lease(true, 100), true),
+        (terms(0.0, 0), lease(false, 100), false),
+        (terms(0.0, 0), lease(false, 300), true),
+        (terms(0.0, 0), lease(false, 0), true),
+        (denied, lease(true, 100), false),
+        (denied, lease(true, 300), true),
+    ] {
+        assert_eq!(outlived(terms, &grant), expected, "{grant:?}");
+    }
+}

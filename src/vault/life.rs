@@ -15,6 +15,18 @@ use super::ports::Token;
 /// Their own backoff does the rest.
 const FAILURE_SHARED: Duration = Duration::from_secs(1);
 
+/// A renewal may give a little less than was asked for, in whole seconds.
+const ROUNDING: Duration = Duration::from_secs(2);
+
+/// The end of a token that no renewal puts off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CertainEnd {
+    /// When.
+    pub at: Timestamp,
+    /// Whether it could be renewed, and has come to its longest life.
+    pub renewable: bool,
+}
+
 /// A token with what is known of its life.
 pub(super) struct Held {
     /// The token.
@@ -72,6 +84,21 @@ impl Held {
     pub(super) fn left(&self, now: Timestamp) -> Option<Duration> {
         let left = self.ends?.duration_since(now);
         Some(left.max(SignedDuration::ZERO).unsigned_abs())
+    }
+
+    /// Its end, where no renewal puts that off: it cannot be renewed, or the last
+    /// renewal gave less than the login did.
+    pub(super) fn certain_end(&self) -> Option<CertainEnd> {
+        let renewable = self.token.renewable;
+        let shortened = self.token.ttl + ROUNDING < self.full_life;
+        let at = self.ends.filter(|_| shortened || !renewable)?;
+        Some(CertainEnd { at, renewable })
+    }
+
+    /// Whether it ends for certain, and less is left to it than has passed.
+    pub(super) fn wanes(&self, now: Timestamp) -> bool {
+        let left = self.left(now).unwrap_or(Duration::MAX);
+        self.certain_end().is_some() && left < self.full_life / 2
     }
 
     /// What it needs now.

@@ -27,8 +27,9 @@ mod tests;
 pub use budget::Limits;
 pub(crate) use classify::object;
 pub use http::{HttpVault, RedirectRule, RequestObserver, TravelRules};
+pub use life::CertainEnd;
 pub use ports::{Credentials, Endpoint, Lease, Reply, Task, Token, Upkeep, Vault};
 #[doc(hidden)] // For fuzz/paths.rs: what goes out.
 pub use requests::target;
 pub use resolver::AddressRule;
-pub use sessions::{LoginOutcome, Sessions};
+pub use sessions::{Life, LoginOutcome, Sessions};

@@ -1,10 +1,12 @@
 //! Sessions: one token for each connection, login, ServiceAccount and Vault
 //! namespace, shared by all resources that use it. Tokens live here and in the
-//! request that carries them; they are never stored, printed or revoked.
+//! request that carries them; they are never stored or printed.
 //!
 //! Whatever many readers need at once (a CA, a token, a renewal) is fetched by
 //! one of them behind a gate; the others wait and share what came of it,
 //! success or failure. No borrow of a cell lasts over an await.
+
+mod endings;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,6 +22,8 @@ use super::authority::Authority;
 use super::life::{Due, Failed, Held};
 use super::ports::{Credentials, Endpoint, Reply, Token, Upkeep, Vault};
 use super::session::{Asking, Session};
+
+pub use endings::Life;
 
 /// A 403 does not throw away a token younger than this: it is not the token.
 const FRESH: SignedDuration = SignedDuration::from_secs(30);
@@ -148,13 +152,6 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
             session.deny(asking);
         }
         answer
-    }
-
-    /// The life that is left to the token of a login's session; `None` where it
-    /// does not end, or there is none.
-    #[must_use]
-    pub fn left(&self, login: &PermittedLogin, now: Timestamp) -> Option<std::time::Duration> {
-        self.session(login, now).held()?.left(now)
     }
 
     /// The token of a login's session, once there is one that works.

@@ -76,6 +76,7 @@ mod sources;
 mod static_secrets;
 mod support;
 mod thefts;
+mod token_ends;
 mod two_vaults;
 mod unfinished;
 
@@ -201,6 +202,7 @@ fn all() -> Vec<TrialOf> {
         outages::trials(),
         own_key::trials(),
         parents::trials(),
+        token_ends::trials(),
         rbac::trials(),
         removed_rights::trials(),
         readme::trials(),

@@ -14,7 +14,7 @@ const PROBLEM: &str = include_str!("../../src/problem/mod.rs");
 
 /// The reasons that are no problem of a reconcile, each with the source that
 /// writes it.
-const OTHERS: [(&str, &str); 27] = [
+const OTHERS: [(&str, &str); 28] = [
     ("Synced", REPORT_SECRET),
     ("Current", REPORT_SECRET),
     ("AnnotationStripped", REPORT_SECRET),
@@ -36,6 +36,7 @@ const OTHERS: [(&str, &str); 27] = [
     ("LeaseAtRisk", LEASE_REPORT),
     ("LeaseRenewalDenied", LEASE_REPORT),
     ("LeaseParentUnknown", LEASE_REPORT),
+    ("TokenOutlivedByLease", LEASE_REPORT),
     ("SecretRotated", WRITE),
     ("SecretSynced", WRITE),
     ("SecretDataDrift", WRITE),

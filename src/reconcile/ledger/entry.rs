@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::policy::{Connection, LeaseRequest, Login, Read};
-use crate::render::{Grant, fingerprint};
+use crate::render::{Grant, HashKey, ResourceTag, SecretData, fingerprint};
+use crate::vault::Token;
 
 use super::shortened;
 
@@ -31,9 +32,9 @@ pub struct TokenEntry {
     pub connection: Connection,
     /// How to log in there.
     pub login: Login,
-    /// When it was first used.
+    /// When it was first used, or renewed last.
     pub since: Timestamp,
-    /// Its life then; 0 does not end.
+    /// What was left of its life then; 0 does not end.
     pub seconds: u64,
 }
 
@@ -81,15 +82,29 @@ pub struct LeaseEntry {
 }
 
 impl TokenEntry {
-    /// Name of the entry.
+    /// Name of the entry of a token. Batch tokens have no accessor to tell them apart.
     #[must_use]
-    pub fn name(accessor: &str, login: &Login) -> String {
-        let role = match &login.method {
-            crate::policy::LoginMethod::Kubernetes { role, .. } => role.as_str(),
-            crate::policy::LoginMethod::NotServed(name) => name.as_str(),
-        };
-        let login = if accessor.is_empty() { role } else { "" };
-        format!("token.{}", fingerprint([accessor, login]))
+    pub fn name(token: &Token, key: &HashKey) -> String {
+        if !token.accessor.is_empty() {
+            return format!("token.{}", fingerprint([token.accessor.as_str(), ""]));
+        }
+        let secret = Redacted::new(token.secret.expose().as_bytes().to_vec());
+        let tag = ResourceTag::of(&ResourceKey {
+            kind: Kind::VaultAuth,
+            object: ObjectKey::new("", ""),
+        });
+        let content = SecretData::from([("token".to_owned(), secret)]);
+        format!(
+            "token.{}",
+            fingerprint([key.content(&tag, &content).as_str()])
+        )
+    }
+
+    /// When it ends at the earliest, as far as was noted; `None`: it does not end.
+    #[must_use]
+    pub fn ends(&self) -> Option<Timestamp> {
+        let lasts = std::time::Duration::from_secs(self.seconds);
+        (!lasts.is_zero()).then(|| crate::reconcile::time::later(self.since, lasts))
     }
 }
 

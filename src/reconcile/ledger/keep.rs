@@ -2,6 +2,9 @@
 //! missing. What is written is remembered, so that nothing is read twice.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::SignedDuration;
 
 use super::entry::{LeaseEntry, TokenEntry, named};
 use super::{Entry, place, secret_names};
@@ -16,6 +19,9 @@ use crate::reconcile::time::later;
 use crate::reconcile::view::Store;
 use crate::render::Grant;
 use crate::vault::{Token, Vault};
+
+/// By how much a token must live longer than was noted, to be noted again.
+const LONGER: SignedDuration = SignedDuration::from_secs(3);
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// The ledger's turn, which every list that becomes complete asks for.
@@ -79,7 +85,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// What the ledger knows, for the metrics.
     pub(in crate::reconcile) fn tell_ledger(&self) {
         self.count_leases();
-        for (name, ends) in self.ledger.ends.borrow().iter() {
+        for (name, ends) in self.ledger.told_ends.borrow().iter() {
             self.metrics.lives().token_ends(name, *ends);
         }
     }
@@ -95,12 +101,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         login: &PermittedLogin,
         token: &Token,
     ) -> Result<String, Problem> {
-        let name = TokenEntry::name(&token.accessor, login.get());
+        let name = self.token_name(token);
         let now = self.clock.now();
         // What is left of it: others may have used it for a while.
-        let left = self.sessions.left(login, now).unwrap_or(token.ttl);
-        let ends = (!token.ttl.is_zero()).then(|| later(now, left));
-        self.note_end(&name, ends);
+        let life = self.sessions.life_of(login, token, now);
+        let left = life.map_or(token.ttl, |life| life.left.unwrap_or_default());
+        let ends = (!left.is_zero()).then(|| later(now, left));
+        self.note_told_end(&name, ends);
         if self.ledger.has(&name) {
             return Ok(name);
         }
@@ -117,6 +124,28 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.queue
             .wake(WorkKey::Token(name.clone()), Urgency::Routine);
         Ok(name)
+    }
+
+    /// Name of the ledger's entry of a token.
+    pub(super) fn token_name(&self, token: &Token) -> String {
+        TokenEntry::name(token, &self.key)
+    }
+
+    /// Notes that a token lives longer than was noted, for who comes after this process
+    /// and may not ask.
+    pub(super) async fn note_life(&self, name: &str, left: Duration) -> Result<(), Problem> {
+        let Some(mut entry) = self.ledger.token(name) else {
+            return Ok(());
+        };
+        let now = self.clock.now();
+        let ends = later(now, left);
+        let longer = (entry.ends()).is_none_or(|noted| ends.duration_since(noted) > LONGER);
+        if left.is_zero() || !longer {
+            return Ok(());
+        }
+        (entry.since, entry.seconds) = (now, left.as_secs());
+        self.write_entry(name, Some(Entry::Token(Box::new(entry))))
+            .await
     }
 
     /// Notes a lease, before the Secret with its credentials is written; or again
@@ -195,7 +224,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         match entry {
             Some(entry) => entries.insert(name.to_owned(), entry),
             None => {
-                self.ledger.ends.borrow_mut().remove(name);
+                self.ledger.told_ends.borrow_mut().remove(name);
                 self.metrics.lives().token_gone(name);
                 entries.remove(name)
             }

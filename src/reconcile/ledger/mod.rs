@@ -23,10 +23,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use entry::{Entry, LeaseEntry, TokenEntry};
 pub use release::shortened;
-pub use tokens::TokenEnd;
+pub use tokens::TokenLife;
 
 use jiff::Timestamp;
 
+use super::parents::TokenEnd;
 use crate::key::{ObjectKey, ResourceKey};
 use crate::render::Grant;
 
@@ -54,7 +55,9 @@ pub struct Ledger {
     /// Those that another process wrote.
     older: RefCell<BTreeSet<String>>,
     /// When tokens end, by the names of their entries, as Vault said last; `None`: never.
-    ends: RefCell<BTreeMap<String, Option<Timestamp>>>,
+    told_ends: RefCell<BTreeMap<String, Option<Timestamp>>>,
+    /// When tokens end for certain, by the names of their entries.
+    ends: RefCell<BTreeMap<String, TokenEnd>>,
     /// One writer at a time: whoever comes second may find it done.
     gate: tokio::sync::Mutex<()>,
 }
@@ -66,6 +69,7 @@ impl Ledger {
         self.entries.borrow_mut().clear();
         self.older.borrow_mut().clear();
         self.ends.borrow_mut().clear();
+        self.told_ends.borrow_mut().clear();
     }
 
     /// The leases of a resource, under whatever uid, with the names of their entries.
@@ -91,7 +95,7 @@ impl Ledger {
         let entries = self.entries.borrow();
         let leases = entries.values();
         leases
-            .filter(|entry| matches!(entry, Entry::Lease(_)))
+            .filter(|entry| matches!(entry, Entry::Lease(lease) if !lease.lease.is_empty()))
             .count()
     }
 

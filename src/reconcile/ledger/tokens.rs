@@ -12,6 +12,7 @@ use crate::key::ResourceKey;
 use crate::policy::{PermittedLogin, permit_connection, permit_login};
 use crate::problem::Problem;
 use crate::reconcile::engine::{Engine, Next};
+use crate::reconcile::parents::Limit;
 use crate::reconcile::ports::{Clock, Cluster};
 use crate::reconcile::time::{fraction, later};
 use crate::vault::{Task, Upkeep, Vault, object};
@@ -22,9 +23,12 @@ const LONGEST_LOOK: Duration = Duration::from_secs(3600);
 /// Between two looks at one that is about to end.
 const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 
+/// A renewal may give a little less than was asked for, in whole seconds.
+const ROUNDING: Duration = Duration::from_secs(2);
+
 /// What is known of the end of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TokenEnd {
+pub enum TokenLife {
     /// Nothing.
     Unknown,
     /// It does not end by itself.
@@ -44,20 +48,20 @@ impl Ledger {
     }
 
     /// When a token ends.
-    pub fn end_of(&self, name: &str, now: Timestamp) -> TokenEnd {
-        if let Some(known) = self.ends.borrow().get(name) {
-            return known.map_or(TokenEnd::Never, TokenEnd::At);
+    pub fn life_of(&self, name: &str, now: Timestamp) -> TokenLife {
+        if let Some(known) = self.told_ends.borrow().get(name) {
+            return known.map_or(TokenLife::Never, TokenLife::At);
         }
         match self.token(name) {
-            Some(token) if token.seconds == 0 => TokenEnd::Never,
+            Some(token) if token.seconds == 0 => TokenLife::Never,
             Some(token) => {
                 let ends = later(token.since, Duration::from_secs(token.seconds));
                 match ends > now {
-                    true => TokenEnd::NotBefore(ends),
-                    false => TokenEnd::Unknown,
+                    true => TokenLife::NotBefore(ends),
+                    false => TokenLife::Unknown,
                 }
             }
-            None => TokenEnd::Unknown,
+            None => TokenLife::Unknown,
         }
     }
 }
@@ -68,79 +72,135 @@ impl Ledger {
 struct Found {
     entity_id: String,
     ttl: u64,
+    creation_ttl: u64,
     renewable: bool,
+}
+
+/// A token that is kept.
+struct Kept {
+    /// Until it is looked at again.
+    left: Duration,
+    /// Its end, where that is certain.
+    end: Option<(Timestamp, Limit)>,
 }
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Vault said when a token ends; `None`: never.
-    pub(super) fn note_end(&self, name: &str, ends: Option<Timestamp>) {
+    pub(super) fn note_told_end(&self, name: &str, ends: Option<Timestamp>) {
         self.metrics.lives().token_ends(name, ends);
-        self.ledger.ends.borrow_mut().insert(name.to_owned(), ends);
+        let mut told = self.ledger.told_ends.borrow_mut();
+        told.insert(name.to_owned(), ends);
     }
 
     /// A token's turn: it is renewed where a lease hangs on it, else forgotten.
     pub(in crate::reconcile) async fn reconcile_token(&self, name: &str) -> Next {
         let Some(entry) = self.ledger.token(name) else {
+            self.note_end(name, None);
             return Next::Settled(None);
         };
         match self.keep_token(name, &entry).await {
-            Ok(lasts) => {
+            Ok(Some(kept)) => {
+                self.note_end(name, kept.end);
                 let share = 0.5 + 0.1 * fraction(name);
-                let wait = lasts.mul_f64(share).clamp(SHORTEST_LOOK, LONGEST_LOOK);
+                let wait = kept.left.mul_f64(share);
+                let wait = wait.clamp(SHORTEST_LOOK, LONGEST_LOOK);
                 Next::Settled(Some(later(self.clock.now(), wait)))
             }
-            Err(Problem::LeaseNotFound { .. }) => match self.write_entry(name, None).await {
-                Ok(()) => Next::Settled(None),
+            Ok(None) => match self.write_entry(name, None).await {
+                Ok(()) => {
+                    self.note_end(name, None);
+                    Next::Settled(None)
+                }
                 Err(problem) => Next::Failed(problem),
             },
             Err(problem) => Next::Failed(problem),
         }
     }
 
-    /// Renews a token; answers with the life that is left to it.
-    async fn keep_token(&self, name: &str, entry: &TokenEntry) -> Result<Duration, Problem> {
+    /// Renews a token; `None`: nothing hangs on it.
+    async fn keep_token(&self, name: &str, entry: &TokenEntry) -> Result<Option<Kept>, Problem> {
         let connection = permit_connection(entry.connection.clone(), &self.policy, &self.own)?;
         let login = permit_login(entry.login.clone(), connection, &self.policy, &self.own)?;
         let now = self.clock.now();
         // Renews it where that is due; a new login makes it an older one.
         let present = self.sessions.token_of(&login, now).await?;
-        if TokenEntry::name(&present.accessor, login.get()) == name {
-            let left = self.sessions.left(&login, now);
-            self.note_end(name, left.map(|left| later(now, left)));
-            return Ok(left.unwrap_or(LONGEST_LOOK));
-        }
-        if !self.ledger.is_in_use(name) || entry.accessor.is_empty() {
-            let gone = || Problem::LeaseNotFound {
-                what: "the token of an earlier session".to_owned(),
-                why: "no lease hangs on it".to_owned(),
-            };
-            let ends = later(entry.since, Duration::from_secs(entry.seconds));
-            let hangs = self.ledger.is_in_use(name) && ends >= now;
-            if !hangs && !self.ledger.has_certificates(name) {
-                return Err(gone());
+        if self.token_name(&present) == name {
+            let life = self.sessions.life_of(&login, &present, now);
+            let life = life.unwrap_or_default();
+            self.note_told_end(name, life.left.map(|left| later(now, left)));
+            if self.ledger.is_in_use(name) {
+                self.note_life(name, life.left.unwrap_or_default()).await?;
             }
-            return Ok(LONGEST_LOOK);
+            return Ok(Some(Kept {
+                left: life.left.unwrap_or(LONGEST_LOOK),
+                end: life.end.map(|end| match end.renewable {
+                    true => (end.at, Limit::Longest),
+                    false => (end.at, Limit::NotRenewable),
+                }),
+            }));
         }
-        let found = self.look_up(&login, &entry.accessor).await?;
+        if !self.ledger.is_in_use(name) {
+            // Its entry says how to log in for the certificates.
+            let named = self.ledger.has_certificates(name);
+            return Ok(named.then_some(Kept {
+                left: LONGEST_LOOK,
+                end: None,
+            }));
+        }
+        let kept = self.keep_older(name, entry, &login, &present.entity).await;
+        kept.map(Some)
+    }
+
+    /// A token of an earlier login, on which leases hang.
+    async fn keep_older(
+        &self,
+        name: &str,
+        entry: &TokenEntry,
+        login: &PermittedLogin,
+        entity: &str,
+    ) -> Result<Kept, Problem> {
+        let now = self.clock.now();
+        let noted = entry.ends();
+        // Whoever hangs on it looks for another one in time.
+        let left_to = |at: Option<Timestamp>, why: Limit| Kept {
+            left: LONGEST_LOOK,
+            end: at.map(|at| (at, why)),
+        };
+        if entry.accessor.is_empty() {
+            return Ok(left_to(noted, Limit::NotRenewable));
+        }
+        let found = match self.look_up(login, &entry.accessor).await {
+            Ok(found) => found,
+            Err(Problem::LeaseNotFound { .. }) => return Ok(left_to(Some(now), Limit::Gone)),
+            Err(Problem::VaultDenied { .. }) => return Ok(left_to(noted, Limit::Denied)),
+            Err(problem) => return Err(problem),
+        };
+        let left = Duration::from_secs(found.ttl);
+        let ends = (!left.is_zero()).then(|| later(now, left));
         // An accessor that somebody wrote into the ledger must not make us keep
         // alive what is not ours.
-        if found.entity_id.is_empty() || found.entity_id != present.entity {
-            return Err(Problem::LeaseNotFound {
-                what: "the token of an earlier session".to_owned(),
-                why: "it is of another entity".to_owned(),
-            });
+        if found.entity_id.is_empty() || found.entity_id != entity {
+            return Ok(left_to(ends, Limit::Foreign));
         }
-        let left = Duration::from_secs(found.ttl);
-        let now = self.clock.now();
-        let ends = |left: Duration| (!left.is_zero()).then(|| later(now, left));
-        self.note_end(name, ends(left));
-        if left.is_zero() || !found.renewable {
-            return Ok(left);
+        self.note_told_end(name, ends);
+        if ends.is_none() || !found.renewable {
+            return Ok(left_to(ends, Limit::NotRenewable));
         }
-        let renewed = self.by_accessor(&login, Task::RenewToken, &entry.accessor);
-        let renewed = renewed.await?.token_life.unwrap_or(left);
-        self.note_end(name, ends(renewed));
-        Ok(renewed)
+        let renewed = self.by_accessor(login, Task::RenewToken, &entry.accessor);
+        let renewed = match renewed.await {
+            Ok(reply) => reply.token_life.unwrap_or(left),
+            Err(Problem::VaultDenied { .. }) => return Ok(left_to(ends, Limit::Denied)),
+            Err(Problem::LeaseNotFound { .. }) => return Ok(left_to(Some(now), Limit::Gone)),
+            Err(problem) => return Err(problem),
+        };
+        let ends = (!renewed.is_zero()).then(|| later(now, renewed));
+        self.note_told_end(name, ends);
+        self.note_life(name, renewed).await?;
+        let shortened = renewed + ROUNDING < Duration::from_secs(found.creation_ttl);
+        Ok(Kept {
+            left: renewed,
+            end: shortened.then(|| (later(now, renewed), Limit::Longest)),
+        })
     }
 
     async fn look_up(&self, login: &PermittedLogin, accessor: &str) -> Result<Found, Problem> {
@@ -172,8 +232,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             path: path.to_owned(),
             body: serde_json::Map::from_iter([("accessor".to_owned(), json!(accessor))]),
         };
+        // Another login would only make the present token an older one, too.
         self.sessions
-            .upkeep(login, &request, self.clock.now())
+            .upkeep_unless_denied(login, &request, self.clock.now())
             .await
     }
 }

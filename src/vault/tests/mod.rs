@@ -7,6 +7,7 @@
     reason = "tests"
 )]
 
+mod endings;
 mod guardrails;
 mod http;
 mod model;

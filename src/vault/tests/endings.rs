@@ -1,0 +1,75 @@
+//! Ends of tokens over model ports, in virtual time.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use jiff::Timestamp;
+
+use super::model::Model;
+use super::permitted;
+use crate::vault::{CertainEnd, Life, Sessions, Token};
+
+const ADDRESS: &str = "https://vault:8200";
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+}
+
+fn sessions(model: &Model) -> Sessions<Model, Model> {
+    Sessions::new(model.clone(), model.clone())
+}
+
+/// What is known of the session's token.
+async fn life(sessions: &Sessions<Model, Model>, now: Timestamp) -> Life {
+    let permitted = permitted(ADDRESS, "secret/data/a");
+    let token = sessions.token_of(permitted.login(), now).await.unwrap();
+    sessions.life_of(permitted.login(), &token, now).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_token_is_certain_where_no_renewal_puts_it_off() {
+    let end = |seconds, renewable| {
+        let at = at(seconds);
+        Some(CertainEnd { at, renewable })
+    };
+    let fixed = Model::new(100, false);
+    assert_eq!(life(&sessions(&fixed), at(0)).await.end, end(100, false));
+    let endless = Model::new(0, false);
+    assert_eq!(life(&sessions(&endless), at(0)).await.end, None);
+
+    let renewed = Model::new(100, true);
+    let sessions = sessions(&renewed);
+    assert_eq!(life(&sessions, at(0)).await.end, None);
+    renewed.0.borrow_mut().renewed_ttl = 99;
+    let now = life(&sessions, at(70)).await;
+    assert_eq!((now.left, now.end), (Some(Duration::from_secs(99)), None));
+    // This is all that its longest life leaves.
+    renewed.0.borrow_mut().renewed_ttl = 60;
+    assert_eq!(life(&sessions, at(150)).await.end, end(210, true));
+    assert_eq!(renewed.counts(), (1, 2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_comes_to_its_end_is_replaced_before_more_hangs_on_it() {
+    let permitted = permitted(ADDRESS, "secret/data/a");
+    let login = permitted.login();
+    let none = |_: &Token| false;
+    let of_the_lease = |_: &Token| true;
+    let model = Model::new(100, false);
+    let tokens = sessions(&model);
+    tokens.outlast(login, at(0), &none).await.unwrap();
+    tokens.outlast(login, at(49), &none).await.unwrap();
+    assert_eq!(model.counts().0, 1, "half of it is left");
+    let many = (0..10).map(|_| tokens.outlast(login, at(51), &none));
+    assert!(join_all(many).await.iter().all(Result::is_ok));
+    assert_eq!(model.counts().0, 2, "one for all");
+    let many = (0..10).map(|_| tokens.outlast(login, at(52), &of_the_lease));
+    assert!(join_all(many).await.iter().all(Result::is_ok));
+    assert_eq!(model.counts().0, 3, "the lease hangs on this very token");
+
+    let model = Model::new(100, true);
+    let tokens = sessions(&model);
+    tokens.outlast(login, at(0), &of_the_lease).await.unwrap();
+    tokens.outlast(login, at(60), &of_the_lease).await.unwrap();
+    assert_eq!(model.counts().0, 1, "it is renewed");
+}
