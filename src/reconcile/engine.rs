@@ -238,6 +238,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         while tasks.join_next().await.is_some() {}
         self.publish_rest().await;
+        self.give_back_all().await;
     }
 
     fn until_next(&self) -> Duration {
@@ -266,6 +267,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.queue.done(&key);
         if let Some(next) = next {
             self.schedule(key, next);
+            self.give_back_retired().await;
         }
     }
 

@@ -56,10 +56,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.still_as_seen(&work.permitted.destination().secret)
             .await?;
         let login = work.permitted.login();
-        let carried = RefCell::new(String::new());
+        let carried = RefCell::new(None);
         let note = async |token: &Token| {
             let noted = self.note_token(login, token).await?;
-            carried.replace(noted);
+            carried.replace(Some(self.ledger.carry(noted)));
             Ok(())
         };
         let orphaned = self.is_orphaned(work);
@@ -78,9 +78,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if let Some(grant) = &mut material.grant {
             grant.request = Some(request);
         }
+        let carried = carried.into_inner();
+        let token = carried.as_ref().map(|one| one.name.clone());
         let material = Rc::new(InHand {
             material,
-            token: carried.into_inner(),
+            token: token.unwrap_or_default(),
         });
         if work.why == Some(Why::Due)
             && let Some(problem) = work

@@ -7,6 +7,7 @@
 //! success or failure. No borrow of a cell lasts over an await.
 
 mod endings;
+mod retired;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use super::ports::{Credentials, Endpoint, Reply, Token, Upkeep, Vault};
 use super::session::{Asking, Session};
 
 pub use endings::Life;
+pub use retired::Retired;
 
 /// A 403 does not throw away a token younger than this: it is not the token.
 const FRESH: SignedDuration = SignedDuration::from_secs(30);
@@ -49,6 +51,8 @@ pub struct Sessions<C, V> {
     sessions: RefCell<Vec<Rc<Session>>>,
     authorities: RefCell<Vec<Rc<Authority>>>,
     outcomes: RefCell<BTreeMap<ObjectKey, LoginOutcome>>,
+    /// Tokens that no session uses any more.
+    retired: RefCell<Vec<Retired>>,
 }
 
 impl<C: Credentials, V: Vault> Sessions<C, V> {
@@ -60,6 +64,7 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
             sessions: RefCell::default(),
             authorities: RefCell::default(),
             outcomes: RefCell::default(),
+            retired: RefCell::default(),
         }
     }
 
@@ -147,7 +152,12 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
         let send = async |endpoint: &Endpoint, token: &Token| {
             self.vault.upkeep(endpoint, token, request).await
         };
-        let answer = self.send_with(&session, &held, asking, now, &send).await;
+        let mut answer = self.send_with(&session, &held, asking, now, &send).await;
+        // One that another took the place of meanwhile says nothing about the policy.
+        let newer = session.held().filter(|newer| newer.login != held.login);
+        if let (Err(Problem::VaultDenied { .. }), Some(newer)) = (&answer, newer) {
+            answer = self.send_with(&session, &newer, asking, now, &send).await;
+        }
         if matches!(answer, Err(Problem::VaultDenied { .. })) {
             session.deny(asking);
         }
@@ -223,18 +233,24 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
         self.authorities
             .borrow_mut()
             .retain(|a| other(&a.connection));
-        self.sessions
-            .borrow_mut()
-            .retain(|s| other(s.login.connection()));
+        self.end_sessions(|s| !other(s.login.connection()));
     }
 
     /// Drops the sessions of a VaultAuth that was changed or deleted, and what
     /// came of its last login.
     pub fn forget_login(&self, auth: &ObjectKey) {
         self.outcomes.borrow_mut().remove(auth);
-        self.sessions
-            .borrow_mut()
-            .retain(|s| s.login.get().origin.as_ref() != Some(auth));
+        self.end_sessions(|s| s.login.get().origin.as_ref() == Some(auth));
+    }
+
+    fn end_sessions(&self, which: impl Fn(&Session) -> bool) {
+        self.sessions.borrow_mut().retain(|session| {
+            let ends = which(session);
+            if ends {
+                self.retire(session);
+            }
+            !ends
+        });
     }
 
     async fn send_with(
@@ -371,6 +387,12 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
         }
         match result {
             Ok(token) => {
+                if session
+                    .held()
+                    .is_some_and(|held| held.due(now) != Due::Login)
+                {
+                    self.retire(session);
+                }
                 session.logins.set(session.logins.get() + 1);
                 let held = Held::new(token, session.logins.get(), after_denial, now);
                 Ok(session.hold(held))

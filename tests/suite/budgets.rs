@@ -105,6 +105,11 @@ const fn statuses_each(grade: Grade) -> usize {
 async fn restart_costs_nothing(team: &Team, eye: &Eye, grade: Grade) -> Result<()> {
     let (vault, api) = eye.mark()?;
     team.operator.terminate(LONG).await;
+    // The one that ends gives its token back, and that is all.
+    let parting = eye.settled(&eye.at_vault().since(vault)).await?;
+    let paths: Vec<&str> = parting.iter().map(|one| one.path.as_str()).collect();
+    ensure!(paths == ["auth/token/revoke-self"], "{parting:?}");
+    let (vault, _) = eye.mark()?;
     team.operator.restart().await?;
     team.operator.wait_ready(LONG).await?;
     let asked = eye.settled(&eye.at_vault().since(vault)).await?;

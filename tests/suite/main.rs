@@ -51,6 +51,7 @@ mod overlays;
 mod own_key;
 mod ownership;
 mod parents;
+mod partings;
 mod pods;
 mod poisoned;
 mod probes;
@@ -203,6 +204,7 @@ fn all() -> Vec<TrialOf> {
         own_key::trials(),
         parents::trials(),
         token_ends::trials(),
+        partings::trials(),
         rbac::trials(),
         removed_rights::trials(),
         readme::trials(),

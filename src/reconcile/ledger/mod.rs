@@ -16,6 +16,7 @@ mod entry;
 mod keep;
 mod parents;
 mod release;
+mod retire;
 mod tokens;
 
 use std::cell::{Cell, RefCell};
@@ -58,6 +59,8 @@ pub struct Ledger {
     told_ends: RefCell<BTreeMap<String, Option<Timestamp>>>,
     /// When tokens end for certain, by the names of their entries.
     ends: RefCell<BTreeMap<String, TokenEnd>>,
+    /// Tokens that requests for something new carry, with how many.
+    carried: RefCell<BTreeMap<String, usize>>,
     /// One writer at a time: whoever comes second may find it done.
     gate: tokio::sync::Mutex<()>,
 }

@@ -14,6 +14,7 @@ use crate::reconcile::engine::Engine;
 use crate::reconcile::grants::Renewed;
 use crate::reconcile::ownership::state_of;
 use crate::reconcile::ports::{Clock, Cluster, Life};
+use crate::reconcile::queue::{Urgency, WorkKey};
 use crate::reconcile::secret::Work;
 use crate::reconcile::time::later;
 use crate::vault::{Task, Upkeep, Vault};
@@ -81,7 +82,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             self.metrics.left_to_expire();
             tracing::warn!(resource = %key, %problem, "a lease was left to its end");
         }
-        self.write_entry(name, None).await?;
+        self.forget_lease(name, lease).await?;
         // Where no other has its name, an event could be about nothing.
         tracing::info!(resource = %key, revoked = lease.revoke, "the lease of a resource that is gone is given back");
         Ok(())
@@ -142,13 +143,23 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             } else {
                 None
             };
-            self.write_entry(&name, None).await?;
+            self.forget_lease(&name, &lease).await?;
             self.keep_in_memory(work, |memory| {
                 memory.kept_alive.remove(&lease.lease);
             });
             self.tell_released(work, &lease, revoked).await;
         }
         Ok(again)
+    }
+
+    /// A lease is none any more; its token may have been the last one's.
+    async fn forget_lease(&self, name: &str, lease: &LeaseEntry) -> Result<(), Problem> {
+        self.write_entry(name, None).await?;
+        if !self.ledger.is_in_use(&lease.token) {
+            let token = WorkKey::Token(lease.token.clone());
+            self.queue.wake(token, Urgency::Routine);
+        }
+        Ok(())
     }
 
     /// Renews a lease that another one took the place of, for the pods that still

@@ -73,3 +73,34 @@ async fn a_token_that_comes_to_its_end_is_replaced_before_more_hangs_on_it() {
     tokens.outlast(login, at(60), &of_the_lease).await.unwrap();
     assert_eq!(model.counts().0, 1, "it is renewed");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_another_took_the_place_of_is_told_of_once() {
+    let permitted = permitted(ADDRESS, "secret/data/a");
+    let login = permitted.login();
+    let model = Model::new(100, true);
+    model.0.borrow_mut().accessors = true;
+    let tokens = sessions(&model);
+    let first = tokens.token_of(login, at(0)).await.unwrap();
+    assert!(!tokens.has_retired());
+    // A renewal that gives little leads to another login.
+    model.0.borrow_mut().renewed_ttl = 10;
+    let second = tokens.token_of(login, at(80)).await.unwrap();
+    assert_ne!(first.accessor, second.accessor);
+    // As long as something hangs on it, it waits.
+    assert!(tokens.take_retired(|_| false).is_empty());
+    let free = tokens.take_retired(|_| true);
+    assert_eq!(free.len(), 1);
+    assert_eq!(free[0].token().accessor, first.accessor);
+    tokens.give_back(&free[0]).await.unwrap();
+    assert!(!tokens.has_retired());
+    // One that has ended is left alone, and so is a batch token.
+    let third = tokens.token_of(login, at(1000)).await.unwrap();
+    assert!(third.accessor != second.accessor && !tokens.has_retired());
+    tokens.retire_all();
+    assert_eq!(tokens.take_retired(|_| true).len(), 1);
+    model.0.borrow_mut().accessors = false;
+    tokens.token_of(login, at(1000)).await.unwrap();
+    tokens.retire_all();
+    assert!(!tokens.has_retired());
+}

@@ -24,6 +24,8 @@ pub struct World {
     /// Life that renewals give.
     pub renewed_ttl: u64,
     pub renewable: bool,
+    /// Whether tokens have accessors, as all but batch tokens have.
+    pub accessors: bool,
     /// Answers instead of Vault, to logins and renewals.
     pub login_fails: Option<Problem>,
     pub renewal_fails: Option<Problem>,
@@ -81,7 +83,11 @@ impl Vault for Model {
         }
         let name = format!("token-{}", world.logins);
         world.live.insert(name.clone());
-        Ok(token(name, world.ttl, world.renewable))
+        let accessor = if world.accessors { &name } else { "" };
+        Ok(Token {
+            accessor: accessor.to_owned(),
+            ..token(name.clone(), world.ttl, world.renewable)
+        })
     }
 
     async fn renew_self(
