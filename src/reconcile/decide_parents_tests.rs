@@ -6,6 +6,7 @@ use super::*;
 
 fn terms() -> Terms {
     Terms {
+        lead: None,
         renewal_percent: 67,
         refresh_after: None,
         share: 0.5,

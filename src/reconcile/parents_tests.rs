@@ -9,6 +9,7 @@ fn at(second: i64) -> Timestamp {
 
 fn terms(share: f64, margin: u64) -> Terms {
     Terms {
+        lead: None,
         renewal_percent: 67,
         refresh_after: None,
         share,

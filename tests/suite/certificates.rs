@@ -55,7 +55,10 @@ async fn a_certificate_arrives_and_a_server_serves_with_it(
     ensure!(bearer.team.value("app", "serial_number").await? == serial);
     let status = bearer.status("app").await?;
     let end = bearer.team.value("app", "expiration").await?;
-    ensure!(status["expiration"] == end.parse::<i64>()?, "{status}, {end}");
+    ensure!(
+        status["expiration"] == end.parse::<i64>()?,
+        "{status}, {end}"
+    );
     ensure!(status["valid"] == true && status["error"] == "", "{status}");
     let told = bearer.wait_told("app", "CertificateValid").await?;
     ensure!(told.contains(&serial), "{told}");

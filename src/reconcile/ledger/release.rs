@@ -74,7 +74,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if self.ledger.token(&lease.token).is_none() {
             self.metrics.left_to_expire();
         } else if lease.revoke
-            && let Err(problem) = self.give_back(key, lease).await
+            && let Err(problem) = self.revoke(key, lease).await
         {
             if lease.ends().is_none_or(|end| end > self.clock.now()) {
                 return Err(problem);
@@ -139,7 +139,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 self.metrics.left_to_expire();
                 None
             } else if lease.revoke {
-                Some(self.give_back(&work.key, &lease).await?)
+                Some(self.revoke(&work.key, &lease).await?)
             } else {
                 None
             };
@@ -212,7 +212,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// Revokes a lease or a certificate, with the login that its token came from.
-    async fn give_back(&self, key: &ResourceKey, lease: &LeaseEntry) -> Result<Back, Problem> {
+    async fn revoke(&self, key: &ResourceKey, lease: &LeaseEntry) -> Result<Back, Problem> {
         let token = self.token_of_lease(lease)?;
         let asked = lease.request(&token);
         // The end of a certificate's lease revokes it.

@@ -66,7 +66,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return;
         }
         let name = self.token_name(retired.token());
+        // A certificate's entry says how to log in for it.
         if self.ledger.token(&name).is_some()
+            && !self.ledger.has_certificates(&name)
             && let Err(problem) = self.write_entry(&name, None).await
         {
             tracing::info!(%problem, "the ledger could not be told that a token is given back");

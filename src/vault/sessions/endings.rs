@@ -46,7 +46,8 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
         let session = self.session(login, now);
         let held = self.token(&session, now).await?;
         let ends = held.certain_end().is_some();
-        if !held.wanes(now) && !(ends && is_spent(&held.token)) {
+        let spent = ends && is_spent(&held.token);
+        if !held.wanes(now) && !spent {
             return Ok(());
         }
         let _gate = session.gate.lock().await;
