@@ -14,7 +14,7 @@ const PROBLEM: &str = include_str!("../../src/problem/mod.rs");
 
 /// The reasons that are no problem of a reconcile, each with the source that
 /// writes it.
-const OTHERS: [(&str, &str); 28] = [
+const OTHERS: [(&str, &str); 32] = [
     ("Synced", REPORT_SECRET),
     ("Current", REPORT_SECRET),
     ("AnnotationStripped", REPORT_SECRET),
@@ -56,6 +56,16 @@ const OTHERS: [(&str, &str); 28] = [
         "DestinationDeleted",
         include_str!("../../src/reconcile/gone_source.rs"),
     ),
+    ("CertificateValid", CERTIFICATE_REPORT),
+    ("CertificateAtRisk", CERTIFICATE_REPORT),
+    (
+        "CertificateRevoked",
+        include_str!("../../src/reconcile/ledger/certificates.rs"),
+    ),
+    (
+        "CertificateRevocationError",
+        include_str!("../../src/reconcile/ledger/certificates.rs"),
+    ),
     (
         "LeaseReleased",
         include_str!("../../src/reconcile/ledger/release.rs"),
@@ -67,6 +77,7 @@ const OTHERS: [(&str, &str); 28] = [
 ];
 const REPORT_SECRET: &str = include_str!("../../src/reconcile/report_secret.rs");
 const LEASE_REPORT: &str = include_str!("../../src/reconcile/lease_report.rs");
+const CERTIFICATE_REPORT: &str = include_str!("../../src/reconcile/certificate_report.rs");
 const REFERENCES: &str = include_str!("../../src/reconcile/references.rs");
 const WORKLOAD: &str = include_str!("../../src/reconcile/workload.rs");
 const WRITE: &str = include_str!("../../src/reconcile/write.rs");
