@@ -8,6 +8,7 @@
 //!
 //! The program is three in one: the sandbox, the supervisor of each process that it starts, and the operator itself.
 
+mod certificate;
 mod database;
 mod observe;
 mod platform;

@@ -123,11 +123,22 @@ impl Site<'_> {
     /// # Errors
     /// A file can't be read or written.
     pub fn database_manifests(&self) -> Result<String> {
-        let example = ground::paths::repository().join("examples/database.yaml");
-        let text = std::fs::read_to_string(&example)
-            .with_context(|| format!("can't read {}", example.display()))?;
-        let text = text.replace("drain: 1m", "drain: 1s");
+        let text = self
+            .manifests("database.yaml")?
+            .replace("drain: 1m", "drain: 1s");
         write(&self.app.join("database.yaml"), &text)?;
+        Ok(text)
+    }
+
+    /// An example's manifests as they are, and as a file of the application's team.
+    ///
+    /// # Errors
+    /// It can't be read, or not be written.
+    pub fn manifests(&self, example: &str) -> Result<String> {
+        let path = ground::paths::repository().join("examples").join(example);
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("can't read {}", path.display()))?;
+        write(&self.app.join(example), &text)?;
         Ok(text)
     }
 

@@ -1,4 +1,4 @@
-//! The tour: seven things that the operator does, each done for real, looked at from outside, and timed.
+//! The tour: eight things that the operator does, each done for real, looked at from outside, and timed.
 //!
 //! A step that doesn't see what it should is an error; nothing is printed as seen that wasn't.
 
@@ -12,6 +12,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use vault_tenant_operator::api::{VaultAuth, VaultStaticSecret};
 
+use crate::certificate;
 use crate::database;
 use crate::observe::{self, LONG};
 use crate::platform::{Site, TENANT};
@@ -66,13 +67,14 @@ pub async fn walk(screen: &Screen, site: &Site<'_>) -> Result<()> {
     )
     .await?;
     database::walk(screen, site).await?;
+    certificate::walk(screen, site).await?;
     let restarts = observe::restarts(&site.tenant, APP).await?;
     ensure!(
         restarts == 1,
         "the Deployment {APP} has rolled {restarts} times in the whole tour, not once"
     );
     screen.success(&format!(
-        "All seven steps went as they should, in {:.1} s; the Deployment app rolled once in all.",
+        "All eight steps went as they should, in {:.1} s; the Deployment app rolled once in all.",
         begun.elapsed().as_secs_f64()
     ));
     Ok(())

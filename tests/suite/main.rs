@@ -24,6 +24,7 @@ mod documents;
 mod drift;
 mod endings;
 mod endpoints;
+mod example_certificate;
 mod example_database;
 mod examples;
 mod finalizers;
@@ -175,6 +176,7 @@ fn all() -> Vec<TrialOf> {
         unfinished::trials(),
         secrecy::trials(),
         manifests::trials(),
+        example_certificate::trials(),
         example_database::trials(),
         examples::trials(),
         finalizers::trials(),

@@ -20,7 +20,7 @@ crate::trials![
 ];
 
 /// What stands at the beginning of the line of each step.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     "1. A KV v2 secret arrives",
     "2. A new version in Vault arrives",
     "3. A Secret that was edited by hand is repaired",
@@ -28,6 +28,7 @@ const STEPS: [&str; 7] = [
     "5. A VaultAuth with a method that isn't allowed is refused",
     "6. A login of a PostgreSQL database arrives",
     "7. The operator is killed",
+    "8. A certificate arrives",
 ];
 
 async fn two_at_a_time_tour_and_end_cleanly(suite: &Suite) -> Result<()> {
