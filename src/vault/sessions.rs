@@ -243,16 +243,6 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
         self.end_sessions(|s| s.login.get().origin.as_ref() == Some(auth));
     }
 
-    fn end_sessions(&self, which: impl Fn(&Session) -> bool) {
-        self.sessions.borrow_mut().retain(|session| {
-            let ends = which(session);
-            if ends {
-                self.retire(session);
-            }
-            !ends
-        });
-    }
-
     async fn send_with(
         &self,
         session: &Session,

@@ -47,7 +47,7 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
         let held = self.token(&session, now).await?;
         let ends = held.certain_end().is_some();
         let spent = ends && is_spent(&held.token);
-        if !held.wanes(now) && !spent {
+        if !spent && !held.wanes(now) {
             return Ok(());
         }
         let _gate = session.gate.lock().await;

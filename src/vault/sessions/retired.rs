@@ -47,6 +47,17 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
         retired.drain(..surplus);
     }
 
+    /// Ends sessions.
+    pub(super) fn end_sessions(&self, which: impl Fn(&Session) -> bool) {
+        self.sessions.borrow_mut().retain(|session| {
+            let ends = which(session);
+            if ends {
+                self.retire(session);
+            }
+            !ends
+        });
+    }
+
     /// Whether there are tokens that no session uses any more.
     #[must_use]
     pub fn has_retired(&self) -> bool {
