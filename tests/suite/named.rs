@@ -278,7 +278,8 @@ async fn its_rights_are_reviewed_once_and_no_request_goes_without_a_name(
     expected.extend(["delete", "get"].map(|verb| secret(verb, "new")));
     expected.extend(ledger("patch"));
     expected.extend(["secrettransformations", "vaultauthglobals"].map(status));
-    expected.push("get vaultdynamicsecrets.secrets.hashicorp.com".to_owned());
+    let get = |kind: &str| format!("get {kind}.secrets.hashicorp.com");
+    expected.extend(["vaultdynamicsecrets", "vaultpkisecrets"].map(get));
     expected.extend(["vaultdynamicsecrets", "vaultpkisecrets"].map(status));
     ensure!(unused == expected, "{unused:?}");
     Ok(())
