@@ -1,6 +1,8 @@
 //! What the status of a resource says of its certificate: the condition
 //! `Certificate`, and a warning where its end comes otherwise than was asked for.
 
+use std::time::Duration;
+
 use jiff::SignedDuration;
 
 use super::engine::Engine;
@@ -13,10 +15,14 @@ use super::sources::{Held, SecretResource, uid_of};
 use super::time::{fraction, later};
 use crate::key::ResourceKey;
 use crate::problem::Problem;
+use crate::render::ContentHash;
 use crate::vault::Vault;
 
 /// Type of the condition.
 const CERTIFICATE: &str = "Certificate";
+
+/// Between two issues whose certificates cannot be used.
+const SHORTEST_STEP: Duration = Duration::from_secs(4);
 
 /// Between two issues that could gain nothing.
 const SHORTEST_PAUSE: SignedDuration = SignedDuration::from_mins(1);
@@ -68,6 +74,34 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             ),
         };
         Some(Finding::new(CERTIFICATE, truth, reason, message))
+    }
+
+    /// Why this request is not made again yet: its last answer was of no use.
+    pub(super) fn is_futile(&self, work: &Work, request: &ContentHash) -> Option<Problem> {
+        let (until, asked, problem) = self.remembered(&work.key).futile?;
+        let left = until.duration_since(self.clock.now());
+        if asked != *request || left <= SignedDuration::ZERO {
+            return None;
+        }
+        let mut problem = *problem;
+        if let Problem::IssuerExpiresFirst { pause, .. } = &mut problem {
+            *pause = Some(left.unsigned_abs());
+        }
+        Some(problem)
+    }
+
+    /// Remembers a request whose answer was of no use: whatever wakes the resource,
+    /// it is made once in a pause.
+    pub(super) fn futile(&self, work: &Work, request: &ContentHash, problem: Problem) -> Problem {
+        let pause = match &problem {
+            Problem::IssuerExpiresFirst { pause, .. } => pause.unwrap_or(SHORTEST_STEP),
+            Problem::CertificateTooShort { .. } => SHORTEST_STEP,
+            _ => return problem,
+        };
+        let until = later(self.clock.now(), pause);
+        let futile = (until, request.clone(), Box::new(problem.clone()));
+        self.keep_in_memory(work, |memory| memory.futile = Some(futile));
+        problem
     }
 
     /// A certificate that ends with its issuer, as the one does that it would

@@ -31,7 +31,7 @@ use crate::config::Config;
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::policy::{OwnIdentity, Policy};
 use crate::problem::Problem;
-use crate::render::HashKey;
+use crate::render::{ContentHash, HashKey};
 use crate::telemetry::Metrics;
 use crate::vault::{Sessions, Vault};
 
@@ -64,6 +64,8 @@ pub(super) struct Memory {
     pub looked: Option<Timestamp>,
     /// The last lease whose renewal Vault's policy denied, while none succeeds.
     pub denied: Option<String>,
+    /// Until when which request is not made again, since its answer was of no use.
+    pub futile: Option<(Timestamp, ContentHash, Box<Problem>)>,
     /// Since when every target runs the content of this change, rollouts finished.
     pub rolled: Option<(Timestamp, Timestamp)>,
     /// Renewals of leases that others took the place of.

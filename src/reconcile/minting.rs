@@ -52,6 +52,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Asks Vault for something new, after a live look at resource and destination.
     async fn mint(&self, work: &Work, request: ContentHash) -> Result<Rendered, Problem> {
+        if let Some(problem) = self.is_futile(work, &request) {
+            return Err(problem);
+        }
         self.still_asked(work).await?;
         self.still_as_seen(&work.permitted.destination().secret)
             .await?;
@@ -68,15 +71,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let asked = self.sessions.read_after(&work.permitted, now, &note);
         let reply = self.ask(&work.key, login.connection(), asked).await;
         let reply = reply.map_err(|problem| work.resource.explained(problem))?;
-        let mut material =
-            work.resource
-                .material(work.permitted.read(), reply, self.clock.now())?;
+        let now = self.clock.now();
+        let material = work.resource.material(work.permitted.read(), reply, now);
+        let mut material = material.map_err(|problem| self.futile(work, &request, problem))?;
         self.metrics.minted();
         if orphaned {
             self.metrics.left_to_expire();
         }
         if let Some(grant) = &mut material.grant {
-            grant.request = Some(request);
+            grant.request = Some(request.clone());
         }
         let carried = carried.into_inner();
         let token = carried.as_ref().map(|one| one.name.clone());
@@ -90,6 +93,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 .and_then(|terms| self.gains_nothing(work, terms, &material))
         {
             // So that it is revoked.
+            let problem = self.futile(work, &request, problem);
             self.note_and_render(work, &material).await?;
             return Err(problem);
         }

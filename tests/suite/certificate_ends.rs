@@ -1,7 +1,7 @@
 //! Ends of certificates that nobody wanted so: too short for their offset, no longer
 //! than their issuer; and troubles after an issue.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use ground::engines::PkiRole;
@@ -52,12 +52,14 @@ async fn an_offset_longer_than_its_life_is_told_and_makes_no_loop(
     Ok(())
 }
 
-/// An issuer with half a minute left, once as Vault refuses longer certificates, and
+/// An issuer with two minutes left, once as Vault refuses longer certificates, and
 /// once as it cuts them.
 async fn an_issuer_that_ends_first_is_told_and_makes_no_loop(suite: &Suite) -> Result<()> {
+    const LIFE: Duration = Duration::from_secs(120);
     let names = Names::secrets(&["refused", "cut"]);
     let (tenant, more) = tenant_of(suite, Grade::Namespace, "issuer", names, QUICK).await?;
-    let engine = tenant.pki_engine(Duration::from_secs(60)).await?;
+    let made = Instant::now();
+    let engine = tenant.pki_engine(LIFE).await?;
     let role = PkiRole {
         ttl: Duration::from_secs(3600),
         ..PkiRole::default()
@@ -81,9 +83,10 @@ async fn an_issuer_that_ends_first_is_told_and_makes_no_loop(suite: &Suite) -> R
     bearer.delete("refused").await?;
     behaves(&bearer.team.tenant, &bearer.engine.mount, "truncate").await?;
     let before = bearer.issued(suite)?;
-    bearer
-        .ask("cut", json!({ "ttl": "20m", "expiryOffset": "45s" }))
-        .await?;
+    // Due after a sixth of what is left.
+    let offset = (LIFE.saturating_sub(made.elapsed()) * 5 / 6).as_secs();
+    let spec = json!({ "ttl": "20m", "expiryOffset": format!("{offset}s") });
+    bearer.ask("cut", spec).await?;
     bearer.wait_serial("cut").await?;
     bearer.wait_told("cut", "IssuerExpiresFirst").await?;
     // Its turn comes, and another one would live no longer.

@@ -123,11 +123,15 @@ async fn status_deleted_and_the_operator_restarted_it_stays(
     bearer.ask("app", json!({})).await?;
     let serial = bearer.wait_serial("app").await?;
     bearer.team.operator.terminate(LONG).await;
+    let person = PatchParams {
+        field_manager: Some("kubectl-edit".to_owned()),
+        ..PatchParams::default()
+    };
     let none = Patch::Merge(json!({ "status": null }));
     bearer
         .team
         .resources(KIND)
-        .patch_status("app", &PatchParams::default(), &none)
+        .patch_status("app", &person, &none)
         .await?;
     ensure!(
         bearer.serial_of("app").await.is_err(),
@@ -141,7 +145,7 @@ async fn status_deleted_and_the_operator_restarted_it_stays(
     bearer
         .team
         .resources(KIND)
-        .patch_status("app", &PatchParams::default(), &forged)
+        .patch_status("app", &person, &forged)
         .await?;
     let look = json!({ "metadata": { "annotations": { "vso.hashicorp.com/resync": "1" } } });
     bearer.edit("app", look).await?;

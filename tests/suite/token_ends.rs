@@ -108,8 +108,8 @@ async fn leases_leave_a_token_that_comes_to_its_longest_life(
     grade: Grade,
 ) -> Result<()> {
     let rules = TokenRules {
-        ttl: Duration::from_secs(10),
-        max_ttl: Duration::from_secs(20),
+        ttl: Duration::from_secs(20),
+        max_ttl: Duration::from_secs(40),
         ..TokenRules::default()
     };
     let (lessee, leases) =

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::shipped::{Shipped, names};
 use super::{KINDS, OURS};
+use crate::bearer;
 use crate::endpoints::sample;
 use crate::lessee::{KIND, dynamic_secret};
 use crate::probes::workload;
@@ -20,7 +21,8 @@ impl Team {
         match (right.verb.as_str(), right.resource.as_str()) {
             ("patch", _) if right.group == "apps" => self.restarts_without(shipped, right).await,
             ("patch", _) => self.reports_without(shipped, right).await,
-            ("get", "vaultdynamicsecrets") => self.mints_without(shipped, right).await,
+            ("get", "vaultdynamicsecrets") => self.mints_without(shipped, right, KIND).await,
+            ("get", "vaultpkisecrets") => self.mints_without(shipped, right, bearer::KIND).await,
             ("get", _) => self.makes_again_without(shipped, right).await,
             ("delete", _) => self.moves_without(shipped, right).await,
             ("create", "events") => self.publishes_without(shipped, right).await,
@@ -121,15 +123,22 @@ impl Team {
             .await
     }
 
-    async fn mints_without(&self, shipped: &Shipped, right: &Right) -> Result<()> {
+    async fn mints_without(&self, shipped: &Shipped, right: &Right, kind: &str) -> Result<()> {
         shipped.without(right).await?;
-        let manifest = dynamic_secret(&self.tenant, "minted", json!({}));
+        let mut manifest = dynamic_secret(&self.tenant, "minted", json!({}));
+        manifest["kind"] = json!(kind);
+        if kind == bearer::KIND {
+            let spec = &mut manifest["spec"];
+            (spec["path"], spec["role"]) = (json!(null), json!("web"));
+        }
         self.tenant.apply(&manifest.to_string()).await?;
-        self.wait_for_condition(KIND, "minted", "Ready", |told| {
+        self.wait_for_condition(kind, "minted", "Ready", |told| {
             told.reason == "KubernetesForbidden" && names(&told.message, right)
         })
-        .await
-        .map(drop)
+        .await?;
+        let resources = self.resources(kind);
+        resources.delete("minted", &DeleteParams::default()).await?;
+        Ok(())
     }
 
     async fn moves_without(&self, shipped: &Shipped, right: &Right) -> Result<()> {
