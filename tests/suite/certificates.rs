@@ -342,7 +342,10 @@ async fn an_engine_that_forgets_and_one_that_leases_are_served(suite: &Suite) ->
     ensure!(leases.len() == 1, "{leases:?}");
     bearer.delete("leased").await?;
     bearer.wait_revoked(&serial).await?;
-    let left = bearer.team.tenant.vault.leases(&path).await?;
-    ensure!(left.is_empty(), "{left:?}");
-    Ok(())
+    wait_for("the end of its lease", LONG, || async {
+        let left = bearer.team.tenant.vault.leases(&path).await?;
+        ensure!(left.is_empty(), "{left:?}");
+        Ok(())
+    })
+    .await
 }

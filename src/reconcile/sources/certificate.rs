@@ -48,7 +48,7 @@ pub(super) fn certificates(text: &str) -> Result<Vec<Certificate>, String> {
         };
         Ok(Certificate {
             pem: pem("CERTIFICATE", der),
-            serial: parsed.raw_serial_as_string(),
+            serial: serial(parsed.raw_serial()),
             not_before: time(validity.not_before)?,
             not_after: time(validity.not_after)?,
         })
@@ -74,6 +74,16 @@ pub(super) fn key_pem(text: &str, type_: &str, format: &str) -> Result<String, S
     let der = STANDARD.decode(text.trim());
     let der = der.map_err(|_| "the private key in it cannot be read".to_owned())?;
     Ok(pem(label, &der))
+}
+
+/// As Vault spells it: without the byte that keeps a number in DER positive.
+pub(super) fn serial(der: &[u8]) -> String {
+    let bytes = match der {
+        [0, rest @ ..] if !rest.is_empty() => rest,
+        all => all,
+    };
+    let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    pairs.join(":")
 }
 
 fn is_pem(text: &str) -> bool {

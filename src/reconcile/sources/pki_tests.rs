@@ -148,6 +148,18 @@ fn a_secret_for_tls_has_pem_whatever_the_format() {
 }
 
 #[test]
+fn a_serial_number_is_spelled_as_the_engine_does() {
+    let spelled = |der: &[u8]| certificate::serial(der);
+    assert_eq!(spelled(&[0x1f, 0x02, 0xab]), "1f:02:ab");
+    assert_eq!(
+        spelled(&[0x00, 0x86, 0x00]),
+        "86:00",
+        "DER keeps it positive"
+    );
+    assert_eq!(spelled(&[0x00]), "00");
+}
+
+#[test]
 fn keys_in_der_are_named_by_their_kind() {
     for (type_, format, label) in [
         ("rsa", "", "RSA PRIVATE KEY"),
