@@ -110,6 +110,12 @@ impl Queue {
                 break;
             };
             inner.later_as.remove(&key);
+            if inner.running.contains_key(&key) {
+                // Put off by somebody, and woken meanwhile by another.
+                let noted = inner.again.entry(key).or_insert(urgency);
+                *noted = urgency.min(*noted);
+                continue;
+            }
             inner.make_ready(key, urgency);
         }
         let (urgency, _, key) = inner.ready.pop_first()?;
@@ -332,5 +338,9 @@ mod tests {
         assert_eq!(drain(&queue, 0), []);
         queue.done(&key("a"));
         assert_eq!(drain(&queue, 0), [key("a")]);
+        queue.wake_at(key("a"), at(5), Urgency::Routine);
+        assert_eq!(drain(&queue, 5), [], "nor by the clock");
+        queue.done(&key("a"));
+        assert_eq!(drain(&queue, 5), [key("a")]);
     }
 }
