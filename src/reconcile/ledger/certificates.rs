@@ -1,6 +1,10 @@
 //! Certificates that are of no use any more are revoked at their engine, by serial
 //! number (Vault API docs, "PKI secrets engine", "Revoke certificate").
 
+use std::time::Duration;
+
+use serde_json::json;
+
 use super::entry::LeaseEntry;
 use super::release::Back;
 use crate::key::ResourceKey;
@@ -9,8 +13,8 @@ use crate::problem::Problem;
 use crate::reconcile::engine::Engine;
 use crate::reconcile::ports::{Clock, Cluster, Note};
 use crate::reconcile::secret::Work;
+use crate::reconcile::time::later;
 use crate::vault::{Task, Upkeep, Vault};
-use serde_json::json;
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Revokes a certificate; one that has ended needs it no more.
@@ -20,7 +24,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         entry: &LeaseEntry,
         asked: LeaseRequest,
     ) -> Result<Back, Problem> {
-        if entry.ends().is_some_and(|end| end <= self.clock.now()) {
+        let end = later(entry.since, Duration::from_secs(entry.seconds));
+        if end <= self.clock.now() {
             return Ok(Back::Gone);
         }
         let permitted = permit_certificate(asked, &self.policy, &self.own)?;

@@ -161,13 +161,6 @@ impl LeaseEntry {
             },
         }
     }
-
-    /// When it ends if nobody renews it; `None` if it does not by itself.
-    #[must_use]
-    pub fn ends(&self) -> Option<Timestamp> {
-        let lasts = std::time::Duration::from_secs(self.seconds);
-        (!lasts.is_zero()).then(|| crate::reconcile::time::later(self.since, lasts))
-    }
 }
 
 /// `<kind>/<namespace>/<name>`.

@@ -21,15 +21,17 @@ mod tokens;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 pub use entry::{Entry, LeaseEntry, TokenEntry};
 pub use release::shortened;
 pub use tokens::TokenLife;
 
-use jiff::Timestamp;
-
 use super::parents::TokenEnd;
 use crate::key::{ObjectKey, ResourceKey};
+use crate::reconcile::time::later;
 use crate::render::Grant;
 
 /// In how many Secrets the ledger lies. One holds some two thousand leases.
@@ -63,6 +65,8 @@ pub struct Ledger {
     carried: RefCell<BTreeMap<String, usize>>,
     /// One writer at a time: whoever comes second may find it done.
     gate: tokio::sync::Mutex<()>,
+    /// Since when leases could not be given back, by the names of their entries.
+    stuck: RefCell<BTreeMap<String, Timestamp>>,
 }
 
 impl Ledger {
@@ -73,6 +77,7 @@ impl Ledger {
         self.older.borrow_mut().clear();
         self.ends.borrow_mut().clear();
         self.told_ends.borrow_mut().clear();
+        self.stuck.borrow_mut().clear();
     }
 
     /// The leases of a resource, under whatever uid, with the names of their entries.
@@ -155,6 +160,20 @@ impl Ledger {
         let entries = self.entries.borrow();
         let of = |entry: &Entry| matches!(entry, Entry::Lease(lease) if lease.token == token && lease.lease.is_empty());
         entries.values().any(of)
+    }
+
+    /// When a lease that cannot be given back ends: entries do not tell of renewals,
+    /// and there may have been one until that was first tried. `None`: not by itself.
+    fn end_if_not_renewed(
+        &self,
+        name: &str,
+        lease: &LeaseEntry,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let mut stuck = self.stuck.borrow_mut();
+        let since = *stuck.entry(name.to_owned()).or_insert(now);
+        let lasts = Duration::from_secs(lease.seconds);
+        (!lasts.is_zero()).then(|| later(since, lasts))
     }
 
     /// Whether the entry is known.

@@ -76,7 +76,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         } else if lease.revoke
             && let Err(problem) = self.revoke(key, lease).await
         {
-            if lease.ends().is_none_or(|end| end > self.clock.now()) {
+            let now = self.clock.now();
+            let end = self.ledger.end_if_not_renewed(name, lease, now);
+            if end.is_none_or(|end| end > now) {
                 return Err(problem);
             }
             self.metrics.left_to_expire();
