@@ -21,7 +21,7 @@ use super::sources::{self, Held, SecretResource, destination_of, targets_of, uid
 use super::time::{fraction, later};
 use super::view::{Store, WorkloadKey};
 use crate::key::{Kind, ObjectKey, ResourceKey};
-use crate::policy::{Permitted, permit};
+use crate::policy::{Permitted, PermittedLogin, permit};
 use crate::problem::Problem;
 use crate::render::{ContentHash, Filter, Rendered, ResourceTag};
 use crate::vault::Vault;
@@ -283,24 +283,34 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     async fn fetch(&self, work: &Work) -> Result<Rendered, Problem> {
+        let login = work.permitted.login();
         if work.permitted.read().mints {
-            return self.obtain(work).await;
+            return self.telling_of_login(login, self.obtain(work)).await;
         }
-        let login = work.permitted.login().get().origin.clone();
-        let before = login
-            .as_ref()
-            .and_then(|origin| self.sessions.last_login(origin));
-        let connection = work.permitted.login().connection();
         let read = self.sessions.read(&work.permitted, self.clock.now());
-        let reply = self.ask(&work.key, connection, read).await;
-        if let Some(origin) = login
-            && (self.sessions.last_login(&origin) != before || self.login_unreported(&origin))
-        {
-            self.wake_resource(Kind::VaultAuth, &origin);
-        }
+        let read = self.ask(&work.key, login.connection(), read);
+        let reply = self.telling_of_login(login, read).await;
         let now = self.clock.now();
         let material = work.resource.material(work.permitted.read(), reply?, now)?;
         self.rendered(work, &material)
+    }
+
+    /// Makes a request; the VaultAuth's status follows where it led to a login.
+    pub(super) async fn telling_of_login<T>(
+        &self,
+        login: &PermittedLogin,
+        request: impl Future<Output = T>,
+    ) -> T {
+        let origin = login.get().origin.clone();
+        let last = || self.sessions.last_login(origin.as_ref()?);
+        let before = last();
+        let answer = request.await;
+        if let Some(origin) = &origin
+            && (last() != before || self.login_unreported(origin))
+        {
+            self.wake_resource(Kind::VaultAuth, origin);
+        }
+        answer
     }
 
     /// Whether a login succeeded that the VaultAuth's status does not tell of,

@@ -268,10 +268,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         };
         let connection = lease.login().connection();
         let now = self.clock.now();
-        let answer = self
-            .sessions
-            .upkeep_unless_denied(lease.login(), &request, now);
-        match self.ask(key, connection, answer).await {
+        let login = lease.login();
+        let answer = self.sessions.upkeep_unless_denied(login, &request, now);
+        let answer = self.ask(key, connection, answer);
+        match self.telling_of_login(login, answer).await {
             Err(Problem::VaultDenied { .. }) => {}
             answer => return answer,
         }

@@ -123,7 +123,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let login = permit_login(entry.login.clone(), connection, &self.policy, &self.own)?;
         let now = self.clock.now();
         // Renews it where that is due; a new login makes it an older one.
-        let present = self.sessions.token_of(&login, now).await?;
+        let present = self.sessions.token_of(&login, now);
+        let present = self.telling_of_login(&login, present).await?;
         if self.token_name(&present) == name {
             let life = self.sessions.life_of(&login, &present, now);
             let life = life.unwrap_or_default();
