@@ -12,6 +12,8 @@ use vault_tenant_operator::policy::{
 use vault_tenant_operator::problem::Problem;
 use vault_tenant_operator::vault::{Endpoint, Reply, Token, Vault};
 
+use super::leases::{self, LeaseRights};
+
 /// What becomes of a version of KV v2.
 #[derive(Clone, Copy, Debug)]
 pub enum Change {
@@ -31,6 +33,8 @@ pub trait Keepers {
     /// Whether the path may be read, of either engine.
     async fn allow(&self, path: &str, allowed: bool);
     async fn revoke(&self, token: &Token);
+    /// What the login may do with leases; it may read the engine's credentials.
+    async fn lease_rights(&self, rights: LeaseRights);
     async fn seal(&self, sealed: bool);
 }
 
@@ -44,6 +48,8 @@ pub struct Place {
     /// The mounts of KV.
     pub kv1: String,
     pub kv2: String,
+    /// The mount of a database engine with the roles of `leases`.
+    pub db: String,
 }
 
 /// What the script must answer, a line for each request.
@@ -85,6 +91,7 @@ impl Place {
         words
             .replace(&self.kv1, "KV1")
             .replace(&self.kv2, "KV2")
+            .replace(&self.db, "DB")
             .replace(&self.namespace, "TEAM")
     }
 
@@ -125,21 +132,21 @@ fn shown(reply: &Reply) -> String {
 }
 
 /// A script's progress.
-struct Script<'a, V> {
-    vault: &'a V,
-    place: &'a Place,
-    endpoint: Endpoint,
+pub(super) struct Script<'a, V> {
+    pub(super) vault: &'a V,
+    pub(super) place: &'a Place,
+    pub(super) endpoint: Endpoint,
     login: PermittedLogin,
     said: Vec<String>,
 }
 
 impl<V: Vault> Script<'_, V> {
-    fn say(&mut self, what: &str, answer: Result<String, Problem>) {
+    pub(super) fn say(&mut self, what: &str, answer: Result<String, Problem>) {
         let answer = answer.unwrap_or_else(|problem| self.place.problem(&problem));
         self.said.push(format!("{what}: {answer}"));
     }
 
-    async fn log_in(&mut self, what: &str, jwt: String) -> Option<Token> {
+    pub(super) async fn log_in(&mut self, what: &str, jwt: String) -> Option<Token> {
         let jwt = Redacted::new(jwt);
         let answer = self.vault.login(&self.endpoint, &self.login, &jwt).await;
         let token = answer.as_ref().ok().cloned();
@@ -209,6 +216,7 @@ pub async fn run<V: Vault>(vault: &V, place: &Place, keepers: &impl Keepers) -> 
     if let Some(token) = logins(&mut script, keepers).await {
         versions(&mut script, keepers, &token).await;
         let _ = refusals(&mut script, keepers, &token).await;
+        let _ = leases::run(&mut script, keepers).await;
     }
     script.said
 }

@@ -297,6 +297,7 @@ impl ApiServer {
             Object::Connection(one) => Rc::make_mut(one).metadata.resource_version = version,
             Object::Auth(one) => Rc::make_mut(one).metadata.resource_version = version,
             Object::Static(one) => Rc::make_mut(one).metadata.resource_version = version,
+            Object::Dynamic(one) => Rc::make_mut(one).metadata.resource_version = version,
             Object::Secret(_) | Object::Workload(_) => {}
         }
         self.resources.insert(key.clone(), new.clone());
@@ -347,6 +348,7 @@ impl ApiServer {
             Object::Connection(one) => with_status!(Connection, one),
             Object::Auth(one) => with_status!(Auth, one),
             Object::Static(one) => with_status!(Static, one),
+            Object::Dynamic(one) => with_status!(Dynamic, one),
             Object::Secret(_) | Object::Workload(_) => return Err(conflict(&what, "not found")),
         };
         let version = found.version();
@@ -412,6 +414,7 @@ impl Workload {
     /// Sets the template and remembers the one before.
     pub fn set_template(&mut self, template: BTreeMap<String, String>) {
         if template != self.template {
+            self.rolling = self.slow && !self.paused;
             self.revisions
                 .push(std::mem::replace(&mut self.template, template));
         }

@@ -3,19 +3,23 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde_json::Value;
 use vault_tenant_operator::key::Kind;
 use vault_tenant_operator::vault::Token;
 
 use crate::api_server::resource;
+use crate::leases::{Lives, Rotates};
 use crate::line::Line;
 use crate::objects::{Field, NAMESPACE};
-use crate::ports::{SimCluster, SimVault};
+use crate::ports::SimCluster;
+use crate::script::leases::{LeaseRights, MAX_TTL, PERIOD, TTL};
 use crate::script::vault::{self, Change, Keepers, Place};
 use crate::script::{EXPECTED, People, run};
 use crate::tenant::{Tenant, static_secret};
 use crate::vault::ADDRESS;
+use crate::vault_port::SimVault;
 use crate::world::World;
 
 impl People for Tenant {
@@ -68,7 +72,21 @@ impl Keepers for Tenant {
     }
 
     async fn revoke(&self, token: &Token) {
-        self.0.vault.borrow_mut().revoke(token);
+        let now = self.0.now();
+        self.0.vault.borrow_mut().revoke(token, now);
+    }
+
+    async fn lease_rights(&self, rights: LeaseRights) {
+        let denied = &mut self.0.vault.borrow_mut().denied;
+        let forms = ["renew/*", "renew", "revoke/*", "revoke"];
+        let forms = forms.map(|form| format!("sys/leases/{form}"));
+        let count = match rights {
+            LeaseRights::All => 0,
+            LeaseRights::NoRenewalByPath => 1,
+            LeaseRights::NoneOfLeases => forms.len(),
+        };
+        denied.retain(|rule| !rule.starts_with("sys/leases/"));
+        denied.extend(forms.into_iter().take(count));
     }
 
     async fn seal(&self, sealed: bool) {
@@ -84,8 +102,10 @@ fn scripted(script: impl AsyncFnOnce(Line) -> Vec<String>) -> String {
         .build()
         .unwrap();
     let said = runtime.block_on(async {
+        let world = World::new(1, None);
         script(Line {
-            world: World::new(1, None),
+            born: world.now(),
+            world,
             alive: Rc::new(Cell::new(true)),
             leads: Rc::new(Cell::new(true)),
             wrote: Rc::default(),
@@ -113,8 +133,26 @@ fn the_model_answers_as_the_real_vault() {
         role: "app".to_owned(),
         kv1: "kv1".to_owned(),
         kv2: "kv".to_owned(),
+        db: "db".to_owned(),
     };
     let said = scripted(async |line| {
+        {
+            let leases = &mut line.world.vault.borrow_mut().leases;
+            let seconds = Duration::from_secs;
+            let lives = Lives {
+                ttl: seconds(TTL),
+                max: Some(seconds(MAX_TTL)),
+                renewable: true,
+            };
+            let rotates = Rotates {
+                first: line.world.now(),
+                period: seconds(PERIOD),
+            };
+            leases.roles.insert("db/creds/app".to_owned(), lives);
+            leases
+                .rotated
+                .insert("db/static-creds/turned".to_owned(), rotates);
+        }
         let keepers = Tenant(Rc::clone(&line.world));
         vault::run(&SimVault(line), &place, &keepers).await
     });

@@ -44,6 +44,26 @@ pub enum Defect {
     RetryAtOnce,
     /// A live look is answered from what was known before.
     NoLook,
+    /// A lease is given back as soon as another took its place.
+    ReleaseFirst,
+    /// A renewal that Vault cannot answer now counts as the lease's end.
+    MintOnFailedRenewal,
+    /// The ledger learns of a lease after the Secret.
+    LedgerLate,
+    /// A write into the ledger drops the leases that it is not about.
+    LedgerReplaced,
+    /// Leases are renewed in place of being given back.
+    RenewGone,
+    /// A lease that another took the place of is not renewed.
+    NotKeptAlive,
+    /// A write that failed makes another credential.
+    MintAfterFailedWrite,
+    /// A resource that may not be looked at is gone.
+    GoneOnForbidden,
+    /// What is given back is what the Secret holds.
+    RevokeCurrent,
+    /// What an operator before asked for counts as lost.
+    MintAfterRestart,
     /// A field of the status is dropped, as by another vendor's definitions: no
     /// defect of the operator, and nothing may come of it.
     PrunedStatus,

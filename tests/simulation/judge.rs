@@ -21,6 +21,10 @@ pub enum Invariant {
     NoneRecreated,
     StatusTrue,
     Calm,
+    NeedlessMint,
+    NothingLingers,
+    /// No running pod holds a credential that was let die while there was a newer one.
+    OldKept,
 }
 
 /// The pods of a workload: what they got of each Secret.
@@ -28,6 +32,10 @@ pub enum Invariant {
 pub struct Pods {
     /// What they run; none while they wait for a Secret.
     pub run: BTreeMap<String, Option<Content>>,
+    /// What pods run that a rollout takes away, and since when it does.
+    pub ending: Vec<(Timestamp, Content)>,
+    /// When the rollout that is under way began.
+    pub rolls: Option<Timestamp>,
     /// Restarts that the operator may still make: one for each change of content
     /// after the first, and for each template that somebody else changed.
     due: usize,
@@ -62,6 +70,9 @@ pub struct Judge {
     dark: bool,
 }
 
+/// What differs in each answer about credentials that Vault rotates.
+pub const VOLATILE: [&str; 3] = ["last_vault_rotation", "rotation_period", "ttl"];
+
 /// A source's fields as a Secret holds them.
 pub fn content(source: &Source) -> Content {
     let bytes = |value: &serde_json::Value| match value {
@@ -75,7 +86,7 @@ pub fn content(source: &Source) -> Content {
 }
 
 impl Judge {
-    fn breach(&mut self, world: &World, invariant: Invariant, what: impl Into<String>) {
+    pub fn breach(&mut self, world: &World, invariant: Invariant, what: impl Into<String>) {
         let what = what.into();
         world.note(format!("  !! {invariant:?}: {what}"));
         self.violations.push((invariant, what));
@@ -115,6 +126,7 @@ impl Judge {
     ) {
         let mut wrote = after.data_of(manager);
         wrote.remove("_raw");
+        wrote.retain(|key, _| !VOLATILE.contains(&key.as_str()));
         let merged = before.is_some_and(|before| before.creator != manager);
         let held = before
             .map(|before| before.data_of(manager))
@@ -350,7 +362,12 @@ impl Judge {
         let pods = self.pods.entry(name.to_owned()).or_default();
         pods.held = paused;
         if !paused {
-            pods.run = now;
+            let before = std::mem::replace(&mut pods.run, now);
+            if !world.rollout.get().is_zero() {
+                let (now, before) = (world.now(), before.into_values().flatten());
+                pods.ending.extend(before.map(|content| (now, content)));
+                pods.rolls = Some(now);
+            }
         }
     }
 
@@ -362,9 +379,14 @@ impl Judge {
 
     /// A Deployment goes on: what waited is rolled out.
     pub fn resumed(&mut self, world: &World, name: &str) {
-        if self.pods.get(name).is_some_and(|pods| pods.held) {
+        if self.is_held(name) {
             self.roll(world, name, false);
         }
+    }
+
+    /// Whether a template waits until its Deployment is resumed.
+    pub fn is_held(&self, name: &str) -> bool {
+        self.pods.get(name).is_some_and(|pods| pods.held)
     }
 
     /// A workload came into being that uses these Secrets.
@@ -383,6 +405,10 @@ impl Judge {
             },
         );
         self.roll(world, name, false);
+        if let Some(pods) = self.pods.get_mut(name) {
+            // Its first pods, which take nobody's place.
+            (pods.ending, pods.rolls) = Default::default();
+        }
         let now = world.now().as_millisecond();
         let recent = |secret: &&&str| {
             let last = self

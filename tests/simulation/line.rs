@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 use vault_tenant_operator::problem::Problem;
 
@@ -22,6 +23,8 @@ pub struct Line {
     pub leads: Rc<Cell<bool>>,
     /// Whether that operator has changed the content of a Secret.
     pub wrote: Rc<Cell<bool>>,
+    /// When that operator began.
+    pub born: Timestamp,
 }
 
 impl Line {

@@ -7,7 +7,9 @@ use std::rc::Rc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
-use vault_tenant_operator::api::{VaultAuth, VaultConnection, VaultStaticSecret};
+use vault_tenant_operator::api::{
+    VaultAuth, VaultConnection, VaultDynamicSecret, VaultStaticSecret,
+};
 use vault_tenant_operator::key::{Kind, ObjectKey};
 use vault_tenant_operator::reconcile::view::{Manager, Rollout, SecretMeta, WorkloadMeta};
 use vault_tenant_operator::reconcile::{PREFIX, digest_of_managed};
@@ -65,7 +67,8 @@ impl Secret {
 
     /// The content hash in the state that the resource `name` wrote.
     pub fn hash(&self, name: &str) -> String {
-        let text = self.meta().states.remove(&state_name(name));
+        let mut states = self.meta().states;
+        let text = tags(name).find_map(|tag| states.remove(&format!("{PREFIX}state-{tag}")));
         let state: Option<Value> = text.and_then(|text| serde_json::from_str(&text).ok());
         let hash = state.and_then(|state| state["hash"].as_str().map(str::to_owned));
         hash.unwrap_or_default()
@@ -129,23 +132,30 @@ pub struct Workload {
     pub paused: bool,
     pub annotations: BTreeMap<String, String>,
     pub template: BTreeMap<String, String>,
+    /// Whether a rollout takes time, and whether one is under way.
+    pub slow: bool,
+    pub rolling: bool,
     /// Earlier templates, for `rollout undo`.
     pub revisions: Vec<BTreeMap<String, String>>,
 }
 
-fn tag(name: &str) -> ResourceTag {
-    ResourceTag::of(&resource(Kind::VaultStaticSecret, name))
+/// The tags of the resources of a name.
+fn tags(name: &str) -> impl Iterator<Item = ResourceTag> {
+    let kinds = [Kind::VaultStaticSecret, Kind::VaultDynamicSecret];
+    kinds
+        .map(|kind| ResourceTag::of(&resource(kind, name)))
+        .into_iter()
 }
 
-fn state_name(name: &str) -> String {
-    format!("{PREFIX}state-{}", tag(name))
-}
+/// Seconds within which a rollout must get on.
+const DEADLINE: u32 = 180;
 
 impl Workload {
     /// The hashes that stand on it for the resource `name`.
     pub fn recorded(&self, name: &str) -> Vec<&str> {
         let all = self.annotations.iter().chain(&self.template);
-        let ours = all.filter(|(key, _)| key.ends_with(tag(name).as_str()));
+        let tags: Vec<ResourceTag> = tags(name).collect();
+        let ours = all.filter(|(key, _)| tags.iter().any(|tag| key.ends_with(tag.as_str())));
         ours.map(|(_, hash)| hash.as_str()).collect()
     }
 
@@ -161,7 +171,11 @@ impl Workload {
             created: Some(self.created),
             deleting: false,
             paused: self.paused,
-            rollout: Rollout::default(),
+            rollout: Rollout {
+                under_way: self.rolling,
+                deadline: DEADLINE,
+                ..Rollout::default()
+            },
             annotations: ours(&self.annotations),
             template: ours(&self.template),
         }
@@ -174,6 +188,7 @@ pub enum Object {
     Connection(Rc<VaultConnection>),
     Auth(Rc<VaultAuth>),
     Static(Rc<VaultStaticSecret>),
+    Dynamic(Rc<VaultDynamicSecret>),
     Secret(Secret),
     Workload(Workload),
 }
@@ -193,6 +208,7 @@ impl Object {
             Object::Connection(found) => found.metadata.generation,
             Object::Auth(found) => found.metadata.generation,
             Object::Static(found) => found.metadata.generation,
+            Object::Dynamic(found) => found.metadata.generation,
             Object::Secret(_) | Object::Workload(_) => None,
         };
         generation.unwrap_or_default()
@@ -209,6 +225,7 @@ impl Object {
             Object::Connection(found) => of(&found.metadata),
             Object::Auth(found) => of(&found.metadata),
             Object::Static(found) => of(&found.metadata),
+            Object::Dynamic(found) => of(&found.metadata),
             Object::Secret(found) => (found.uid.clone(), found.version.to_string()),
             Object::Workload(found) => (found.uid.clone(), found.version.to_string()),
         }

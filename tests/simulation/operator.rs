@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use vault_tenant_operator::api::VaultDynamicSecret;
 use vault_tenant_operator::config::address::{Address, AddressPattern};
 use vault_tenant_operator::config::{Config, Grade};
 use vault_tenant_operator::key::{Kind, ObjectKey};
@@ -28,8 +27,9 @@ use vault_tenant_operator::vault::Sessions;
 use crate::api_server::DEPLOYMENTS;
 use crate::line::Line;
 use crate::objects::{NAMESPACE, Object};
-use crate::ports::{SimCluster, SimVault};
+use crate::ports::SimCluster;
 use crate::vault::ADDRESS;
+use crate::vault_port::SimVault;
 use crate::watches;
 use crate::world::{Server, SimClock, World};
 
@@ -122,7 +122,7 @@ fn start(line: Line, absent_since: Option<Timestamp>) -> JoinSet<()> {
     );
     watch!(
         Store::Resource(Kind::VaultDynamicSecret),
-        |_: &Object| None::<VaultDynamicSecret>,
+        cut!(Dynamic, found => (**found).clone()),
         Resources
     );
     follow!(
@@ -210,6 +210,7 @@ pub async fn supervise(world: Rc<World>) {
             alive: Rc::new(Cell::new(true)),
             leads: Rc::new(Cell::new(true)),
             wrote: Rc::default(),
+            born: world.now(),
         };
         let mut tasks = start(line.clone(), absent_since.take());
         tokio::select! {
@@ -219,12 +220,14 @@ pub async fn supervise(world: Rc<World>) {
                 tasks.shutdown().await;
                 world.note("---- the operator ended");
                 world.judge.borrow_mut().operator_ended();
+                world.leases.borrow_mut().operator_ended();
                 world.pause(Duration::from_secs(5)).await;
             }
             () = world.handover.notified() => {
                 world.note("---- another instance leads");
                 line.leads.set(false);
                 world.judge.borrow_mut().operator_ended();
+                world.leases.borrow_mut().operator_ended();
                 absent_since = Some(world.now());
                 tokio::task::spawn_local(async move {
                     tokio::time::sleep(FROZEN).await;

@@ -1,9 +1,8 @@
-//! The operator's two ports on the model world.
+//! The operator's port to Kubernetes on the model world.
 
 use std::collections::BTreeMap;
 
 use vault_tenant_operator::key::{ObjectKey, Redacted, ResourceKey};
-use vault_tenant_operator::policy::{PermittedLogin, Read};
 use vault_tenant_operator::problem::Problem;
 use vault_tenant_operator::reconcile::ports::{
     Cluster, Fence, Life, ManagedFields, Note, SecretContent, SecretWrite, Stored, WorkloadPatch,
@@ -11,12 +10,13 @@ use vault_tenant_operator::reconcile::ports::{
 use vault_tenant_operator::reconcile::view::{SecretMeta, WorkloadKey, WorkloadMeta};
 use vault_tenant_operator::render::SecretData;
 use vault_tenant_operator::rights::Right;
-use vault_tenant_operator::vault::{Credentials, Endpoint, Reply, Token, Upkeep, Vault};
+use vault_tenant_operator::vault::Credentials;
 
+use crate::lease_judge::Remembered;
 use crate::line::Line;
 use crate::objects::{Field, Fields};
 use crate::world::World;
-use crate::{defects, managed};
+use crate::{defects, lease_defects, managed};
 
 /// Kubernetes.
 pub struct SimCluster(pub Line);
@@ -95,7 +95,9 @@ impl Cluster for SimCluster {
         for (workload, patch) in defects::restarts_first(&self.0.world, &write) {
             let _ = self.patch_workload(&workload, &patch).await;
         }
-        self.0
+        let name = write.secret.name.clone();
+        let answer = self
+            .0
             .kubernetes(what, |world| {
                 let fence = defects::in_write(world, &mut write);
                 let now = world.now();
@@ -117,10 +119,18 @@ impl Cluster for SimCluster {
                     before.as_ref(),
                     &after,
                 );
+                world.see_ends();
+                let written = after.data_of(manager);
+                world.leases.borrow_mut().written(world, name, &written);
+                lease_defects::after_write(world, before.as_ref(), &after);
                 world.note(format!("     {name} holds {}", after.summary(manager)));
                 Ok(after.meta())
             })
-            .await
+            .await;
+        if answer.is_err() {
+            lease_defects::after_failed_write(&self.0.world, &name);
+        }
+        answer
     }
 
     async fn secret_meta(&self, secret: &ObjectKey) -> Result<Option<SecretMeta>, Problem> {
@@ -163,6 +173,7 @@ impl Cluster for SimCluster {
                 world.at_api(|api| api.delete_secret_as(name, seen))?;
                 let mut judge = world.judge.borrow_mut();
                 judge.others.remove(name);
+                world.leases.borrow_mut().secret_gone(name);
                 if let Some(gone) = gone {
                     judge.secret_gone(world, &gone, name);
                 }
@@ -241,16 +252,17 @@ impl Cluster for SimCluster {
         let name = &secret.name;
         self.0
             .kubernetes(format!("patch ledger {name}"), |world| {
-                let mut api = world.api.borrow_mut();
-                let Some(found) = api.ledger.get_mut(name) else {
+                world.see_ends();
+                let Some(before) = world.api.borrow().ledger.get(name).cloned() else {
                     return Ok(false);
                 };
-                for (entry, value) in changes {
-                    match value {
-                        Some(value) => found.insert(entry.clone(), value.expose().clone()),
-                        None => found.remove(entry),
-                    };
+                let after = lease_defects::merged(world, &before, changes);
+                let gone = before.iter().filter(|(name, _)| !after.contains_key(*name));
+                for entry in gone.filter_map(|(_, text)| Remembered::parse(text)) {
+                    world.leases.borrow().forgotten(world, &entry);
                 }
+                let mut api = world.api.borrow_mut();
+                api.ledger.insert(name.clone(), after);
                 Ok(true)
             })
             .await
@@ -268,9 +280,11 @@ impl Cluster for SimCluster {
     }
 
     async fn life(&self, key: &ResourceKey, uid: &str) -> Result<Life, Problem> {
-        self.0
+        let answer = self
+            .0
             .kubernetes(format!("get {key}"), |world| Ok(defects::life(world, uid)))
-            .await
+            .await;
+        lease_defects::in_life(&self.0.world, answer)
     }
 
     async fn patch_workload(
@@ -357,73 +371,6 @@ impl Cluster for SimCluster {
     ) -> Result<(), Problem> {
         self.0
             .kubernetes(format!("set finalizers of {key}"), |_| Ok(()))
-            .await
-    }
-}
-
-/// Vault.
-pub struct SimVault(pub Line);
-
-impl Vault for SimVault {
-    async fn login(
-        &self,
-        _: &Endpoint,
-        _: &PermittedLogin,
-        jwt: &Redacted<String>,
-    ) -> Result<Token, Problem> {
-        let answer = defects::sent(&self.0.world, async || {
-            self.0
-                .vault("login".to_owned(), |world| {
-                    world.vault.borrow_mut().login(jwt.expose(), world.now())
-                })
-                .await
-        })
-        .await;
-        self.0.world.logged_in.set(Some(answer.is_ok()));
-        answer
-    }
-
-    async fn renew_self(
-        &self,
-        _: &Endpoint,
-        _: &PermittedLogin,
-        token: &Token,
-    ) -> Result<Token, Problem> {
-        self.0
-            .vault("renew".to_owned(), |world| {
-                world.vault.borrow_mut().renew(token, world.now())
-            })
-            .await
-    }
-
-    async fn read(&self, _: &Endpoint, token: &Token, read: &Read) -> Result<Reply, Problem> {
-        defects::sent(&self.0.world, async || {
-            self.0
-                .vault(format!("read {}", read.path), |world| {
-                    let reply = world.vault.borrow().read(token, read, world.now())?;
-                    Ok(defects::in_reply(world, reply))
-                })
-                .await
-        })
-        .await
-    }
-
-    async fn upkeep(
-        &self,
-        _: &Endpoint,
-        token: &Token,
-        request: &Upkeep,
-    ) -> Result<Reply, Problem> {
-        self.0
-            .vault(format!("{:?} {}", request.task, request.path), |world| {
-                world.vault.borrow_mut().upkeep(token, request, world.now())
-            })
-            .await
-    }
-
-    async fn health(&self, _: &Endpoint) -> Result<(), Problem> {
-        self.0
-            .vault("health".to_owned(), |world| world.vault.borrow().health())
             .await
     }
 }

@@ -201,7 +201,7 @@ fn put_right(tenant: &Tenant) {
     }
 }
 
-fn number(name: &str) -> Option<u64> {
+pub fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(
         text.parse()
@@ -209,13 +209,13 @@ fn number(name: &str) -> Option<u64> {
     )
 }
 
-fn processors() -> usize {
+pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Tries seeds on all processors; answers with what failed, by seed, and with the
 /// most requests to Vault within a second of any.
-fn failures(
+pub fn failures(
     seeds: Range<u64>,
     scenario: impl AsyncFn(Rc<World>) + Copy + Send + Sync,
 ) -> (BTreeMap<u64, Ended>, usize) {
@@ -252,7 +252,7 @@ fn everything_at_random_by_names() {
     at_random(scenario_by_names, RUNS / 2);
 }
 
-fn at_random(scenario: impl AsyncFn(Rc<World>) + Copy + Send + Sync, runs: u64) {
+pub fn at_random(scenario: impl AsyncFn(Rc<World>) + Copy + Send + Sync, runs: u64) {
     let seeds = match number("VTO_SIM_SEED") {
         Some(seed) => seed..seed + 1,
         None => {

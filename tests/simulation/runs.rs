@@ -10,7 +10,7 @@ use crate::judge::Invariant;
 use crate::objects::Field;
 use crate::tenant::{Tenant, source, static_secret};
 use crate::world::{Fault, Faults, World};
-use crate::{operator, verdict};
+use crate::{lease_people, operator, verdict};
 
 /// The bound of virtual time within which all must be right: longer than any
 /// backoff with a deadline before it.
@@ -94,6 +94,7 @@ async fn collect_garbage(world: Rc<World>) {
         for (name, gone) in world.at_api(|api| api.collect_garbage()) {
             world.note(format!("     the Secret {name} is collected"));
             world.judge.borrow_mut().others.remove(&name);
+            world.leases.borrow_mut().secret_gone(&name);
             let mut judge = world.judge.borrow_mut();
             judge.secret_gone(&world, &gone, &name);
         }
@@ -115,6 +116,13 @@ pub async fn rest(world: &World) {
         }
     }
     tokio::time::sleep(SETTLE).await;
+    // Where credentials come to their end by themselves, one may have done so now.
+    for _ in 0..12 {
+        if lease_people::dynamics(world).is_empty() || verdict::at_rest(world).is_empty() {
+            break;
+        }
+        tokio::time::sleep(SETTLE).await;
+    }
 }
 
 pub async fn seconds(number: u64) {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use vault_tenant_operator::api::{VaultAuth, VaultConnection, VaultStaticSecret};
+use vault_tenant_operator::api::{
+    VaultAuth, VaultConnection, VaultDynamicSecret, VaultStaticSecret,
+};
 use vault_tenant_operator::key::{Kind, ResourceKey};
 use vault_tenant_operator::reconcile::PREFIX;
 
@@ -44,7 +46,7 @@ pub fn static_secret(name: &str) -> Value {
 }
 
 impl Tenant {
-    fn note(&self, what: impl Into<String>) {
+    pub fn note(&self, what: impl Into<String>) {
         self.0.note(format!("     > {}", what.into()));
     }
 
@@ -104,6 +106,7 @@ impl Tenant {
         let new = match kind {
             Kind::VaultConnection => object!(VaultConnection, Connection),
             Kind::VaultAuth => object!(VaultAuth, Auth),
+            Kind::VaultDynamicSecret => object!(VaultDynamicSecret, Dynamic),
             _ => object!(VaultStaticSecret, Static),
         };
         self.0.at_api(|api| api.put_resource(&key, new));
@@ -114,12 +117,15 @@ impl Tenant {
     }
 
     pub fn delete_resource(&self, name: &str) {
-        let key = Self::static_key(name);
+        self.delete(&Self::static_key(name));
+    }
+
+    pub fn delete(&self, key: &ResourceKey) {
         self.note(format!("delete {key}"));
-        if let Some(found) = self.0.api.borrow().resources.get(&key) {
+        if let Some(found) = self.0.api.borrow().resources.get(key) {
             self.0.judge.borrow_mut().died(found, self.0.now());
         }
-        self.0.at_api(|api| api.delete_resource(&key));
+        self.0.at_api(|api| api.delete_resource(key));
     }
 
     /// Writes a new version (v2), and the same to KV v1.
@@ -163,6 +169,7 @@ impl Tenant {
 
     pub fn set_sealed(&self, sealed: bool) {
         self.note(format!("Vault sealed: {sealed}"));
+        self.0.trouble(0);
         self.0.vault.borrow_mut().sealed = sealed;
     }
 
@@ -171,7 +178,7 @@ impl Tenant {
     pub fn set_denied(&self, path: &str, denied: bool) {
         self.note(format!("reading {path} denied: {denied}"));
         let mut vault = self.0.vault.borrow_mut();
-        vault.revoke_all();
+        vault.revoke_all(self.0.now());
         for path in [format!("kv/data/{path}"), format!("kv1/{path}")] {
             if denied {
                 vault.denied.insert(path);
@@ -233,6 +240,7 @@ impl Tenant {
         self.note(format!("delete the Secret {name}"));
         let gone = self.0.at_api(|api| api.delete_secret(name));
         self.0.judge.borrow_mut().others.remove(name);
+        self.0.leases.borrow_mut().secret_gone(name);
         if let Some(gone) = gone {
             self.0.judge.borrow_mut().secret_gone(&self.0, &gone, name);
         }
@@ -273,6 +281,8 @@ impl Tenant {
                 paused: false,
                 annotations: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
                 template: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
+                slow: !self.0.rollout.get().is_zero(),
+                rolling: false,
                 revisions: Vec::new(),
             };
             api.put_workload(name, new);
@@ -291,6 +301,9 @@ impl Tenant {
         change(&mut after);
         if after == before {
             return;
+        }
+        if before.paused && !after.paused && self.0.judge.borrow().is_held(name) {
+            after.rolling = after.slow;
         }
         let after = self.0.at_api(|api| api.put_workload(name, after));
         let mut judge = self.0.judge.borrow_mut();
@@ -340,6 +353,7 @@ impl Tenant {
     /// Another instance of the operator leads from now on.
     pub fn hand_over(&self) {
         self.note("hand the leadership over");
+        self.0.trouble(0);
         self.0.handover.notify_one();
     }
 
@@ -347,12 +361,14 @@ impl Tenant {
     pub fn cut_off(&self, server: Server, seconds: u64) {
         self.note(format!("{server:?} is cut off for {seconds} s"));
         let end = Instant::now() + Duration::from_secs(seconds);
+        self.0.trouble(seconds);
         self.0.outages.borrow_mut().insert(server, end);
     }
 
     /// Restarts the operator, with a new HMAC key if `lose_key`.
     pub fn restart_operator(&self, lose_key: bool) {
         self.note(format!("restart the operator, key lost: {lose_key}"));
+        self.0.trouble(0);
         if lose_key {
             self.0.hash_key.set(self.0.hash_key.get() + 1);
         }

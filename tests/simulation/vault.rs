@@ -1,10 +1,10 @@
-//! The model Vault: kubernetes login, tokens that end, key-value engines of
-//! both versions, a seal, and policies as a set of denied paths.
+//! The model Vault: kubernetes login, key-value engines of both versions, a seal,
+//! and policies as a set of denied paths. Tokens and leases are in `leases`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use vault_tenant_operator::key::Redacted;
@@ -12,14 +12,13 @@ use vault_tenant_operator::policy::Read;
 use vault_tenant_operator::problem::Problem;
 use vault_tenant_operator::vault::{Lease, Reply, Token, Upkeep};
 
+use crate::leases::{End, Leases, form};
+
 /// Address of the model.
 pub const ADDRESS: &str = "https://vault.example:8200";
 
-/// Life of a token.
-const TOKEN_LIFE: Duration = Duration::from_secs(1200);
-
 /// What KV v1 says of a lease, which is none.
-const PLAIN_LEASE: Duration = Duration::from_secs(768 * 3600);
+pub const PLAIN_LEASE: Duration = Duration::from_secs(768 * 3600);
 
 /// The fields of a secret at Vault.
 pub type Source = BTreeMap<String, Value>;
@@ -40,20 +39,10 @@ pub struct VaultModel {
     pub sealed: bool,
     /// Paths whose reads fail although Vault is well.
     pub broken: BTreeSet<String>,
-    /// Paths that no token may read.
+    /// Paths that no token may use; with `*` at the end all that begin so.
     pub denied: BTreeSet<String>,
-    tokens: BTreeMap<String, Timestamp>,
-    issued: u64,
-}
-
-fn token_of(secret: &str) -> Token {
-    Token {
-        secret: Redacted::new(secret.to_owned()),
-        accessor: format!("accessor of {secret}"),
-        entity: "entity of team/app".to_owned(),
-        ttl: TOKEN_LIFE,
-        renewable: true,
-    }
+    /// What was given for a time.
+    pub leases: Leases,
 }
 
 impl VaultModel {
@@ -83,52 +72,58 @@ impl VaultModel {
                 why: format!("HTTP 403: {why}"),
             });
         }
-        self.issued += 1;
-        let secret = format!("hvs.{}", self.issued);
-        self.live_on(&secret, now);
-        Ok(token_of(&secret))
+        self.leases.sweep(now);
+        Ok(self.leases.log_in(now))
     }
 
-    fn live_on(&mut self, secret: &str, now: Timestamp) {
-        let ends = now + SignedDuration::try_from(TOKEN_LIFE).unwrap();
-        self.tokens.insert(secret.to_owned(), ends);
+    fn denies(&self, path: &str) -> bool {
+        let denied = |rule: &String| match rule.strip_suffix('*') {
+            Some(begin) => path.starts_with(begin),
+            None => path == rule,
+        };
+        self.denied.iter().any(denied)
     }
 
-    fn check(&self, token: &Token, path: &str, now: Timestamp) -> Result<(), Problem> {
+    fn check(
+        &mut self,
+        token: &Token,
+        path: &str,
+        what: &str,
+        now: Timestamp,
+    ) -> Result<(), Problem> {
         self.health()?;
-        let alive = self
-            .tokens
-            .get(token.secret.expose())
-            .is_some_and(|ends| *ends > now);
-        let errors = match (alive, self.denied.contains(path)) {
+        self.leases.sweep(now);
+        let alive = self.leases.knows(token.secret.expose());
+        let errors = match (alive, self.denies(path)) {
             (true, false) => return Ok(()),
             (true, true) => "1 error occurred: * permission denied",
             (false, _) => "2 errors occurred: * permission denied * invalid token",
         };
         Err(Problem::VaultDenied {
-            path: path.to_owned(),
+            path: what.to_owned(),
             why: format!("HTTP 403: {errors}"),
         })
     }
 
     pub fn renew(&mut self, token: &Token, now: Timestamp) -> Result<Token, Problem> {
-        self.check(token, "auth/token/renew-self", now)?;
-        self.live_on(&token.secret.expose().clone(), now);
-        Ok(token_of(token.secret.expose()))
+        let path = "auth/token/renew-self";
+        self.check(token, path, path, now)?;
+        Ok(self.leases.renew_token(token.secret.expose(), now))
     }
 
     /// Ends one token.
-    pub fn revoke(&mut self, token: &Token) {
-        self.tokens.remove(token.secret.expose());
+    pub fn revoke(&mut self, token: &Token, now: Timestamp) {
+        self.leases
+            .revoke_token(token.secret.expose(), End::Taken, now);
     }
 
     /// Ends all tokens, as a restart with another storage or an operator would.
-    pub fn revoke_all(&mut self) {
-        self.tokens.clear();
+    pub fn revoke_all(&mut self, now: Timestamp) {
+        self.leases.revoke_all(now);
     }
 
-    pub fn read(&self, token: &Token, read: &Read, now: Timestamp) -> Result<Reply, Problem> {
-        self.check(token, &read.path, now)?;
+    pub fn read(&mut self, token: &Token, read: &Read, now: Timestamp) -> Result<Reply, Problem> {
+        self.check(token, &read.path, &read.path, now)?;
         if self.broken.contains(&read.path) {
             return Err(Problem::VaultUnavailable {
                 address: ADDRESS.to_owned(),
@@ -147,6 +142,10 @@ impl VaultModel {
                 },
                 ..reply(200, &json!(source))
             }));
+        }
+        if read.path.starts_with("db/") {
+            let given = self.leases.read(token.secret.expose(), &read.path, now);
+            return Ok(given.unwrap_or(missing));
         }
         let path = read.path.strip_prefix("kv/data/").unwrap_or_default();
         let versions = self
@@ -176,18 +175,15 @@ impl VaultModel {
         Ok(reply(status, &json!({"data": data, "metadata": metadata})))
     }
 
-    /// Leases and tokens are not modelled yet.
+    /// What keeps or ends what Vault gave.
     pub fn upkeep(
         &mut self,
         token: &Token,
         request: &Upkeep,
         now: Timestamp,
     ) -> Result<Reply, Problem> {
-        self.check(token, &request.path, now)?;
-        Err(Problem::LeaseNotFound {
-            what: request.path.clone(),
-            why: "lease not found".to_owned(),
-        })
+        self.check(token, &request.path, form(request.task), now)?;
+        self.leases.upkeep(token.secret.expose(), request, now)
     }
 }
 
@@ -198,7 +194,7 @@ fn sealed() -> Problem {
     }
 }
 
-fn reply(status: u16, data: &Value) -> Reply {
+pub fn reply(status: u16, data: &Value) -> Reply {
     let raw = RawValue::from_string(data.to_string()).unwrap();
     Reply {
         status,

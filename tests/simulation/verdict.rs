@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use vault_tenant_operator::api::VaultStaticSecret;
+use vault_tenant_operator::api::{RolloutRestartTarget, VaultStaticSecret};
 use vault_tenant_operator::key::{Kind, ResourceKey};
 
 use crate::judge::Invariant::{
@@ -14,15 +14,17 @@ use crate::judge::Invariant::{
 use crate::judge::content;
 use crate::objects::{Field, Object, Secret};
 use crate::world::World;
+use crate::{lease_people, lease_verdict};
 
-type Breach = (Invariant, String);
+pub type Breach = (Invariant, String);
 
 /// Ready's status and reason, for this generation.
-fn ready(object: &Object) -> (String, String) {
+pub fn ready(object: &Object) -> (String, String) {
     let (status, generation) = match object {
         Object::Connection(one) => (serde_json::to_value(&one.status), one.metadata.generation),
         Object::Auth(one) => (serde_json::to_value(&one.status), one.metadata.generation),
         Object::Static(one) => (serde_json::to_value(&one.status), one.metadata.generation),
+        Object::Dynamic(one) => (serde_json::to_value(&one.status), one.metadata.generation),
         Object::Secret(_) | Object::Workload(_) => return Default::default(),
     };
     let status = status.unwrap();
@@ -48,6 +50,7 @@ pub fn at_rest(world: &World) -> Vec<Breach> {
     for (key, object) in &api.resources {
         match object {
             Object::Static(one) => static_secret(world, key, one, &mut breaches),
+            Object::Dynamic(_) => {}
             other => {
                 let (truth, reason) = ready(other);
                 // A VaultAuth tells of the last login. Where no resource needs one
@@ -98,6 +101,7 @@ pub fn at_rest(world: &World) -> Vec<Breach> {
             ));
         }
     }
+    lease_verdict::at_rest(world, &mut breaches);
     let load = world.load.borrow();
     if let Some(limit) = load.limit.filter(|limit| load.most > *limit) {
         let most = load.most;
@@ -178,7 +182,8 @@ fn static_secret(
             }
             raw_and_meta(key, resource, secret, raw.as_deref(), breaches);
             drop(vault);
-            rolled_out(world, key, resource, name, breaches);
+            let targets = resource.spec.rollout_restart_targets.iter().flatten();
+            rolled_out(world, &key.to_string(), targets, name, breaches);
         }
     }
 }
@@ -225,16 +230,16 @@ fn raw_and_meta(
 }
 
 /// The pods run what the Secret holds.
-fn rolled_out(
+pub fn rolled_out<'a>(
     world: &World,
-    key: &ResourceKey,
-    resource: &VaultStaticSecret,
+    key: &str,
+    targets: impl Iterator<Item = &'a RolloutRestartTarget>,
     secret: &str,
     breaches: &mut Vec<Breach>,
 ) {
     let judge = world.judge.borrow();
     let api = world.api.borrow();
-    for target in resource.spec.rollout_restart_targets.iter().flatten() {
+    for target in targets {
         let paused = api
             .workloads
             .get(&target.name)
@@ -260,7 +265,7 @@ fn rolled_out(
 pub fn all_well(world: &World) -> bool {
     let api = world.api.borrow();
     api.resources.iter().all(|(key, object)| {
-        key.kind != Kind::VaultStaticSecret
+        !matches!(key.kind, Kind::VaultStaticSecret | Kind::VaultDynamicSecret)
             || ready(object).0 == "True"
             || ready(object).1 == "DestinationNotOwned"
     })
@@ -270,8 +275,13 @@ pub fn all_well(world: &World) -> bool {
 /// the login alive, and nothing else.
 pub async fn quiet(world: &World, window: Duration) -> Vec<Breach> {
     let before = world.requests.borrow().len();
+    let due = lease_verdict::due(world, window);
+    let leases = !lease_people::dynamics(world).is_empty();
     tokio::time::sleep(window).await;
     let requests = world.requests.borrow()[before..].to_vec();
+    if leases {
+        return lease_verdict::quiet(&due, &requests);
+    }
     let of_login =
         |what: &str| what.starts_with("token request") || what == "login" || what == "renew";
     let mut breaches = Vec::new();

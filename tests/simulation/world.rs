@@ -15,6 +15,7 @@ use vault_tenant_operator::reconcile::ports::Clock;
 use crate::api_server::ApiServer;
 use crate::defects::Defect;
 use crate::judge::Judge;
+use crate::lease_judge::LeaseJudge;
 use crate::load::Load;
 use crate::rng::Rng;
 use crate::vault::VaultModel;
@@ -68,6 +69,7 @@ pub struct World {
     pub api: RefCell<ApiServer>,
     pub vault: RefCell<VaultModel>,
     pub judge: RefCell<Judge>,
+    pub leases: RefCell<LeaseJudge>,
     pub rng: RefCell<Rng>,
     pub faults: RefCell<Faults>,
     /// Until when the operator reaches a server no more; others still do.
@@ -92,6 +94,10 @@ pub struct World {
     pub flaky_watches: Cell<bool>,
     /// Whether the watch of our resources stands still.
     pub stale: Cell<bool>,
+    /// Entries of the ledger that a defect holds back.
+    pub late_entries: RefCell<Vec<(String, Vec<u8>)>>,
+    /// How long a rollout takes.
+    pub rollout: Cell<Duration>,
     /// The longest way of a request or of an answer.
     pub latency: Cell<Duration>,
     /// Told when the API server's log has grown.
@@ -118,6 +124,7 @@ impl World {
             api: RefCell::default(),
             vault: RefCell::default(),
             judge: RefCell::default(),
+            leases: RefCell::default(),
             rng: RefCell::new(Rng::new(seed)),
             faults: RefCell::default(),
             outages: RefCell::default(),
@@ -132,6 +139,8 @@ impl World {
             lag: Cell::new(Duration::from_millis(30)),
             flaky_watches: Cell::new(false),
             stale: Cell::new(false),
+            late_entries: RefCell::default(),
+            rollout: Cell::new(Duration::ZERO),
             latency: Cell::new(Duration::from_millis(10)),
             grown: Notify::new(),
             trace: RefCell::default(),
@@ -174,6 +183,25 @@ impl World {
             self.grown.notify_waiters();
         }
         answer
+    }
+
+    /// Something goes wrong, for so many seconds.
+    pub fn trouble(&self, seconds: u64) {
+        let until = self.now() + SignedDuration::from_secs(seconds.try_into().unwrap());
+        self.leases.borrow_mut().trouble(until);
+    }
+
+    /// Looks at the leases that have ended by now.
+    pub fn see_ends(&self) {
+        let now = self.now();
+        let ended = {
+            let leases = &mut self.vault.borrow_mut().leases;
+            leases.sweep(now);
+            std::mem::take(&mut leases.ended)
+        };
+        for one in ended {
+            self.leases.borrow_mut().ended(self, &one);
+        }
     }
 
     /// A duration of up to `most`, by chance.
@@ -226,6 +254,9 @@ impl World {
             })
         };
         let fault = chosen.or(of).or_else(by_chance);
+        if fault.is_some() {
+            self.trouble(0);
+        }
         let told = fault
             .map(|fault| format!("   <- {fault:?}"))
             .unwrap_or_default();

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use ground::engines::{DatabaseRole, Rotation};
 use ground::tenant::{APP_ACCOUNT, AUDIENCE, OPERATOR_ACCOUNT};
 use ground::vault_rights::TokenRules;
-use ground::{Ground, Options, Tenant};
+use ground::{Ground, Options, Right, Tenant};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use vault_tenant_operator::operator::cluster_port;
 use vault_tenant_operator::vault::{HttpVault, Limits, Token, TravelRules};
 
+use crate::script::leases::{LeaseRights, MAX_TTL, PERIOD, TTL};
 use crate::script::vault::{self, Change, Keepers, Place};
 use crate::script::{EXPECTED, People, run};
 use crate::support::{Suite, deployment, resources, static_secret};
@@ -92,11 +94,20 @@ async fn the_real_vault_answers_as_the_model(_: &Suite) -> Result<()> {
     // Its own, since it is sealed.
     let ground = Ground::start(Options::default()).await?;
     let tenant = ground.tenant("conformance").await?;
-    let rules = TokenRules {
-        ttl: Duration::from_secs(1200),
-        ..TokenRules::default()
+    tenant.token_rules(&rules()).await?;
+    let postgres = ground.postgres().await?;
+    let database = postgres.database(&tenant.namespace).await?;
+    let engine = tenant.database_engine(&database).await?;
+    let role = DatabaseRole {
+        ttl: Duration::from_secs(TTL),
+        max_ttl: Duration::from_secs(MAX_TTL),
+        ..DatabaseRole::default()
     };
-    tenant.token_rules(&rules).await?;
+    let period = Rotation::Period(Duration::from_secs(PERIOD));
+    let credentials = [
+        engine.role("app", &role).await?,
+        engine.static_role("turned", period).await?,
+    ];
     let place = Place {
         address: tenant.vault_address.clone(),
         ca_pem: Some(tenant.ca_pem.clone().into_bytes()),
@@ -104,9 +115,10 @@ async fn the_real_vault_answers_as_the_model(_: &Suite) -> Result<()> {
         role: tenant.vault_role().to_owned(),
         kv1: tenant.kv1.clone(),
         kv2: tenant.kv2.clone(),
+        db: engine.mount.clone(),
     };
     let ground = Arc::new(ground);
-    let keepers = AtVault(Arc::clone(&ground), tenant);
+    let keepers = AtVault(Arc::clone(&ground), tenant, credentials);
     let work = move || -> Result<Vec<String>> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -128,8 +140,15 @@ async fn the_real_vault_answers_as_the_model(_: &Suite) -> Result<()> {
     ground.stop().await
 }
 
-/// Who keeps the Vault of a ground.
-struct AtVault(Arc<Ground>, Tenant);
+fn rules() -> TokenRules {
+    TokenRules {
+        ttl: Duration::from_secs(1200),
+        ..TokenRules::default()
+    }
+}
+
+/// Who keeps the Vault of a ground, with the paths of its database engine.
+struct AtVault(Arc<Ground>, Tenant, [String; 2]);
 
 impl Keepers for AtVault {
     async fn jwt(&self, account: &str) -> String {
@@ -182,6 +201,31 @@ impl Keepers for AtVault {
         let body = json!({ "token": token.secret.expose() });
         let revoked = self.1.vault.write("auth/token/revoke", &body).await;
         revoked.expect("a revocation");
+    }
+
+    async fn lease_rights(&self, rights: LeaseRights) {
+        let taken: &[Right] = match rights {
+            LeaseRights::All => &[],
+            LeaseRights::NoRenewalByPath => &[Right::RenewByPath],
+            LeaseRights::NoneOfLeases => &[
+                Right::RenewByPath,
+                Right::RenewInBody,
+                Right::RevokeByPath,
+                Right::RevokeInBody,
+            ],
+        };
+        let rights: Vec<Right> = Right::ALL
+            .into_iter()
+            .filter(|right| !taken.contains(right))
+            .collect();
+        // The default policy lets every token renew any lease.
+        let rules = TokenRules {
+            no_default_policy: true,
+            ..rules()
+        };
+        self.1.token_rules(&rules).await.expect("rules of tokens");
+        let paths = self.2.each_ref().map(String::as_str);
+        self.1.grant(&paths, &rights).await.expect("a policy");
     }
 
     async fn seal(&self, sealed: bool) {
