@@ -35,6 +35,7 @@ const fn form(task: Task) -> &'static str {
         Task::LookUpToken => "auth/token/lookup-accessor",
         Task::RenewToken => "auth/token/renew-accessor",
         Task::RevokeToken => "auth/token/revoke-self",
+        Task::RevokeCertificate => "pki/revoke",
     }
 }
 

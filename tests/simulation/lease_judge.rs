@@ -106,6 +106,20 @@ impl LeaseJudge {
         }
     }
 
+    /// The policy denies keeping the token of an earlier login alive: whatever hangs
+    /// on it is replaced before it ends.
+    pub fn accessors_denied(&mut self) {
+        let current: Vec<String> = self
+            .latest
+            .values()
+            .chain(self.held.values())
+            .cloned()
+            .collect();
+        for lease in current {
+            self.excuse(&lease);
+        }
+    }
+
     /// Vault made a credential.
     pub fn minted(&mut self, world: &World, lease: &str) {
         let (path, password, renewable) = {

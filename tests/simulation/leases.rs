@@ -326,9 +326,12 @@ impl Leases {
                     &json!({
                         "entity_id": ENTITY, "ttl": token.left(now).as_secs(),
                         "renewable": token.lives.renewable,
+                        "creation_ttl": token.lives.ttl.as_secs(),
                     }),
                 ))
             }
+            // No PKI engine is modelled yet.
+            Task::RevokeCertificate => Err(nothing(request.task, 404, "no handler for route")),
             Task::RevokeToken => {
                 self.revoke_token(secret, End::GivenBack, now);
                 Ok(done())
@@ -390,6 +393,7 @@ pub const fn form(task: Task) -> &'static str {
         Task::LookUpToken => "auth/token/lookup-accessor",
         Task::RenewToken => "auth/token/renew-accessor",
         Task::RevokeToken => "auth/token/revoke-self",
+        Task::RevokeCertificate => "pki/revoke",
     }
 }
 

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
+use vault_tenant_operator::api::VaultPKISecret;
 use vault_tenant_operator::config::address::{Address, AddressPattern};
 use vault_tenant_operator::config::{Config, Grade};
 use vault_tenant_operator::key::{Kind, ObjectKey};
@@ -123,6 +124,12 @@ fn start(line: Line, absent_since: Option<Timestamp>) -> JoinSet<()> {
     watch!(
         Store::Resource(Kind::VaultDynamicSecret),
         cut!(Dynamic, found => (**found).clone()),
+        Resources
+    );
+    // There is none yet; who judges a destination waits for the list.
+    watch!(
+        Store::Resource(Kind::VaultPkiSecret),
+        |_: &Object| None::<VaultPKISecret>,
         Resources
     );
     follow!(

@@ -165,8 +165,13 @@ impl Vault for SimVault {
             .vault(what, |world| {
                 let now = world.now();
                 let answer = world.vault.borrow_mut().upkeep(token, &request, now);
-                if request.task == Task::RenewLease {
-                    judge_renewal(world, &request, &answer);
+                let denied = matches!(answer, Err(Problem::VaultDenied { .. }));
+                match request.task {
+                    Task::RenewLease => judge_renewal(world, &request, &answer),
+                    Task::LookUpToken | Task::RenewToken if denied => {
+                        world.leases.borrow_mut().accessors_denied();
+                    }
+                    _ => {}
                 }
                 world.see_ends();
                 answer
