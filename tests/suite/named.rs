@@ -278,9 +278,9 @@ async fn its_rights_are_reviewed_once_and_no_request_goes_without_a_name(
     expected.extend(["delete", "get"].map(|verb| secret(verb, "new")));
     expected.extend(ledger("patch"));
     expected.extend(["secrettransformations", "vaultauthglobals"].map(status));
-    let get = |kind: &str| format!("get {kind}.secrets.hashicorp.com");
-    expected.extend(["vaultdynamicsecrets", "vaultpkisecrets"].map(get));
-    expected.extend(["vaultdynamicsecrets", "vaultpkisecrets"].map(status));
+    for kind in ["vaultdynamicsecrets", "vaultpkisecrets"] {
+        expected.extend([format!("get {kind}.secrets.hashicorp.com"), status(kind)]);
+    }
     ensure!(unused == expected, "{unused:?}");
     Ok(())
 }
