@@ -126,10 +126,11 @@ impl Team {
     async fn mints_without(&self, shipped: &Shipped, right: &Right, kind: &str) -> Result<()> {
         shipped.without(right).await?;
         let mut manifest = dynamic_secret(&self.tenant, "minted", json!({}));
-        manifest["kind"] = json!(kind);
         if kind == bearer::KIND {
-            let spec = &mut manifest["spec"];
-            (spec["path"], spec["role"]) = (json!(null), json!("web"));
+            manifest["kind"] = json!(kind);
+            let destination = manifest["spec"]["destination"].take();
+            let spec = json!({ "mount": "pki", "role": "web", "destination": destination });
+            manifest["spec"] = spec;
         }
         self.tenant.apply(&manifest.to_string()).await?;
         self.wait_for_condition(kind, "minted", "Ready", |told| {
