@@ -1,17 +1,16 @@
 //! The part of the tour about certificates: `examples/certificate.yaml`, and a TLS server with what it brings.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use ground::engines::PkiRole;
 use ground::tls_peers::{Handshake, TlsClient, TlsServer};
-use ground::vault::KUBERNETES_AUTH;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
-use serde_json::json;
-use std::time::Duration;
 use vault_tenant_operator::api::VaultPKISecret;
 
 use crate::observe;
-use crate::platform::{NAMESPACE, Site};
+use crate::platform::{NAMESPACE, Site, let_log_in};
 use crate::screen::Screen;
 use crate::tour::{Told, step};
 
@@ -44,21 +43,10 @@ async fn serves(site: &Site<'_>) -> Result<Told> {
         ..PkiRole::default()
     };
     let issue = engine.role(SHOP, &role).await?;
-    let vault = &site.ground.vault.api;
     let name = format!("tenant-{}", engine.mount);
     let rule = |path: &str| format!("path \"{path}\" {{ capabilities = [\"update\"] }}\n");
     let rules = rule(&issue) + &rule(&format!("{}/revoke", engine.mount));
-    vault.policy(&name, &rules).await?;
-    let login = json!({
-        "bound_service_account_namespaces": NAMESPACE,
-        "bound_service_account_names": SHOP,
-        "audience": "vault",
-        "token_policies": name,
-        "token_period": "24h",
-    });
-    vault
-        .write(&format!("auth/{KUBERNETES_AUTH}/role/{name}"), &login)
-        .await?;
+    let_log_in(&site.ground.vault.api, &name, SHOP, "24h", &rules).await?;
     tenant.apply(&site.manifests("certificate.yaml")?).await?;
     let ready = observe::condition::<VaultPKISecret>(tenant, SHOP, "Ready", "True").await?;
     let end = observe::condition::<VaultPKISecret>(tenant, SHOP, "Certificate", "True").await?;

@@ -10,7 +10,6 @@ use anyhow::{Context, Result, ensure};
 use ground::engines::DatabaseRole;
 use ground::judges::{AccessFilter, AccessLog};
 use ground::postgres::{Database, Login};
-use ground::vault::KUBERNETES_AUTH;
 use ground::{Tenant, wait_for};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
@@ -20,7 +19,7 @@ use tokio::task::JoinHandle;
 use vault_tenant_operator::api::VaultDynamicSecret;
 
 use crate::observe::{self, LONG};
-use crate::platform::{NAMESPACE, Site};
+use crate::platform::{NAMESPACE, Site, let_log_in};
 use crate::screen::Screen;
 use crate::tour::{Told, step};
 
@@ -60,7 +59,6 @@ pub async fn walk(screen: &Screen, site: &Site<'_>) -> Result<()> {
 async fn set_up(site: &Site<'_>) -> Result<Database> {
     let database = site.ground.postgres().await?.database(NAMESPACE).await?;
     let engine = site.tenant.database_engine(&database).await?;
-    let vault = &site.ground.vault.api;
     let name = format!("tenant-{}", engine.mount);
     let mut rules = String::new();
     for role in [ORDERS, NEXT] {
@@ -76,17 +74,7 @@ async fn set_up(site: &Site<'_>) -> Result<Database> {
         rules +=
             &format!("path \"auth/token/{task}-accessor\" {{ capabilities = [\"update\"] }}\n");
     }
-    vault.policy(&name, &rules).await?;
-    let role = json!({
-        "bound_service_account_namespaces": NAMESPACE,
-        "bound_service_account_names": ORDERS,
-        "audience": "vault",
-        "token_policies": name,
-        "token_period": "24h",
-    });
-    vault
-        .write(&format!("auth/{KUBERNETES_AUTH}/role/{name}"), &role)
-        .await?;
+    let_log_in(&site.ground.vault.api, &name, ORDERS, "24h", &rules).await?;
     Ok(database)
 }
 

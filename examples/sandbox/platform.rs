@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use ground::vault::KUBERNETES_AUTH;
-use ground::{Ground, Operator, OperatorBinary, Tenant, manifests};
+use ground::{Ground, Operator, OperatorBinary, Tenant, VaultApi, manifests};
 use kube::api::{Api, DynamicObject, PostParams};
 use serde_json::json;
 
@@ -244,13 +244,27 @@ async fn set_up_vault(ground: &Ground) -> Result<()> {
     let (vault, name) = (&ground.vault.api, format!("tenant-{TENANT}"));
     vault.mount_kv2(TENANT).await?;
     let rules = format!("path \"{TENANT}/data/*\" {{\n  capabilities = [\"read\"]\n}}\n");
-    vault.policy(&name, &rules).await?;
+    let_log_in(vault, &name, ACCOUNT, "1h", &rules).await
+}
+
+/// A policy at Vault, and the role of its name by which a ServiceAccount of the tenant logs in.
+///
+/// # Errors
+/// Vault refuses it.
+pub async fn let_log_in(
+    vault: &VaultApi,
+    name: &str,
+    account: &str,
+    period: &str,
+    rules: &str,
+) -> Result<()> {
+    vault.policy(name, rules).await?;
     let role = json!({
         "bound_service_account_namespaces": NAMESPACE,
-        "bound_service_account_names": ACCOUNT,
+        "bound_service_account_names": account,
         "audience": "vault",
         "token_policies": name,
-        "token_period": "1h",
+        "token_period": period,
     });
     vault
         .write(&format!("auth/{KUBERNETES_AUTH}/role/{name}"), &role)

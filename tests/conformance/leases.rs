@@ -27,18 +27,6 @@ pub const MAX_TTL: u64 = 3600;
 /// Between two rotations of the static role `turned`, in seconds.
 pub const PERIOD: u64 = 3600;
 
-const fn form(task: Task) -> &'static str {
-    match task {
-        Task::RenewLease => "sys/leases/renew",
-        Task::RevokeLease => "sys/leases/revoke",
-        Task::LookUpLease => "sys/leases/lookup",
-        Task::LookUpToken => "auth/token/lookup-accessor",
-        Task::RenewToken => "auth/token/renew-accessor",
-        Task::RevokeToken => "auth/token/revoke-self",
-        Task::RevokeCertificate => "pki/revoke",
-    }
-}
-
 fn data(reply: &Reply) -> Value {
     let data = reply.data.as_ref().map(|data| data.expose().get());
     data.map_or(Value::Null, |text| {
@@ -113,16 +101,28 @@ impl<V: Vault> Script<'_, V> {
     async fn of_lease(&mut self, what: &str, token: &Token, task: Task, lease: &str, more: Value) {
         let mut body = more.clone();
         body["lease_id"] = json!(lease);
-        let by_path = self.ask(token, task, format!("{}/{lease}", form(task)), more);
+        let by_path = self.ask(
+            token,
+            task,
+            format!("{}/{lease}", task.form().unwrap_or_default()),
+            more,
+        );
         let by_path = by_path.await;
         self.lease_said(&format!("{what}, by path"), by_path, lease);
-        let in_body = self.ask(token, task, form(task).to_owned(), body).await;
+        let in_body = self
+            .ask(
+                token,
+                task,
+                task.form().unwrap_or_default().to_owned(),
+                body,
+            )
+            .await;
         self.lease_said(&format!("{what}, in the body"), in_body, lease);
     }
 
     async fn look_up(&mut self, what: &str, token: &Token, lease: &str) {
         let body = json!({ "lease_id": lease });
-        let form = form(Task::LookUpLease).to_owned();
+        let form = Task::LookUpLease.form().unwrap_or_default().to_owned();
         let answer = self.ask(token, Task::LookUpLease, form, body).await;
         let said = answer.map(|reply| {
             let same = data(&reply)["id"].as_str() == Some(lease);
@@ -155,7 +155,14 @@ impl<V: Vault> Script<'_, V> {
 
     async fn of_token(&mut self, what: &str, token: &Token, task: Task, other: &Token) {
         let body = json!({ "accessor": other.accessor });
-        let answer = self.ask(token, task, form(task).to_owned(), body).await;
+        let answer = self
+            .ask(
+                token,
+                task,
+                task.form().unwrap_or_default().to_owned(),
+                body,
+            )
+            .await;
         let said = answer.map(|reply| {
             let found = data(&reply);
             let life = match reply.token_life {
@@ -242,7 +249,7 @@ pub(super) async fn run<V: Vault>(
     script
         .of_token("renew the second", token, Task::RenewToken, second)
         .await;
-    let form = form(Task::RevokeToken).to_owned();
+    let form = Task::RevokeToken.form().unwrap_or_default().to_owned();
     let ended = script.ask(second, Task::RevokeToken, form, json!({})).await;
     script.say(
         "the second ends itself",

@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ground::engines::{PkiEngine, PkiRole};
 use ground::{Right, wait_for};
-use kube::api::{DeleteParams, Patch, PatchParams};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
@@ -114,8 +113,7 @@ impl Bearer {
     }
 
     pub async fn status(&self, name: &str) -> Result<Value> {
-        let found = self.team.resources(KIND).get(name).await?;
-        Ok(found.data["status"].clone())
+        self.team.status(KIND, name).await
     }
 
     /// Waits for a condition `Certificate` with this reason.
@@ -164,16 +162,10 @@ impl Bearer {
     }
 
     pub async fn edit(&self, name: &str, patch: Value) -> Result<()> {
-        self.team
-            .resources(KIND)
-            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-            .await?;
-        Ok(())
+        self.team.merge_into(KIND, name, patch).await
     }
 
     pub async fn delete(&self, name: &str) -> Result<()> {
-        let resources = self.team.resources(KIND);
-        resources.delete(name, &DeleteParams::default()).await?;
-        Ok(())
+        self.team.delete(KIND, name).await
     }
 }

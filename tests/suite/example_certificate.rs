@@ -5,13 +5,11 @@ use anyhow::{Result, ensure};
 use ground::tls_peers::{Handshake, TlsClient, TlsServer};
 use ground::wait_for;
 use kube::api::DeleteParams;
-use serde_json::Value;
 
-use crate::applied::apply_without_warning;
 use crate::bearer::KIND;
-use crate::examples::{NAMES_AT_VAULT, vault_script, with_operator};
-use crate::grades::{Grade, placed};
-use crate::support::{LONG, Suite, config};
+use crate::examples::{NAMES_AT_VAULT, vault_script, with_example};
+use crate::grades::Grade;
+use crate::support::{LONG, Suite};
 
 crate::trials!["example_certificate": ; in each grade: a_server_is_served_and_its_certificate_revoked_by_the_rights_of_its_script];
 
@@ -29,19 +27,7 @@ async fn a_server_is_served_and_its_certificate_revoked_by_the_rights_of_its_scr
     let few = vault_script(suite, &tenant, script, &arguments[..3]).await;
     ensure!(few.is_err(), "three arguments were taken");
     vault_script(suite, &tenant, script, &arguments).await?;
-    let connection = format!(
-        "connection: {{address: \"{}\", caCertPath: \"{}\"}}\n{}",
-        tenant.vault_address,
-        suite.ground.pki.ca_file().display(),
-        grade.lines()
-    );
-    let resources = ground::manifests::parse(CERTIFICATE)?.into_iter();
-    let resources = resources.map(|one| Ok(placed(&tenant, serde_json::to_value(one)?)));
-    let resources: Vec<Value> = resources.collect::<Result<_>>()?;
-    let rights = config(&tenant, &connection);
-    grade.allow(&tenant, &rights, &resources).await?;
-    let team = with_operator(suite, tenant, &connection).await?;
-    apply_without_warning(&team.tenant.client, &team.tenant.namespace, CERTIFICATE).await?;
+    let team = with_example(suite, grade, tenant, CERTIFICATE).await?;
     team.wait_condition(KIND, "shop", "Ready", "True").await?;
     team.wait_condition(KIND, "shop", "RolloutRestart", "True")
         .await?;

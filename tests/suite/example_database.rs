@@ -5,14 +5,13 @@ use anyhow::{Context, Result, ensure};
 use ground::postgres::Login;
 use ground::wait_for;
 use kube::api::DeleteParams;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::applied::apply_without_warning;
-use crate::examples::{NAMES_AT_VAULT, vault_script, with_operator};
-use crate::grades::{Grade, placed};
+use crate::examples::{NAMES_AT_VAULT, vault_script, with_example};
+use crate::grades::Grade;
 use crate::lessee::KIND;
 use crate::probes::Eye;
-use crate::support::{LONG, Suite, config};
+use crate::support::{LONG, Suite};
 
 crate::trials!["example_database": ; in each grade: a_login_is_served_and_given_back_by_the_rights_of_its_script];
 
@@ -43,19 +42,7 @@ async fn a_login_is_served_and_given_back_by_the_rights_of_its_script(
     ensure!(few.is_err(), "five arguments were taken");
     vault_script(suite, &tenant, script, &arguments).await?;
 
-    let connection = format!(
-        "connection: {{address: \"{}\", caCertPath: \"{}\"}}\n{}",
-        tenant.vault_address,
-        suite.ground.pki.ca_file().display(),
-        grade.lines()
-    );
-    let resources = ground::manifests::parse(DATABASE)?.into_iter();
-    let resources = resources.map(|one| Ok(placed(&tenant, serde_json::to_value(one)?)));
-    let resources: Vec<Value> = resources.collect::<Result<_>>()?;
-    let rights = config(&tenant, &connection);
-    grade.allow(&tenant, &rights, &resources).await?;
-    let team = with_operator(suite, tenant, &connection).await?;
-    apply_without_warning(&team.tenant.client, &team.tenant.namespace, DATABASE).await?;
+    let team = with_example(suite, grade, tenant, DATABASE).await?;
     team.wait_condition(KIND, "orders", "Ready", "True").await?;
     team.wait_condition(KIND, "orders", "RolloutRestart", "True")
         .await?;

@@ -9,13 +9,13 @@ use ground::vault_api::KubernetesRole;
 use ground::wait_for;
 use k8s_openapi::api::rbac::v1::Role;
 use kube::Api;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
 use crate::applied::{apply_without_warning, render_own};
 use crate::endpoints::sample;
-use crate::grades::{Grade, narrowed};
+use crate::grades::{Grade, narrowed, placed};
 use crate::support::{LONG, Suite, Team, config};
 
 crate::trials![
@@ -131,6 +131,30 @@ async fn rights_fit(team: &Team) -> Result<()> {
         Ok(())
     })
     .await
+}
+
+/// A team that the example's manifests are applied for, after what its script did at Vault;
+/// the operator's configuration says where Vault is.
+pub async fn with_example(
+    suite: &Suite,
+    grade: Grade,
+    tenant: Tenant,
+    manifests: &str,
+) -> Result<Team> {
+    let connection = format!(
+        "connection: {{address: \"{}\", caCertPath: \"{}\"}}\n{}",
+        tenant.vault_address,
+        suite.ground.pki.ca_file().display(),
+        grade.lines()
+    );
+    let resources = ground::manifests::parse(manifests)?.into_iter();
+    let resources = resources.map(|one| Ok(placed(&tenant, serde_json::to_value(one)?)));
+    let resources: Vec<Value> = resources.collect::<Result<_>>()?;
+    let rights = config(&tenant, &connection);
+    grade.allow(&tenant, &rights, &resources).await?;
+    let team = with_operator(suite, tenant, &connection).await?;
+    apply_without_warning(&team.tenant.client, &team.tenant.namespace, manifests).await?;
+    Ok(team)
 }
 
 async fn the_script_prepares_vault_for_the_first_secret(suite: &Suite) -> Result<()> {

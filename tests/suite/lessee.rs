@@ -8,7 +8,6 @@ use ground::engines::{DatabaseEngine, DatabaseRole, PkiRole};
 use ground::postgres::Login;
 use ground::{Right, Tenant, wait_for};
 use jiff::Timestamp;
-use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::grades::{Grade, Names, tenant_of};
@@ -79,7 +78,19 @@ impl Lessee {
         names: Names<'_>,
         role: &DatabaseRole<'_>,
     ) -> Result<Self> {
-        let (tenant, more) = tenant_of(suite, grade, name, names, QUICK).await?;
+        Self::with(suite, grade, name, names, role, QUICK).await
+    }
+
+    /// The same, with another configuration of the operator.
+    pub async fn with(
+        suite: &Suite,
+        grade: Grade,
+        name: &str,
+        names: Names<'_>,
+        role: &DatabaseRole<'_>,
+        more: &str,
+    ) -> Result<Self> {
+        let (tenant, more) = tenant_of(suite, grade, name, names, more).await?;
         let (engine, creds) = engine_of(suite, &tenant, role).await?;
         let team = Team::of(suite, tenant, None, &more).await?;
         Ok(Self {
@@ -111,8 +122,7 @@ impl Lessee {
     }
 
     pub async fn status(&self, name: &str) -> Result<Value> {
-        let found = self.team.resources(KIND).get(name).await?;
-        Ok(found.data["status"].clone())
+        self.team.status(KIND, name).await
     }
 
     /// When the credentials were given or renewed last, as status says.
@@ -153,17 +163,11 @@ impl Lessee {
     }
 
     pub async fn edit(&self, name: &str, patch: Value) -> Result<()> {
-        self.team
-            .resources(KIND)
-            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-            .await?;
-        Ok(())
+        self.team.merge_into(KIND, name, patch).await
     }
 
     pub async fn delete(&self, name: &str) -> Result<()> {
-        let resources = self.team.resources(KIND);
-        resources.delete(name, &DeleteParams::default()).await?;
-        Ok(())
+        self.team.delete(KIND, name).await
     }
 
     /// How many credentials the operator was given so far.

@@ -19,10 +19,10 @@ use vault_tenant_operator::operator::secret_names;
 
 use crate::adoption::left_by_that_operator;
 use crate::endpoints::sample;
-use crate::grades::{Grade, Names, tenant_of};
+use crate::grades::{Grade, Names};
 use crate::install::beside;
 use crate::leases::SHORT;
-use crate::lessee::{KIND, Lessee, dynamic_secret, engine_of};
+use crate::lessee::{KIND, Lessee, dynamic_secret};
 use crate::overlays::{home_of, start_beside};
 use crate::probes::{Eye, workload};
 use crate::support::{LONG, Suite, Team};
@@ -63,14 +63,7 @@ impl Lessee {
         names: Names<'_>,
         role: &DatabaseRole<'_>,
     ) -> Result<Self> {
-        let (tenant, more) = tenant_of(suite, grade, name, names, SPREAD_OUT).await?;
-        let (engine, creds) = engine_of(suite, &tenant, role).await?;
-        let team = Team::of(suite, tenant, None, &more).await?;
-        Ok(Self {
-            team,
-            engine,
-            creds,
-        })
+        Self::with(suite, grade, name, names, role, SPREAD_OUT).await
     }
 
     /// Asks for all of `MANY`; the first one restarts `web`. Answers with their leases.
@@ -203,11 +196,8 @@ async fn what_a_lost_ledger_knew_is_replaced_one_by_one(suite: &Suite, grade: Gr
         .team
         .wait_restarts(Kind::Deployment, "web", 1)
         .await?;
-    let mut told = Vec::new();
+    let told = lessee.told_beside(&eye, mark, &leases).await?;
     for (name, old) in MANY.iter().zip(&leases) {
-        told.extend(lessee.team.events(name).await?);
-        let found = about(&eye, mark, old)?;
-        ensure!(found.is_empty(), "{found:?}");
         let lives = lessee.team.tenant.vault.lease(old).await?;
         ensure!(lives.is_some(), "{old} was not left to its end");
         lessee
@@ -320,12 +310,7 @@ async fn what_another_operator_left_is_replaced_one_by_one(suite: &Suite) -> Res
         .team
         .wait_restarts(Kind::Deployment, "web", 1)
         .await?;
-    let mut told = Vec::new();
-    for (name, old) in MANY.iter().zip(&leases) {
-        told.extend(lessee.team.events(name).await?);
-        let found = about(&eye, mark, old)?;
-        ensure!(found.is_empty(), "{found:?}");
-    }
+    let told = lessee.told_beside(&eye, mark, &leases).await?;
     let unknown = told.iter().any(|one| one.0 == "LeaseParentUnknown");
     ensure!(unknown, "{told:?}");
     Ok(())
@@ -340,5 +325,21 @@ impl Lessee {
         let mut data = answer["data"].clone();
         data["_raw"] = json!(answer["data"].to_string());
         Ok((id, data))
+    }
+
+    /// The events of the resources, none of whose leases of before Vault was asked about.
+    async fn told_beside(
+        &self,
+        eye: &Eye,
+        mark: Mark,
+        leases: &[String],
+    ) -> Result<Vec<(String, String)>> {
+        let mut told = Vec::new();
+        for (name, old) in MANY.iter().zip(leases) {
+            told.extend(self.team.events(name).await?);
+            let found = about(eye, mark, old)?;
+            ensure!(found.is_empty(), "{found:?}");
+        }
+        Ok(told)
     }
 }

@@ -12,7 +12,7 @@ use ground::{Ground, Tenant, wait_for};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -159,10 +159,28 @@ impl Team {
 
     /// Merges into the spec of an existing VaultStaticSecret; `null` removes.
     pub async fn edit(&self, name: &str, spec: Value) -> Result<()> {
-        let patch = Patch::Merge(json!({ "spec": spec }));
-        self.resources("VaultStaticSecret")
+        self.merge_into("VaultStaticSecret", name, json!({ "spec": spec }))
+            .await
+    }
+
+    /// Merges into an existing resource; `null` removes.
+    pub async fn merge_into(&self, kind: &str, name: &str, patch: Value) -> Result<()> {
+        let resources = self.resources(kind);
+        let patch = Patch::Merge(patch);
+        resources
             .patch(name, &PatchParams::default(), &patch)
             .await?;
+        Ok(())
+    }
+
+    pub async fn status(&self, kind: &str, name: &str) -> Result<Value> {
+        let found = self.resources(kind).get(name).await?;
+        Ok(found.data["status"].clone())
+    }
+
+    pub async fn delete(&self, kind: &str, name: &str) -> Result<()> {
+        let resources = self.resources(kind);
+        resources.delete(name, &DeleteParams::default()).await?;
         Ok(())
     }
 
