@@ -82,10 +82,8 @@ pub fn permit_lease(
     policy: &Policy,
     own: &OwnIdentity,
 ) -> Result<PermittedLease, Problem> {
-    let connection = permit_connection(asked.connection, policy, own)?;
-    let login = permit_login(asked.login, connection, policy, own)?;
-    read::check(&asked.read, login.get(), policy)?;
-    lease(login, &asked.read, &asked.id)
+    let (login, read, id) = permit_origin(asked, policy, own)?;
+    lease(login, &read, &id)
 }
 
 /// The certificate of a resource that may be gone, if all that led to it is allowed
@@ -98,24 +96,33 @@ pub fn permit_certificate(
     policy: &Policy,
     own: &OwnIdentity,
 ) -> Result<PermittedLease, Problem> {
-    let connection = permit_connection(asked.connection, policy, own)?;
-    let login = permit_login(asked.login, connection, policy, own)?;
-    read::check(&asked.read, login.get(), policy)?;
-    let serial = asked.id.as_str();
+    let (login, read, serial) = permit_origin(asked, policy, own)?;
     let is_pair = |pair: &str| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
     if serial.len() > SERIAL_LIMIT || !serial.split(':').all(is_pair) {
         return Err(invalid(
             "the certificate's serial number",
-            format!("{:?} is none; it is left alone", printable(serial, 40)),
+            format!("{:?} is none; it is left alone", printable(&serial, 40)),
         ));
     }
-    let mount = asked.read.mount.trim_matches('/');
+    let mount = read.mount.trim_matches('/');
     Ok(PermittedLease {
         login,
-        vault_namespace: asked.read.vault_namespace,
         path: format!("{mount}/revoke"),
-        id: asked.id,
+        vault_namespace: read.vault_namespace,
+        id: serial,
     })
+}
+
+/// What a lease or a certificate came from, if that is allowed now.
+fn permit_origin(
+    asked: LeaseRequest,
+    policy: &Policy,
+    own: &OwnIdentity,
+) -> Result<(PermittedLogin, Read, String), Problem> {
+    let connection = permit_connection(asked.connection, policy, own)?;
+    let login = permit_login(asked.login, connection, policy, own)?;
+    read::check(&asked.read, login.get(), policy)?;
+    Ok((login, asked.read, asked.id))
 }
 
 fn lease(login: PermittedLogin, read: &Read, id: &str) -> Result<PermittedLease, Problem> {

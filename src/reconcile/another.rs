@@ -130,7 +130,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             again.extend(self.keep_current(&work, terms, grant).await);
         }
         for (_, lease) in self.ledger.leases_of(key) {
-            let is_current = current.as_ref().is_some_and(|is| is.lease == lease.lease);
+            let is_current = current.as_ref().is_some_and(|current| lease.is_of(current));
             if lease.uid == work.me.uid && !is_current {
                 again.extend(self.keep_alive(&work, &lease).await);
             }

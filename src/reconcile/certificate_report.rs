@@ -11,8 +11,8 @@ use super::minting::InHand;
 use super::ports::{Clock, Cluster};
 use super::report::{Finding, Truth};
 use super::secret::Work;
-use super::sources::{Held, SecretResource, uid_of};
-use super::time::{fraction, later};
+use super::sources::{Held, SecretResource};
+use super::time::later;
 use crate::key::ResourceKey;
 use crate::problem::Problem;
 use crate::render::ContentHash;
@@ -36,7 +36,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         resource: &dyn SecretResource,
         problem: Option<&Problem>,
     ) -> Option<Finding> {
-        let terms = resource.terms(fraction(uid_of(resource))).ok().flatten()?;
+        let terms = self.terms_of(resource)?;
         let grant = self.grant_of(key, resource)?;
         let lead = terms.lead.filter(|_| !grant.serial.is_empty())?;
         let started = self.term.borrow().started;
@@ -77,7 +77,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// Why this request is not made again yet: its last answer was of no use.
-    pub(super) fn is_futile(&self, work: &Work, request: &ContentHash) -> Option<Problem> {
+    pub(super) fn why_futile(&self, work: &Work, request: &ContentHash) -> Option<Problem> {
         let (until, asked, problem) = self.remembered(&work.key).futile?;
         let left = until.duration_since(self.clock.now());
         if asked != *request || left <= SignedDuration::ZERO {
@@ -92,7 +92,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Remembers a request whose answer was of no use: whatever wakes the resource,
     /// it is made once in a pause.
-    pub(super) fn futile(&self, work: &Work, request: &ContentHash, problem: Problem) -> Problem {
+    pub(super) fn note_futile(
+        &self,
+        work: &Work,
+        request: &ContentHash,
+        problem: Problem,
+    ) -> Problem {
         let pause = match &problem {
             Problem::IssuerExpiresFirst { pause, .. } => pause.unwrap_or(SHORTEST_STEP),
             Problem::CertificateTooShort { .. } => SHORTEST_STEP,

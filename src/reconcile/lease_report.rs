@@ -5,12 +5,11 @@ use super::engine::Engine;
 use super::grants::{Due, Terms};
 use super::ledger::{secret_names, shortened};
 use super::ownership::state_of_tag;
-use super::parents::{self, Parent};
+use super::parents::Parent;
 use super::ports::{Clock, Cluster, Note};
 use super::report::{self, Finding, Truth};
-use super::rotation::rotation_of;
 use super::sources::{Held, SecretResource, destination_of, uid_of};
-use super::time::{fraction, later};
+use super::time::later;
 use crate::key::ResourceKey;
 use crate::problem::Problem;
 use crate::render::{Grant, ResourceTag};
@@ -27,8 +26,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         resource: &dyn SecretResource,
         problem: Option<&Problem>,
     ) -> Option<Finding> {
-        let uid = uid_of(resource);
-        let terms = resource.terms(fraction(uid)).ok().flatten()?;
+        let terms = self.terms_of(resource)?;
         if let Some(finding) = self.orphan_finding(key, resource, terms) {
             return Some(finding);
         }
@@ -102,7 +100,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         terms: Terms,
     ) -> Option<Finding> {
         let (now, started) = (self.clock.now(), self.term.borrow().started);
-        let rotation = rotation_of(resource, &self.config.rotation).ok()?;
         let told = resource.told();
         let (lease, ends) = match self.grant_of(key, resource) {
             Some(grant) => {
@@ -111,7 +108,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     return None;
                 }
                 let renewed = self.last_renewal(key, resource, &grant);
-                let ends = parents::ends(&grant, renewed, now);
+                let ends = Terms::expiry(&grant, renewed, now);
                 (grant.lease, ends)
             }
             None => {
@@ -119,10 +116,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 let (lease, at) = told.lease.zip(told.renewed).filter(|_| theirs)?;
                 (lease.to_owned(), Some(later(at.at, at.duration)))
             }
-        };
-        let terms = Terms {
-            margin: self.margin(resource, rotation),
-            ..terms
         };
         let at = terms.handed_over(ends, self.config.rotation.unknown_parent_spread, started);
         let [first, second] = secret_names();
@@ -154,11 +147,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if !terms.is_outlived(grant, renewed, token, self.clock.now()) {
             return None;
         }
-        let rotation = rotation_of(resource, &self.config.rotation).ok()?;
-        let terms = Terms {
-            margin: self.margin(resource, rotation),
-            ..terms
-        };
         let at = terms.before_token_ends(grant, token, self.term.borrow().started);
         let message = format!(
             "the lease {} would outlive the token that it hangs on, which ends at {:.0}, so the credentials are replaced at {at:.0}; {}",

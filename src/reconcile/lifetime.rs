@@ -13,9 +13,8 @@ use super::engine::Engine;
 use super::grants::{Renewed, Terms};
 use super::ledger::TokenLife;
 use super::ports::{Clock, Cluster};
-use super::rotation::rotation_of;
 use super::sources::{SecretResource, uid_of};
-use super::time::{fraction, later, whole_seconds};
+use super::time::{later, whole_seconds};
 use crate::api::{Lifetime, Phase};
 use crate::key::ResourceKey;
 use crate::problem::Problem;
@@ -43,7 +42,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         resource: &dyn SecretResource,
         problem: Option<&Problem>,
     ) -> Option<Lifetime> {
-        let terms = resource.terms(fraction(uid_of(resource))).ok().flatten()?;
+        let terms = self.terms_of(resource)?;
         let told = resource.told().lifetime.cloned().unwrap_or_default();
         let Some(grant) = self.grant_of(key, resource) else {
             self.metrics.lives().holds(key, None);
@@ -96,11 +95,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let now = self.clock.now();
         let renewed = self.last_renewal(key, resource, grant);
         let renewed = renewed.map(Renewed::in_whole_seconds);
-        let rotation = rotation_of(resource, &self.config.rotation).ok();
-        let margin = rotation.map(|rotation| self.margin(resource, rotation));
         let denied = self.remembered(key).denied;
         let terms = Terms {
-            margin: margin.unwrap_or_default(),
             renews: denied.as_ref() != Some(&grant.lease) || grant.lease.is_empty(),
             ..terms
         };

@@ -12,12 +12,11 @@ use serde_json::value::RawValue;
 
 use super::decide::{Me, Why};
 use super::engine::Engine;
-use super::grants::Renewed;
 use super::ownership::state_of;
 use super::parting::manager_of;
 use super::ports::{Clock, Cluster};
 use super::secret::Work;
-use super::sources::{Held, SecretResource};
+use super::sources::Held;
 use super::state::State;
 use super::time::later;
 use crate::api::Destination;
@@ -28,7 +27,7 @@ use crate::render::{
     ContentHash, Grant, HashKey, Material, RAW_KEY, Rendered, ResourceTag, SecretData, fingerprint,
     render,
 };
-use crate::vault::{Task, Token, Upkeep, Vault};
+use crate::vault::{Token, Vault};
 
 /// The longest that what was made is held for a write that does not succeed.
 const HELD_LIMIT: Duration = Duration::from_secs(3600);
@@ -52,7 +51,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Asks Vault for something new, after a live look at resource and destination.
     async fn mint(&self, work: &Work, request: ContentHash) -> Result<Rendered, Problem> {
-        if let Some(problem) = self.is_futile(work, &request) {
+        if let Some(problem) = self.why_futile(work, &request) {
             return Err(problem);
         }
         self.still_asked(work).await?;
@@ -73,7 +72,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let reply = reply.map_err(|problem| work.resource.explained(problem))?;
         let now = self.clock.now();
         let material = work.resource.material(work.permitted.read(), reply, now);
-        let mut material = material.map_err(|problem| self.futile(work, &request, problem))?;
+        let mut material = material.map_err(|problem| self.note_futile(work, &request, problem))?;
         self.metrics.minted();
         if orphaned {
             self.metrics.left_to_expire();
@@ -93,7 +92,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 .and_then(|terms| self.gains_nothing(work, terms, &material))
         {
             // So that it is revoked.
-            let problem = self.futile(work, &request, problem);
+            let problem = self.note_futile(work, &request, problem);
             self.note_and_render(work, &material).await?;
             return Err(problem);
         }
@@ -270,75 +269,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.rendered(work, &material).map(Some)
     }
 
-    /// Renews the lease; what came of it is remembered, or that it is lost.
-    pub(super) async fn renew(&self, work: &Work, grant: &Grant) -> Result<(), Problem> {
-        let lease = work.permitted.lease(&grant.lease)?;
-        let asked = Some(grant.duration());
-        let answer = self
-            .lease_request(&work.key, &lease, Task::RenewLease, asked)
-            .await;
-        let now = self.clock.now();
-        match answer {
-            Ok(reply) => {
-                let duration = match reply.lease.renewable {
-                    true => reply.lease.duration,
-                    // It says so where its longest life is reached.
-                    false => reply.lease.duration.min(grant.duration() / 2),
-                };
-                self.keep_in_memory(work, |memory| {
-                    memory.renewed = Some(Renewed { at: now, duration });
-                    memory.denied = None;
-                });
-                Ok(())
-            }
-            Err(Problem::LeaseNotFound { .. }) => {
-                let lost = grant.lease.clone();
-                self.keep_in_memory(work, |memory| memory.lost = Some(lost));
-                Ok(())
-            }
-            Err(Problem::VaultDenied { .. }) => {
-                let denied = grant.lease.clone();
-                self.keep_in_memory(work, |memory| memory.denied = Some(denied));
-                Ok(())
-            }
-            Err(problem) => Err(problem),
-        }
-    }
-
-    /// Sees whether Vault still knows the lease, where the policy lets it be asked.
-    pub(super) async fn look_for_lease(&self, work: &Work, grant: &Grant) -> Result<(), Problem> {
-        let lease = work.permitted.lease(&grant.lease)?;
-        let request = Upkeep {
-            task: Task::LookUpLease,
-            vault_namespace: lease.vault_namespace().map(str::to_owned),
-            path: "sys/leases/lookup".to_owned(),
-            body: serde_json::Map::from_iter([("lease_id".to_owned(), json!(lease.id()))]),
-        };
-        let now = self.clock.now();
-        let answer = self
-            .sessions
-            .upkeep_unless_denied(lease.login(), &request, now);
-        let connection = lease.login().connection();
-        match self.ask(&work.key, connection, answer).await {
-            Err(Problem::LeaseNotFound { .. }) => {
-                let lost = grant.lease.clone();
-                self.keep_in_memory(work, |memory| memory.lost = Some(lost));
-            }
-            Ok(_) | Err(Problem::VaultDenied { .. }) => {
-                let now = self.clock.now();
-                self.keep_in_memory(work, |memory| memory.looked = Some(now));
-            }
-            Err(problem) => return Err(problem),
-        }
-        Ok(())
-    }
-
-    /// How often leases are looked at.
-    pub(super) fn looks_every(&self) -> Option<Duration> {
-        let every = self.config.rotation.lookup_interval;
-        (!every.is_zero()).then_some(every)
-    }
-
     /// What the resource holds, for its status.
     pub(super) fn held(&self, work: &Work) -> Option<Held> {
         work.terms?;
@@ -366,19 +296,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             (Some(again), Some(release)) => Some(again.min(release)),
             (again, release) => again.or(release),
         })
-    }
-
-    /// The last renewal of a lease: as this process remembers, or status tells.
-    pub(super) fn last_renewal(
-        &self,
-        key: &ResourceKey,
-        resource: &dyn SecretResource,
-        grant: &Grant,
-    ) -> Option<Renewed> {
-        let remembered = self.remembered(key).renewed;
-        let told = resource.told().renewed;
-        let of_this = |one: &Renewed| one.at >= grant.since;
-        remembered.filter(of_this).or(told.filter(of_this))
     }
 }
 

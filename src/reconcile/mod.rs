@@ -41,6 +41,7 @@ pub mod ports;
 mod pruned;
 mod queue;
 mod references;
+mod renewal;
 mod replace;
 mod report;
 mod report_plain;

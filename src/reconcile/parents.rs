@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::decide::{Situation, Step, Why};
-use super::grants::{Renewed, Terms, last_given};
+use super::grants::{Renewed, Terms};
 use super::time::later;
 use crate::render::Grant;
 
@@ -82,7 +82,7 @@ pub(super) fn hangs(
         // Who reads the ledger asks again.
         None => return (Some(Step::Wait(None)), None),
         Some(Parent::Unknown) => {
-            let ends = ends(grant, situation.renewed, now);
+            let ends = Terms::expiry(grant, situation.renewed, now);
             let at = terms.handed_over(ends, situation.spread, situation.started);
             if at > now {
                 return (Some(Step::Wait(Some(at))), None);
@@ -107,12 +107,6 @@ pub(super) fn inherited_until(situation: &Situation<'_>) -> Option<Timestamp> {
     let ends = Some(later(lease.at, lease.duration));
     let at = terms.handed_over(ends, situation.spread, situation.started);
     (at > situation.now).then_some(at)
-}
-
-/// The end of a lease as far as is known; `None`: not by itself.
-pub(super) fn ends(grant: &Grant, renewed: Option<Renewed>, now: Timestamp) -> Option<Timestamp> {
-    let (from, given) = last_given(grant, renewed, now);
-    (!given.is_zero()).then(|| later(from, given))
 }
 
 impl Terms {
@@ -140,7 +134,7 @@ impl Terms {
         now: Timestamp,
     ) -> bool {
         let renewable = grant.renewable && self.renews;
-        renewable || ends(grant, renewed, now).is_none_or(|ends| ends > token.at)
+        renewable || Self::expiry(grant, renewed, now).is_none_or(|ends| ends > token.at)
     }
 
     /// When a lease is replaced that would outlive its token: at the resource's own

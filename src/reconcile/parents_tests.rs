@@ -49,16 +49,16 @@ fn the_end_of_a_lease_is_believed_within_reason() {
             at: at(second),
             duration: Duration::from_secs(seconds),
         };
-        ends(&lease, Some(renewed), at(1100))
+        Terms::expiry(&lease, Some(renewed), at(1100))
     };
-    assert_eq!(ends(&lease, None, at(1100)), Some(at(1100)));
+    assert_eq!(Terms::expiry(&lease, None, at(1100)), Some(at(1100)));
     assert_eq!(of(1050, 100), Some(at(1150)));
     assert_eq!(of(1050, 1_000_000), Some(at(1100)), "forged");
     let endless = Grant {
         seconds: 0,
         ..lease
     };
-    assert_eq!(ends(&endless, None, at(1100)), None);
+    assert_eq!(Terms::expiry(&endless, None, at(1100)), None);
 }
 
 fn ending(at_second: i64, known: i64) -> TokenEnd {

@@ -6,15 +6,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::engine::Engine;
+use super::grants::Terms;
 use super::ports::{Clock, Cluster};
 use super::queue::WorkKey;
 use super::report::{Finding, Truth};
 use super::resolve::positive_duration;
 use super::restart::Standing;
 use super::secret::Work;
-use super::sources::SecretResource;
+use super::sources::{SecretResource, uid_of};
 use super::state::RESTARTED_AT;
-use super::time::later;
+use super::time::{fraction, later};
 use super::view::{Rollout, WorkloadKey, WorkloadMeta};
 use super::workload::TargetStanding;
 use crate::api::RotationStrategy;
@@ -71,6 +72,18 @@ pub fn rotation_of(
 }
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    /// The terms of a resource, with the margin that a rollout needs; `None` where its
+    /// source is only read.
+    pub(super) fn terms_of(&self, resource: &dyn SecretResource) -> Option<Terms> {
+        let terms = resource.terms(fraction(uid_of(resource))).ok().flatten()?;
+        let rotation = rotation_of(resource, &self.config.rotation).ok();
+        let margin = rotation.map(|rotation| self.margin(resource, rotation));
+        Some(Terms {
+            margin: margin.unwrap_or_default(),
+            ..terms
+        })
+    }
+
     /// How long before the end of a lease the next one is needed: twice what the
     /// slowest target takes to roll, and the drain.
     pub(super) fn margin(&self, resource: &dyn SecretResource, rotation: Rotation) -> Duration {

@@ -24,7 +24,7 @@ use super::channel::{Channel, same_origin};
 use super::classify::{
     Asked, Envelope, Operation, failure, is_missing, problem, strange, unusable,
 };
-use super::ports::{Endpoint, Reply, Task, Token, Upkeep, Vault};
+use super::ports::{Endpoint, Reply, Token, Upkeep, Vault};
 use super::requests::{Call, Dressed, KubernetesLogin, check_path};
 use super::resolver::AddressRule;
 use super::transport::{Failure, Transport};
@@ -359,15 +359,7 @@ impl Vault for HttpVault {
         check_path("the lease's id", &request.path)?;
         let connection = endpoint.connection.get();
         // What names the lease is nobody's business but the ledger's.
-        let what = match request.task {
-            Task::RevokeCertificate => &request.path,
-            Task::RenewLease => "sys/leases/renew",
-            Task::RevokeLease => "sys/leases/revoke",
-            Task::LookUpLease => "sys/leases/lookup",
-            Task::LookUpToken => "auth/token/lookup-accessor",
-            Task::RenewToken => "auth/token/renew-accessor",
-            Task::RevokeToken => "auth/token/revoke-self",
-        };
+        let what = request.task.form().unwrap_or(&request.path);
         let asked = Asked {
             operation: Operation::Upkeep(request.task),
             what,

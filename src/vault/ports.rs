@@ -65,6 +65,22 @@ pub enum Task {
     RevokeToken,
 }
 
+impl Task {
+    /// Its path, but for what names one of many; `None` where an engine has it.
+    #[must_use]
+    pub const fn form(self) -> Option<&'static str> {
+        Some(match self {
+            Task::RenewLease => "sys/leases/renew",
+            Task::RevokeLease => "sys/leases/revoke",
+            Task::LookUpLease => "sys/leases/lookup",
+            Task::LookUpToken => "auth/token/lookup-accessor",
+            Task::RenewToken => "auth/token/renew-accessor",
+            Task::RevokeToken => "auth/token/revoke-self",
+            Task::RevokeCertificate => return None,
+        })
+    }
+}
+
 /// A request that keeps or ends what Vault gave: always a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upkeep {

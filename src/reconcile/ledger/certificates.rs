@@ -70,7 +70,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             (true, Some(Back::Revoked)) => ("CertificateRevoked", "is revoked"),
             // Nothing happened to it.
             (true, _) => return,
-            (false, _) => ("LeaseReleased", "is given back"),
+            (false, Some(_)) => ("LeaseReleased", "is given back"),
+            (false, None) => ("LeaseReleased", "is left to its end"),
         };
         let why = match work.rotation.overlap {
             true => "and every target runs it",

@@ -84,11 +84,9 @@ impl Ledger {
     pub fn leases_of(&self, resource: &ResourceKey) -> Vec<(String, LeaseEntry)> {
         let entries = self.entries.borrow();
         let whose = entry::named(resource);
-        let of = entries.iter().filter_map(|(name, entry)| match entry {
-            Entry::Lease(lease) if lease.of == whose => Some((name.clone(), (**lease).clone())),
-            _ => None,
-        });
-        of.collect()
+        let of = leases(&entries).filter(|(_, lease)| lease.of == whose);
+        of.map(|(name, lease)| (name.clone(), lease.clone()))
+            .collect()
     }
 
     /// Whether a resource has a lease beside its present one.
@@ -101,31 +99,23 @@ impl Ledger {
     /// How many leases there are.
     fn count_leases(&self) -> usize {
         let entries = self.entries.borrow();
-        let leases = entries.values();
-        leases
-            .filter(|entry| matches!(entry, Entry::Lease(lease) if !lease.lease.is_empty()))
-            .count()
+        let with_id = leases(&entries).filter(|(_, lease)| !lease.lease.is_empty());
+        with_id.count()
     }
 
     /// All resources that a lease was made for.
     pub fn resources(&self) -> BTreeSet<ResourceKey> {
         let entries = self.entries.borrow();
-        let of = entries.values().filter_map(|entry| match entry {
-            Entry::Lease(lease) => lease.resource(),
-            Entry::Token(_) => None,
-        });
+        let of = leases(&entries).filter_map(|(_, lease)| lease.resource());
         of.collect()
     }
 
     /// The Secrets whose keys go with their resources.
     pub fn cleared(&self) -> Vec<ObjectKey> {
         let entries = self.entries.borrow();
-        let of = entries.values().filter_map(|entry| match entry {
-            Entry::Lease(lease) => {
-                let namespace = lease.resource()?.object.namespace;
-                Some(ObjectKey::new(namespace, lease.clears.clone()?))
-            }
-            Entry::Token(_) => None,
+        let of = leases(&entries).filter_map(|(_, lease)| {
+            let namespace = lease.resource()?.object.namespace;
+            Some(ObjectKey::new(namespace, lease.clears.clone()?))
         });
         of.collect()
     }
@@ -151,15 +141,13 @@ impl Ledger {
     /// Whether a lease hangs on a token.
     pub fn is_in_use(&self, token: &str) -> bool {
         let entries = self.entries.borrow();
-        let hangs = |entry: &Entry| matches!(entry, Entry::Lease(lease) if lease.token == token && !lease.lease.is_empty());
-        entries.values().any(hangs)
+        leases(&entries).any(|(_, lease)| lease.token == token && !lease.lease.is_empty())
     }
 
     /// Whether a certificate came with a token, whose entry says how to log in for it.
     pub fn has_certificates(&self, token: &str) -> bool {
         let entries = self.entries.borrow();
-        let of = |entry: &Entry| matches!(entry, Entry::Lease(lease) if lease.token == token && lease.lease.is_empty());
-        entries.values().any(of)
+        leases(&entries).any(|(_, lease)| lease.token == token && lease.lease.is_empty())
     }
 
     /// When a lease that cannot be given back ends: entries do not tell of renewals,
@@ -185,4 +173,12 @@ impl Ledger {
     fn is_older(&self, name: &str) -> bool {
         self.older.borrow().contains(name)
     }
+}
+
+/// The entries of leases and certificates.
+fn leases(entries: &BTreeMap<String, Entry>) -> impl Iterator<Item = (&String, &LeaseEntry)> {
+    entries.iter().filter_map(|(name, entry)| match entry {
+        Entry::Lease(lease) => Some((name, &**lease)),
+        Entry::Token(_) => None,
+    })
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Entry, LeaseEntry, Ledger};
+use super::entry::named;
+use super::{LeaseEntry, Ledger, leases};
 use crate::key::ResourceKey;
 use crate::problem::Problem;
 use crate::reconcile::decide::Why;
@@ -43,26 +44,17 @@ impl Ledger {
         of: impl FnOnce(&LeaseEntry) -> T,
     ) -> Option<T> {
         let entries = self.entries.borrow();
-        let mut leases = entries.values().filter_map(|entry| match entry {
-            Entry::Lease(one) => Some(&**one),
-            Entry::Token(_) => None,
-        });
-        leases
-            .find(|one| {
-                let same = one.lease == lease && one.uid == uid;
-                same && one.resource().as_ref() == Some(resource)
-            })
-            .map(of)
+        let whose = named(resource);
+        let found = leases(&entries)
+            .find(|(_, one)| one.lease == lease && one.uid == uid && one.of == whose);
+        found.map(|(_, one)| of(one))
     }
 
     /// The resources with a lease that hangs on a token.
     fn hanging_on(&self, token: &str) -> BTreeSet<ResourceKey> {
         let entries = self.entries.borrow();
-        let of = entries.values().filter_map(|entry| match entry {
-            Entry::Lease(lease) if lease.token == token => lease.resource(),
-            _ => None,
-        });
-        of.collect()
+        let hang = leases(&entries).filter(|(_, lease)| lease.token == token);
+        hang.filter_map(|(_, lease)| lease.resource()).collect()
     }
 }
 

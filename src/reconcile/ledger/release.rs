@@ -250,10 +250,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         task: Task,
         increment: Option<Duration>,
     ) -> Result<crate::vault::Reply, Problem> {
-        let form = match task {
-            Task::RenewLease => "sys/leases/renew",
-            _ => "sys/leases/revoke",
-        };
+        let form = task.form().unwrap_or_default();
         let mut body = serde_json::Map::new();
         match increment {
             Some(increment) => body.insert("increment".to_owned(), json!(increment.as_secs())),

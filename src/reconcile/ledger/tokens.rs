@@ -12,6 +12,7 @@ use crate::key::ResourceKey;
 use crate::policy::{PermittedLogin, permit_connection, permit_login};
 use crate::problem::Problem;
 use crate::reconcile::engine::{Engine, Next};
+use crate::reconcile::grants::ROUNDING;
 use crate::reconcile::parents::Limit;
 use crate::reconcile::ports::{Clock, Cluster};
 use crate::reconcile::time::{fraction, later};
@@ -22,9 +23,6 @@ const LONGEST_LOOK: Duration = Duration::from_secs(3600);
 
 /// Between two looks at one that is about to end.
 const SHORTEST_LOOK: Duration = Duration::from_secs(1);
-
-/// A renewal may give a little less than was asked for, in whole seconds.
-const ROUNDING: Duration = Duration::from_secs(2);
 
 /// What is known of the end of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,16 +50,10 @@ impl Ledger {
         if let Some(known) = self.told_ends.borrow().get(name) {
             return known.map_or(TokenLife::Never, TokenLife::At);
         }
-        match self.token(name) {
-            Some(token) if token.seconds == 0 => TokenLife::Never,
-            Some(token) => {
-                let ends = later(token.since, Duration::from_secs(token.seconds));
-                match ends > now {
-                    true => TokenLife::NotBefore(ends),
-                    false => TokenLife::Unknown,
-                }
-            }
-            None => TokenLife::Unknown,
+        match self.token(name).map(|token| token.ends()) {
+            Some(None) => TokenLife::Never,
+            Some(Some(ends)) if ends > now => TokenLife::NotBefore(ends),
+            _ => TokenLife::Unknown,
         }
     }
 }
@@ -223,14 +215,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         task: Task,
         accessor: &str,
     ) -> Result<crate::vault::Reply, Problem> {
-        let path = match task {
-            Task::RenewToken => "auth/token/renew-accessor",
-            _ => "auth/token/lookup-accessor",
-        };
         let request = Upkeep {
             task,
             vault_namespace: login.get().vault_namespace.clone(),
-            path: path.to_owned(),
+            path: task.form().unwrap_or_default().to_owned(),
             body: serde_json::Map::from_iter([("accessor".to_owned(), json!(accessor))]),
         };
         // Another login would only make the present token an older one, too.

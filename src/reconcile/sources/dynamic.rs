@@ -4,15 +4,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Held, SecretResource, Told, answered, parse};
-use crate::api::{
-    Destination, HttpMethod, RolloutRestartTarget, RotationSpec, StaticCredsMetaData,
-    VaultDynamicSecret,
-};
+use crate::api::{HttpMethod, RotationSpec, StaticCredsMetaData, VaultDynamicSecret};
 use crate::config::duration;
 use crate::key::Kind;
 use crate::policy::Read;
@@ -38,28 +34,7 @@ impl SecretResource for VaultDynamicSecret {
         Kind::VaultDynamicSecret
     }
 
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn vault_auth_ref(&self) -> Option<&str> {
-        self.spec.vault_auth_ref.as_deref()
-    }
-
-    fn vault_namespace(&self) -> Option<&str> {
-        self.spec.namespace.as_deref()
-    }
-
-    fn destination(&self) -> &Destination {
-        &self.spec.destination
-    }
-
-    fn rollout_restart_targets(&self) -> &[RolloutRestartTarget] {
-        self.spec
-            .rollout_restart_targets
-            .as_deref()
-            .unwrap_or_default()
-    }
+    spec_of_all!();
 
     fn told(&self) -> Told<'_> {
         self.status.as_ref().map_or(Told::default(), |status| Told {

@@ -3,6 +3,32 @@
 //! again, and what the answer means, in one file for each kind. Nothing else
 //! knows the kinds apart, and no file here knows another.
 
+/// What every kind's spec says in the same words.
+macro_rules! spec_of_all {
+    () => {
+        fn metadata(&self) -> &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+            &self.metadata
+        }
+
+        fn vault_auth_ref(&self) -> Option<&str> {
+            self.spec.vault_auth_ref.as_deref()
+        }
+
+        fn vault_namespace(&self) -> Option<&str> {
+            self.spec.namespace.as_deref()
+        }
+
+        fn destination(&self) -> &$crate::api::Destination {
+            &self.spec.destination
+        }
+
+        fn rollout_restart_targets(&self) -> &[$crate::api::RolloutRestartTarget] {
+            let targets = self.spec.rollout_restart_targets.as_deref();
+            targets.unwrap_or_default()
+        }
+    };
+}
+
 pub mod dynamic;
 pub mod pki;
 pub mod static_kv;

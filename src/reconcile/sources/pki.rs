@@ -4,13 +4,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
 use super::{Held, SecretResource, Told, answered, parse};
-use crate::api::{Destination, RolloutRestartTarget, VaultPKISecret};
+use crate::api::VaultPKISecret;
 use crate::config::duration;
 use crate::key::{Kind, Redacted};
 use crate::policy::Read;
@@ -50,28 +49,7 @@ impl SecretResource for VaultPKISecret {
         Kind::VaultPkiSecret
     }
 
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn vault_auth_ref(&self) -> Option<&str> {
-        self.spec.vault_auth_ref.as_deref()
-    }
-
-    fn vault_namespace(&self) -> Option<&str> {
-        self.spec.namespace.as_deref()
-    }
-
-    fn destination(&self) -> &Destination {
-        &self.spec.destination
-    }
-
-    fn rollout_restart_targets(&self) -> &[RolloutRestartTarget] {
-        self.spec
-            .rollout_restart_targets
-            .as_deref()
-            .unwrap_or_default()
-    }
+    spec_of_all!();
 
     fn told(&self) -> Told<'_> {
         self.status.as_ref().map_or(Told::default(), |status| Told {

@@ -6,16 +6,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{Held, SecretResource, Told, parse};
-use crate::api::{
-    Destination, KvType, OnSourceDelete, RolloutRestartTarget, VaultStaticSecret,
-    VaultStaticSecretSpec,
-};
+use crate::api::{KvType, OnSourceDelete, VaultStaticSecret, VaultStaticSecretSpec};
 use crate::config::duration;
 use crate::key::{Kind, Redacted};
 use crate::policy::Read;
@@ -32,28 +28,7 @@ impl SecretResource for VaultStaticSecret {
         Kind::VaultStaticSecret
     }
 
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn vault_auth_ref(&self) -> Option<&str> {
-        self.spec.vault_auth_ref.as_deref()
-    }
-
-    fn vault_namespace(&self) -> Option<&str> {
-        self.spec.namespace.as_deref()
-    }
-
-    fn destination(&self) -> &Destination {
-        &self.spec.destination
-    }
-
-    fn rollout_restart_targets(&self) -> &[RolloutRestartTarget] {
-        self.spec
-            .rollout_restart_targets
-            .as_deref()
-            .unwrap_or_default()
-    }
+    spec_of_all!();
 
     fn told(&self) -> Told<'_> {
         self.status.as_ref().map_or(Told::default(), |status| Told {
