@@ -273,7 +273,7 @@ fn refused(asked: Asked<'_>, refusal: &Refusal) -> Problem {
             path: asked.what.to_owned(),
             why: match asked.operation {
                 Operation::Read => format!(
-                    "{why}; compare what the spec asks for with what is in Vault: mount, path or role, type, Vault namespace, and the fields of the request"
+                    "{why}; check spec.mount, spec.path, spec.type and spec.namespace against what is in Vault"
                 ),
                 _ => why,
             },
