@@ -74,7 +74,13 @@ pub async fn measure(
         10_000 => Bound::Goal(50.0),
         _ => Bound::None,
     };
-    tell_memory(table, &format!("with {resources}"), last.memory, goal);
+    tell_memory(
+        table,
+        &format!("with {resources}"),
+        last.memory,
+        goal,
+        Bound::None,
+    );
     Ok(())
 }
 

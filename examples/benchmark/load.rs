@@ -47,20 +47,27 @@ pub async fn at_rest(operator: &Operator) -> Result<Memory> {
     .await
 }
 
-/// Resident memory against its bound, with its parts.
-pub fn tell_memory(table: &mut Table, when: &str, memory: Memory, bound: Bound) {
+/// Resident memory with its parts, each against its bound. How many pages of the binary are in memory is up to the kernel,
+/// and differs by some 0.4 MB from run to run: a limit is for the anonymous part, and for the size of the binary.
+pub fn tell_memory(
+    table: &mut Table,
+    when: &str,
+    memory: Memory,
+    resident: Bound,
+    anonymous: Bound,
+) {
     let mb = |bytes: u64| bytes as f64 / MB;
     table.one(
         format!("resident, {when}"),
         "MB",
         mb(memory.resident),
-        bound,
+        resident,
     );
     table.one(
         "  of it anonymous (the rest the kernel can take back)",
         "MB",
         mb(memory.anonymous),
-        Bound::None,
+        anonymous,
     );
     table.one("  at its peak", "MB", mb(memory.peak), Bound::None);
 }

@@ -219,6 +219,10 @@ pub struct Rotation {
     /// Over what time credentials are replaced whose lease the ledger does not know.
     #[serde(with = "duration")]
     pub unknown_parent_spread: Duration,
+    /// How long leases are renewed of a resource that can't be seen, so that nobody
+    /// knows whether it is still there; zero: not at all.
+    #[serde(with = "duration")]
+    pub renew_unseen: Duration,
 }
 
 impl Default for Rotation {
@@ -229,6 +233,7 @@ impl Default for Rotation {
             timeout: Duration::ZERO,
             lookup_interval: Duration::from_secs(600),
             unknown_parent_spread: Duration::from_secs(600),
+            renew_unseen: Duration::from_secs(24 * 3600),
         }
     }
 }

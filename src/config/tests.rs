@@ -125,6 +125,7 @@ rotation:
   timeout: 1h
   lookupInterval: 0s
   unknownParentSpread: 3m
+  renewUnseen: 2h
 sync:
   maxConcurrentReconciles: 1
   reconcileDeadline: 30s

@@ -15,7 +15,7 @@ use kube::api::{
 use serde_json::{Value, json};
 
 use super::bodies;
-use super::kube_errors::{classify, names_the_missing};
+use super::kube_errors::{classify, names_the_missing, unknown_kind};
 use super::meta;
 use super::reviews::Answers;
 use super::tenure::Tenure;
@@ -297,7 +297,11 @@ impl Cluster for KubeCluster {
                 other => other.map(Some),
             }
         };
-        let found = self.count("get", || format!("get {key}"), request).await?;
+        let found = self.count("get", || format!("get {key}"), request).await;
+        let found = found.map_err(|problem| match problem {
+            Problem::Conflict { what, .. } => unknown_kind(what),
+            other => other,
+        })?;
         let found = found.filter(|found| found.metadata.uid.as_deref() == Some(uid));
         Ok(found.map_or(Life::Gone, |found| {
             match found.metadata.deletion_timestamp {

@@ -47,6 +47,15 @@ fn terminating_namespace(status: &Status) -> Option<String> {
     Some(printable(name, FOREIGN_TEXT_LIMIT))
 }
 
+/// A 404 that is about no object: the kind is not served (any more).
+#[must_use]
+pub fn unknown_kind(what: String) -> Problem {
+    Problem::KubernetesRefused {
+        what,
+        why: "the API server does not know the kind; apply kustomize/crds".to_owned(),
+    }
+}
+
 /// Whether an answer says that the object of this name is not there: a 404 for
 /// a kind that is not served (yet) names none.
 #[must_use]

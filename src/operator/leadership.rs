@@ -292,6 +292,7 @@ impl Claim {
             Err(problem) => {
                 if !work.tenure.has_claim(&self.namespace) {
                     self.close();
+                    work.engine.lose(&self.namespace, &problem);
                     self.tell(Some(&problem));
                     if work.readiness.waits(&place, &problem.to_string()) {
                         tracing::warn!(namespace = self.namespace, %problem, "not served");

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta};
+use litemap::LiteMap;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -37,7 +38,10 @@ pub fn secret(object: PartialObjectMeta<Secret>) -> SecretMeta {
                 .flatten()
                 .map(|owner| owner.uid),
         ),
-        states: ours(meta.annotations.unwrap_or_default()),
+        states: LiteMap::from_sorted_store_unchecked(exactly(
+            // A tree gives its keys in order.
+            ours(meta.annotations.unwrap_or_default()).into_iter(),
+        )),
         managers: exactly(meta.managed_fields.into_iter().flatten().map(|entry| {
             let fields = entry.fields_v1.map(|fields| fields.0).unwrap_or_default();
             Manager {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::Operator;
 use super::http::Readiness;
-use super::kube_errors::classify;
+use super::kube_errors::{classify, unknown_kind};
 use super::meta;
 use crate::key::ObjectKey;
 use crate::problem::Problem;
@@ -212,10 +212,7 @@ fn key_of<K: Resource>(object: &K) -> ObjectKey {
 
 fn problem_of(place: &Place, error: &kube::Error) -> Problem {
     match classify(topic(place), error) {
-        Problem::Conflict { what, .. } => Problem::KubernetesRefused {
-            what,
-            why: "the API server does not know the kind; apply kustomize/crds".to_owned(),
-        },
+        Problem::Conflict { what, .. } => unknown_kind(what),
         other => other,
     }
 }

@@ -20,8 +20,8 @@ mod tests;
 pub use lease::{LeaseRequest, PermittedLease, permit_certificate, permit_lease};
 pub use network::{address_allowed, redirect_allowed};
 pub use permitted::{
-    CaSource, Connection, DestinationRequest, Login, LoginMethod, Permitted, PermittedConnection,
-    PermittedLogin, Read, Resolved,
+    CaSource, Connection, DestinationRequest, Fields, Login, LoginMethod, Permitted,
+    PermittedConnection, PermittedLogin, Read, Resolved,
 };
 
 use std::collections::BTreeMap;

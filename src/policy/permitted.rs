@@ -48,6 +48,14 @@ pub enum CaSource {
     File(String),
 }
 
+impl CaSource {
+    /// Whether it is a Secret that was not seen yet.
+    #[must_use]
+    pub fn is_unseen(&self) -> bool {
+        matches!(self, Self::Secret { revision, .. } if revision.is_empty())
+    }
+}
+
 /// How to log in: a VaultAuth merged with its VaultAuthGlobal and defaults.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -64,6 +72,26 @@ pub struct Login {
     pub headers: BTreeMap<String, String>,
     /// The method with its fields.
     pub method: LoginMethod,
+}
+
+impl Login {
+    /// Whether Vault gives its token to the same one: the rest is about the way there.
+    #[must_use]
+    pub fn has_owner_of(&self, other: &Self) -> bool {
+        fn owner(login: &Login) -> Option<(&String, &ObjectKey)> {
+            match &login.method {
+                LoginMethod::Kubernetes {
+                    role,
+                    service_account,
+                    ..
+                } => Some((role, service_account)),
+                LoginMethod::NotServed(_) => None,
+            }
+        }
+        owner(self).is_some()
+            && owner(self) == owner(other)
+            && (&self.mount, &self.vault_namespace) == (&other.mount, &other.vault_namespace)
+    }
 }
 
 /// A login method and what it needs.
@@ -112,6 +140,27 @@ pub struct Read {
     pub mints: bool,
     /// Fields of a write; `None` for a read.
     pub body: Option<serde_json::Map<String, serde_json::Value>>,
+    /// Where it comes from in the resource.
+    pub fields: Fields,
+}
+
+/// The fields of a resource that a request is made of, for whoever has to mend it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fields {
+    /// Those that the path is made of.
+    pub path: &'static str,
+    /// What to look at where Vault refuses the request.
+    pub all: &'static str,
+}
+
+impl Default for Fields {
+    /// Those of kinds that say mount and path.
+    fn default() -> Self {
+        Self {
+            path: "spec.path",
+            all: "spec.mount, spec.path and spec.namespace",
+        }
+    }
 }
 
 /// What is to be written where, as far as guardrails look at it.

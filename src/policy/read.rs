@@ -36,7 +36,7 @@ const IDENTITY: [&str; 8] = [
 /// Whether the read may be made with the login's token.
 pub(super) fn check(read: &Read, login: &Login, policy: &Policy) -> Result<(), Problem> {
     let path = read.path.as_str();
-    plain_path("spec.path", path)?;
+    plain_path(read.fields.path, path)?;
     let mount = read.mount.trim_matches('/');
     if !path
         .strip_prefix(mount)

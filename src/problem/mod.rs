@@ -314,6 +314,7 @@ impl Problem {
                 | Problem::LeaseNotFound { .. }
                 | Problem::VaultDenied { .. }
                 | Problem::VaultAnswerUnusable { refusal: true, .. }
+                | Problem::IssuerExpiresFirst { .. }
         )
     }
 

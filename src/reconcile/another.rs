@@ -132,7 +132,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         for (_, lease) in self.ledger.leases_of(key) {
             let is_current = current.as_ref().is_some_and(|current| lease.is_of(current));
             if lease.uid == work.me.uid && !is_current {
-                again.extend(self.keep_alive(&work, &lease).await);
+                again.extend(self.keep_alive(key, &lease).await.again());
             }
         }
         // For the metrics; status is the other one's.

@@ -2,7 +2,7 @@
 //! in a way that may be Vault's own trouble, one health request tells whether it
 //! is. While Vault is away, one prober asks again with backoff; everybody else
 //! is answered with what is known and waits. When it is back, who misses a
-//! Secret goes first, and the others are spread.
+//! Secret goes first, and the others are spread, none beyond the end of its lease.
 //!
 //! What fails while Vault is well (a broken mount, a path that hangs) harms its
 //! own resource alone, unless nothing else works either (a standby without an
@@ -372,17 +372,17 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let (view, now) = (self.view.borrow(), self.clock.now());
         let spread = u32::try_from(waiting.len()).map_or(SPREAD, |n| SPREAD.min(SPREAD_EACH * n));
         for key in waiting {
-            let urgency = match &key {
-                WorkKey::Resource(resource) => view.urgency(resource),
-                _ => Urgency::Now,
-            };
-            match urgency {
-                Urgency::Now => self.queue.wake(key, urgency),
-                Urgency::Routine => {
-                    let wait = spread.mul_f64(fraction(&format!("{key:?}")));
-                    self.queue.wake_at(key, later(now, wait), urgency);
+            let wait = match &key {
+                WorkKey::Resource(one) if view.urgency(one) == Urgency::Routine => {
+                    self.patience(one, spread)
                 }
-            }
+                _ => {
+                    self.queue.wake(key, Urgency::Now);
+                    continue;
+                }
+            };
+            let wait = wait.mul_f64(fraction(&format!("{key:?}")));
+            self.queue.wake_at(key, later(now, wait), Urgency::Routine);
         }
     }
 

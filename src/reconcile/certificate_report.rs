@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use super::decide::Why;
 use super::engine::Engine;
 use super::grants::{Due, Terms, capped};
 use super::minting::InHand;
@@ -40,31 +41,36 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let grant = self.grant_of(key, resource)?;
         let lead = terms.lead.filter(|_| !grant.serial.is_empty())?;
         let started = self.term.borrow().started;
-        let due = terms.due(&grant, None, started, self.clock.now());
+        let now = self.clock.now();
+        let due = terms.due(&grant, None, started, now);
         let (serial, since) = (&grant.serial, grant.since);
         let end = later(since, grant.duration());
         let lead_used = capped(lead, grant.duration());
         let (truth, reason, message) = match problem {
-            Some(problem) if due == Due::Replacement => (
-                Truth::False,
-                "CertificateAtRisk",
-                format!(
-                    "the certificate {serial} ends at {end:.0} unless it is replaced before, which is tried on: {}",
-                    problem.reason()
-                ),
-            ),
+            Some(problem) if due == Due::Replacement => {
+                let ends = match end <= now {
+                    true => format!("ended at {end:.0}, and is to be replaced"),
+                    false => format!("ends at {end:.0} unless it is replaced before"),
+                };
+                let reason = problem.reason();
+                (
+                    Truth::False,
+                    "CertificateAtRisk",
+                    format!("the certificate {serial} {ends}, which is tried on: {reason}"),
+                )
+            }
             _ if grant.issuer_first => (
                 Truth::False,
                 "IssuerExpiresFirst",
                 format!(
-                    "the certificate {serial} ends at {end:.0}, and its issuer no later: renew the issuer in Vault"
+                    "the certificate {serial} works until {end:.0}, when its issuer ends: renew the issuer in Vault"
                 ),
             ),
             _ if lead_used != lead => (
                 Truth::False,
                 "CertificateTooShort",
                 format!(
-                    "spec.expiryOffset ({lead:?}) leaves nothing of the life of the certificate {serial}, which was issued at {since:.0} and ends at {end:.0}: it is replaced after two thirds of that; shorten spec.expiryOffset, or lengthen spec.ttl or the role's max_ttl"
+                    "spec.expiryOffset ({lead:?}) leaves nothing of the life of the certificate {serial}, which was issued at {since:.0} and ends at {end:.0}: it is replaced after two thirds of that at the latest; shorten spec.expiryOffset, or lengthen spec.ttl or the role's max_ttl"
                 ),
             ),
             _ => (
@@ -84,8 +90,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return None;
         }
         let mut problem = *problem;
-        if let Problem::IssuerExpiresFirst { pause, .. } = &mut problem {
-            *pause = Some(left.unsigned_abs());
+        if let Problem::IssuerExpiresFirst {
+            pause: Some(pause), ..
+        } = &mut problem
+        {
+            // It would be of no use beside the one in the Secret: where that is gone, it is.
+            if work.why != Some(Why::Due) {
+                return None;
+            }
+            *pause = left.unsigned_abs();
         }
         Some(problem)
     }
@@ -105,7 +118,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         };
         let until = later(self.clock.now(), pause);
         let futile = (until, request.clone(), Box::new(problem.clone()));
-        self.keep_in_memory(work, |memory| memory.futile = Some(futile));
+        self.keep_in_memory(&work.key, |memory| memory.futile = Some(futile));
         problem
     }
 

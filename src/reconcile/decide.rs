@@ -7,7 +7,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::drift::{Repairs, fight};
-use super::grants::{Due, Renewed, Terms, after_rotation};
+use super::due::{until_due, until_end};
+use super::grants::{Renewed, Terms, after_rotation};
 pub use super::ownership::Former;
 use super::ownership::{Standing, standing};
 use super::parents::{self, Parent};
@@ -103,6 +104,8 @@ pub struct Me {
     /// Fingerprint of how the content is made of what Vault made; `None` where the
     /// source is only read.
     pub rendering: Option<String>,
+    /// Hash of the request to Vault, where each one makes something new.
+    pub request: Option<ContentHash>,
 }
 
 /// The next step.
@@ -227,6 +230,7 @@ fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<&State
     }
     if state.generation < me.generation
         || !is_as_asked(me, state)
+        || answers_another(me, state, situation.key)
         || !state.hash.is_of(situation.key)
     {
         return Step::Fetch(Why::Changed);
@@ -247,62 +251,6 @@ fn look_again(situation: &Situation<'_>, meta: &SecretMeta, state: Option<&State
         // New content is written all the same.
         Step::Wait(_) if drifted => Step::Refuse(fight(me, Some(meta))),
         step => step,
-    }
-}
-
-/// What is due for what Vault made, or when something will be.
-fn until_end(situation: &Situation<'_>, terms: Terms, state: &State) -> Step {
-    let Some(grant) = &state.grant else {
-        // Of another operator, or of a time when the kind was read only.
-        return Step::Fetch(Why::Due);
-    };
-    if !grant.lease.is_empty() && situation.lost == Some(&grant.lease) {
-        return Step::Fetch(Why::Lost);
-    }
-    let (step, latest) = parents::hangs(situation, terms, grant);
-    if let Some(step) = step {
-        return step;
-    }
-    let step = match terms.due(grant, situation.renewed, situation.started, situation.now) {
-        Due::Nothing(until) => {
-            let renewed = situation.renewed.map(|renewed| renewed.at);
-            let seen = renewed.max(situation.looked);
-            match terms.look(grant, seen, situation.started) {
-                Some(at) if at <= situation.now => Step::Look(grant.clone()),
-                Some(at) => Step::Wait(Some(until.map_or(at, |until| until.min(at)))),
-                None => Step::Wait(until),
-            }
-        }
-        Due::Renewal => Step::Renew(grant.clone()),
-        Due::Replacement => Step::Fetch(Why::Due),
-    };
-    match (step, latest) {
-        (Step::Wait(until), Some(latest)) => {
-            Step::Wait(Some(until.map_or(latest, |until| until.min(latest))))
-        }
-        (step, _) => step,
-    }
-}
-
-/// Whether a slot has passed since the last read, or when the next one does.
-fn until_due(situation: &Situation<'_>) -> Step {
-    let Some(slots) = situation.slots else {
-        return Step::Wait(None);
-    };
-    let (started, now, read) = (situation.started, situation.now, situation.last_read);
-    let since = read.unwrap_or(started);
-    // A clock that was set back would keep all slots waiting until then.
-    if slots.last(now) > since || since > now {
-        return Step::Fetch(Why::Due);
-    }
-    let missed = match (read, situation.absent_since) {
-        (None, Some(absent_since)) => slots.missed(absent_since, started),
-        _ => None,
-    };
-    match missed {
-        Some(at) if at <= now => Step::Fetch(Why::Due),
-        Some(at) => Step::Wait(Some(at.min(slots.next(now)))),
-        None => Step::Wait(Some(slots.next(now))),
     }
 }
 
@@ -419,6 +367,17 @@ fn is_as_asked(me: &Me, state: &State) -> bool {
         && state.clear == me.clear
         && state.source == me.source
         && state.rendering == me.rendering
+}
+
+/// Whether what the Secret holds answers another request: also what the resource
+/// refers to decides it.
+fn answers_another(me: &Me, state: &State, key: &HashKey) -> bool {
+    let answered = state
+        .grant
+        .as_ref()
+        .and_then(|grant| grant.request.as_ref());
+    let both = me.request.as_ref().zip(answered);
+    both.is_some_and(|(asked, answered)| answered.is_of(key) && asked != answered)
 }
 
 /// Whether our manager owns other names than the last write said it would.

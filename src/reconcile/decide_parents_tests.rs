@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::key::Redacted;
 
 fn terms() -> Terms {
     Terms {
@@ -120,4 +121,25 @@ fn a_lease_is_replaced_before_its_token_ends() {
     let of = |now| leased(fixed.clone(), ending(950), now).step();
     assert_eq!(of(904), Step::Wait(Some(at(905))));
     assert_eq!(of(905), Step::Fetch(Why::Due));
+}
+
+#[test]
+fn credentials_of_another_request_are_replaced() {
+    let text = |text: &str| SecretData::from([("path".to_owned(), Redacted::new(text.into()))]);
+    let of = |key: &HashKey, request: &str| key.content(&case().me.tag, &text(request));
+    let asked = |key: HashKey, request: &str| {
+        let lease = Grant {
+            request: Some(of(&key, request)),
+            ..lease(1000)
+        };
+        let case = leased(lease, Some(Parent::Known(None)), 950);
+        let request = of(&case.key, "creds/app");
+        case.with(|case| case.me.request = Some(request)).step()
+    };
+    let key = || case().key;
+    let other_key = HashKey::new(vec![2; KEY_LENGTH]).unwrap();
+    let quiet = Step::Wait(Some(at(963)));
+    assert_eq!(asked(key(), "creds/app"), quiet);
+    assert_eq!(asked(key(), "creds/other"), Step::Fetch(Why::Changed));
+    assert_eq!(asked(other_key, "creds/other"), quiet, "cannot be compared");
 }

@@ -54,6 +54,7 @@ fn case() -> Case {
         joins: false,
         source: None,
         rendering: None,
+        request: None,
     };
     let mut case = Case {
         destination: None,
@@ -79,7 +80,9 @@ fn case() -> Case {
         resource_version: "7".into(),
         deleting: false,
         owners: vec!["uid-1".into()],
-        states: [(state_annotation(&case.me.tag), case.state().to_annotation())].into(),
+        states: [(state_annotation(&case.me.tag), case.state().to_annotation())]
+            .into_iter()
+            .collect(),
         managers: vec![manager("vto-uid-1", 500, FIELDS)],
         vso_made: false,
         vso_owns: false,

@@ -56,8 +56,8 @@ pub(super) struct Memory {
     pub told_another: Option<Timestamp>,
     /// When what others did to the destination was repaired.
     pub repairs: Repairs,
-    /// The last renewal of the lease.
-    pub renewed: Option<Renewed>,
+    /// The last renewal of the lease that was given then.
+    pub renewed: Option<(Timestamp, Renewed)>,
     /// The lease that Vault said it does not know.
     pub lost: Option<String>,
     /// When Vault last said that it knows the lease, or that it does not say.
@@ -70,6 +70,10 @@ pub(super) struct Memory {
     pub rolled: Option<(Timestamp, Timestamp)>,
     /// Renewals of leases that others took the place of.
     pub kept_alive: BTreeMap<String, Renewed>,
+    /// Since when it cannot be seen whether it is still there.
+    pub unseen_since: Option<Timestamp>,
+    /// Since when a workload is seen to roll.
+    pub rolls: Option<Timestamp>,
     /// How long a workload's last rollout took.
     pub took: Option<Duration>,
 }
@@ -306,6 +310,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     async fn reconcile(&self, key: &WorkKey) -> Next {
         if !self.is_open(key) {
+            self.keep_lost(key).await;
             return Next::Settled(None);
         }
         if let WorkKey::Resource(resource) = key
@@ -379,6 +384,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     pub(super) fn forget(&self, resource: &ResourceKey) {
+        self.sees_again(resource);
         self.told_finalizer.borrow_mut().remove(resource);
         let key = WorkKey::Resource(resource.clone());
         self.drop_from_breakers(&key);

@@ -16,6 +16,10 @@ const LATEST: f64 = 0.9;
 /// The width of that spread.
 const SPREAD: f64 = 0.1;
 
+/// The share of its time after which a lease may be renewed for the first time: those
+/// that were made in one minute would be renewed in a few of each hour else.
+const FIRST: f64 = 0.3;
+
 /// A renewal may give a little less than was asked for, in whole seconds.
 pub(super) const ROUNDING: Duration = Duration::from_secs(2);
 
@@ -104,7 +108,7 @@ impl Terms {
             };
         }
         let (from, given) = last_given(grant, renewed, now);
-        let shortened = given + ROUNDING < grant.duration();
+        let shortened = given.saturating_add(ROUNDING) < grant.duration();
         let lasts = if given.is_zero() {
             self.refresh_after.unwrap_or_default()
         } else {
@@ -113,15 +117,25 @@ impl Terms {
         if lasts.is_zero() {
             return Due::Nothing(None);
         }
-        let share = f64::from(self.renewal_percent) / 100.0 + SPREAD * self.share;
+        let renewable = self.renews && grant.renewable && !grant.lease.is_empty() && !shortened;
+        let percent = f64::from(self.renewal_percent) / 100.0;
         let mut at = match self.lead {
-            None => later(from, lasts.mul_f64(share.min(LATEST))),
+            None if renewable && from == grant.since => {
+                let latest = (percent + SPREAD).min(LATEST);
+                later(
+                    from,
+                    lasts.mul_f64(latest * (FIRST + (1.0 - FIRST) * self.share)),
+                )
+            }
+            None => later(
+                from,
+                lasts.mul_f64((percent + SPREAD * self.share).min(LATEST)),
+            ),
             Some(lead) => {
                 let rest = lasts - capped(lead, lasts);
                 later(from, rest.mul_f64(1.0 - EARLIER * self.share))
             }
         };
-        let renewable = self.renews && grant.renewable && !grant.lease.is_empty() && !shortened;
         if !renewable && !given.is_zero() {
             let rest = lasts.saturating_sub(self.margin);
             // One that never could be renewed is not asked for again and again.

@@ -39,21 +39,34 @@ fn due(terms: Terms, grant: &Grant, renewed: Option<(i64, u64)>, now: i64) -> Du
 #[test]
 fn a_lease_is_renewed_at_its_percent_and_up_to_ten_points_later() {
     let lease = lease(true);
+    let once = Some((1100, 100));
     assert_eq!(
-        due(terms(67, 0.0), &lease, None, 1066),
-        Due::Nothing(Some(at(1067)))
+        due(terms(67, 0.0), &lease, once, 1166),
+        Due::Nothing(Some(at(1167)))
     );
-    assert_eq!(due(terms(67, 0.0), &lease, None, 1067), Due::Renewal);
+    assert_eq!(due(terms(67, 0.0), &lease, once, 1167), Due::Renewal);
     assert_eq!(
-        due(terms(67, 1.0), &lease, None, 1067),
-        Due::Nothing(Some(at(1077)))
+        due(terms(67, 1.0), &lease, once, 1167),
+        Due::Nothing(Some(at(1177)))
     );
     assert_eq!(
-        due(terms(90, 1.0), &lease, None, 1000),
-        Due::Nothing(Some(at(1090))),
+        due(terms(90, 1.0), &lease, once, 1100),
+        Due::Nothing(Some(at(1190))),
         "never at its very end"
     );
-    assert_eq!(due(terms(0, 0.0), &lease, None, 1000), Due::Renewal);
+    assert_eq!(due(terms(0, 0.0), &lease, once, 1100), Due::Renewal);
+}
+
+#[test]
+fn those_that_were_made_together_are_renewed_apart_from_the_first_time_on() {
+    let first = |percent, share| due(terms(percent, share), &lease(true), None, 1000);
+    assert_eq!(first(60, 0.0), Due::Nothing(Some(at(1021))));
+    assert_eq!(first(60, 1.0), Due::Nothing(Some(at(1070))));
+    assert_eq!(first(90, 0.0), Due::Nothing(Some(at(1027))));
+    assert_eq!(first(90, 1.0), Due::Nothing(Some(at(1090))));
+    // What is replaced instead is so no earlier than it must be.
+    let replaced = due(terms(60, 0.0), &lease(false), None, 1000);
+    assert_eq!(replaced, Due::Nothing(Some(at(1060))));
 }
 
 #[test]
@@ -72,19 +85,20 @@ fn the_last_renewal_counts_as_far_as_it_is_believable() {
 #[test]
 fn the_next_one_and_the_end_are_the_same_whenever_they_are_asked_for() {
     let (lease, half) = (lease(true), terms(50, 0.0));
+    let first = at(1018);
     let renewed = Renewed {
         at: Timestamp::from_millisecond(1_050_700).unwrap(),
         duration: Duration::from_millis(100_500),
     };
     let renewed = Some(renewed.in_whole_seconds());
     for now in [1060, 1099, 1101, 9000] {
-        assert_eq!(half.next(&lease, None, at(now)), Some(at(1050)));
+        assert_eq!(half.next(&lease, None, at(now)), Some(first));
         assert_eq!(half.next(&lease, renewed, at(now)), Some(at(1100)));
         assert_eq!(Terms::expiry(&lease, None, at(now)), Some(at(1100)));
         assert_eq!(Terms::expiry(&lease, renewed, at(now)), Some(at(1150)));
     }
     let at_once = terms(0, 0.0).next(&lease, None, at(9000));
-    assert_eq!(at_once, Some(at(1000)));
+    assert_eq!(at_once, Some(at(1003)));
     let forged = Renewed {
         at: at(1050),
         duration: Duration::from_secs(1_000_000),
@@ -128,8 +142,8 @@ fn another_one_is_there_before_a_known_end_by_the_margin() {
     assert_eq!(rest(50, 1050), Due::Replacement, "already shorter");
     // One that is renewed is no such end.
     assert_eq!(
-        due(with(50), &lease, None, 1060),
-        Due::Nothing(Some(at(1090)))
+        due(with(50), &lease, Some((1050, 100)), 1060),
+        Due::Nothing(Some(at(1140)))
     );
     let fixed = super::Grant {
         renewable: false,
@@ -237,4 +251,21 @@ fn renewals_that_passed_while_nobody_looked_are_spread() {
     };
     let due = terms(50, 0.5).due(&long, None, at(1600), at(1600));
     assert_eq!(due, Due::Nothing(Some(at(1630))), "within a minute");
+}
+
+#[test]
+fn any_number_can_be_calculated_with() {
+    for lead in [None, Some(Duration::from_secs(60))] {
+        let grant = Grant {
+            seconds: u64::MAX,
+            ..lease(false)
+        };
+        let terms = Terms {
+            lead,
+            ..terms(67, 1.0)
+        };
+        let due = terms.due(&grant, None, at(900), at(1000));
+        assert!(matches!(due, Due::Nothing(Some(at)) if at > Timestamp::UNIX_EPOCH));
+        assert!(after_rotation(&grant) > at(1000));
+    }
 }

@@ -112,6 +112,22 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
     }
 
+    /// How long a resource can wait that should wait at most so long: until half of
+    /// what is left to it has passed.
+    pub(super) fn patience(&self, key: &ResourceKey, most: Duration) -> Duration {
+        let Some(resource) = self.view.borrow().writer(key) else {
+            return most;
+        };
+        let now = self.clock.now();
+        let ends = self.grant_of(key, &*resource).and_then(|grant| {
+            let renewed = self.last_renewal(key, &*resource, &grant);
+            Terms::expiry(&grant, renewed, now)
+        });
+        let left = ends.map(|ends| Duration::try_from(ends.duration_since(now)));
+        // What has ended waits for nothing.
+        left.map_or(most, |left| most.min(left.unwrap_or_default() / 2))
+    }
+
     /// Whether a lease of before is kept alive.
     fn holds_older(&self, key: &ResourceKey, resource: &dyn SecretResource, grant: &Grant) -> bool {
         let in_hand = self.unwritten_grant(key);

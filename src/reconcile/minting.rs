@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::decide::{Me, Why};
 use super::engine::Engine;
+use super::ledger::Release;
 use super::ownership::state_of;
 use super::parting::manager_of;
 use super::ports::{Clock, Cluster};
@@ -38,12 +39,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) async fn obtain(&self, work: &Work) -> Result<Rendered, Problem> {
         self.load_ledger().await?;
         let request = request_hash(&work.permitted, &work.me.tag, &self.key);
+        let replaces = matches!(work.why, Some(Why::Due | Why::Lost));
+        if replaces && self.holds_what_is_in_hand(work) {
+            // It was written, and only the answer was lost.
+            self.written_out(&work.key);
+        }
         if let Some(material) = self.in_hand(work, &request) {
             return self.note_and_render(work, &material).await;
         }
-        if !matches!(work.why, Some(Why::Due | Why::Lost))
-            && let Some(rendered) = self.reuse(work, &request).await?
-        {
+        if !replaces && let Some(rendered) = self.reuse(work, &request).await? {
             return Ok(rendered);
         }
         self.mint(work, request).await
@@ -55,8 +59,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return Err(problem);
         }
         self.still_asked(work).await?;
-        self.still_as_seen(&work.permitted.destination().secret)
-            .await?;
+        self.still_as_seen(work).await?;
         let login = work.permitted.login();
         let carried = RefCell::new(None);
         let note = async |token: &Token| {
@@ -67,11 +70,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let orphaned = self.is_orphaned(work);
         self.outlast(work).await?;
         let now = self.clock.now();
-        let asked = self.sessions.read_after(&work.permitted, now, &note);
-        let reply = self.ask(&work.key, login.connection(), asked).await;
-        let reply = reply.map_err(|problem| work.resource.explained(problem))?;
+        // What an engine says no to in words of its own is no outage of Vault's.
+        let asked = async {
+            let asked = self.sessions.read_after(&work.permitted, now, &note);
+            let asked = asked.await;
+            asked.map_err(|problem| work.resource.explained(problem))
+        };
+        let reply = self.ask(&work.key, login.connection(), asked).await?;
         let now = self.clock.now();
-        let material = work.resource.material(work.permitted.read(), reply, now);
+        let material = self.meaning(work, reply, now).await;
         let mut material = material.map_err(|problem| self.note_futile(work, &request, problem))?;
         self.metrics.minted();
         if orphaned {
@@ -149,6 +156,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Some(Rc::clone(hand))
     }
 
+    fn holds_what_is_in_hand(&self, work: &Work) -> bool {
+        let held = self.held(work).map(|held| held.grant);
+        held.is_some() && held == self.unwritten_grant(&work.key)
+    }
+
     /// What is in hand, not written yet.
     pub(super) fn unwritten_grant(&self, key: &ResourceKey) -> Option<Grant> {
         let unwritten = self.unwritten.borrow();
@@ -161,12 +173,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// Mints on no old view of the destination.
-    async fn still_as_seen(&self, secret: &ObjectKey) -> Result<(), Problem> {
-        let seen = self.view.borrow().secrets.get(secret).cloned();
+    async fn still_as_seen(&self, work: &Work) -> Result<(), Problem> {
+        let secret = &work.permitted.destination().secret;
         let live = self.look_at(secret).await?;
-        let version =
-            |meta: &super::view::SecretMeta| (meta.uid.clone(), meta.resource_version.clone());
-        if seen.as_ref().map(version) == live.as_ref().map(version) {
+        if live.map(|meta| (meta.uid, meta.resource_version)) == work.seen {
             return Ok(());
         }
         Err(Problem::Conflict {
@@ -285,17 +295,16 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         &self,
         work: &Work,
         again: Option<Timestamp>,
-    ) -> Result<Option<Timestamp>, Problem> {
-        if work.terms.is_none() {
-            return Ok(again);
+    ) -> Result<Release, Problem> {
+        let mut release = Release::default();
+        if work.terms.is_some() {
+            self.load_ledger().await?;
+            self.renew_entries(work).await?;
+            release = self.release_as_gone(&work.key, Some(work)).await;
+            release.joins(self.release_superseded(work).await);
         }
-        self.load_ledger().await?;
-        self.renew_entries(work).await?;
-        let release = self.release_superseded(work).await?;
-        Ok(match (again, release) {
-            (Some(again), Some(release)) => Some(again.min(release)),
-            (again, release) => again.or(release),
-        })
+        release.again = release.again.into_iter().chain(again).min();
+        Ok(release)
     }
 }
 
@@ -303,11 +312,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 #[derive(Debug)]
 pub(super) struct InHand {
     material: Material,
-    /// Name of the ledger's entry of the token that it hangs on.
     token: String,
 }
 
 impl InHand {
+    /// Name of the ledger's entry of the token that it hangs on.
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
     /// For how long it was given.
     pub(super) const fn grant(&self) -> Option<&Grant> {
         self.material.grant.as_ref()
@@ -340,7 +353,7 @@ fn is_untouched(
 
 /// Keyed hash of all that makes Vault answer with something else: not of what
 /// the resource does with it.
-fn request_hash(permitted: &Permitted, tag: &ResourceTag, key: &HashKey) -> ContentHash {
+pub(super) fn request_hash(permitted: &Permitted, tag: &ResourceTag, key: &HashKey) -> ContentHash {
     let (read, login) = (permitted.read(), permitted.login());
     let role = match &login.get().method {
         LoginMethod::Kubernetes { role, .. } => role.as_str(),

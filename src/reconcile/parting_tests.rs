@@ -56,7 +56,9 @@ fn made(change: impl FnOnce(&mut SecretMeta)) -> SecretMeta {
         resource_version: "7".into(),
         deleting: false,
         owners: vec!["u".into()],
-        states: [(state_annotation(&tag("app")), state("u"))].into(),
+        states: [(state_annotation(&tag("app")), state("u"))]
+            .into_iter()
+            .collect(),
         managers: vec![manager("vto-u")],
         vso_made: false,
         vso_owns: false,
@@ -168,7 +170,9 @@ fn keys_that_go_with_their_resource_are_taken_out_of_a_secret_that_it_did_not_ma
         let meta = made(|meta| {
             meta.owners = owners.iter().map(|&owner| owner.to_owned()).collect();
             let text = state.to_annotation();
-            meta.states = [(state_annotation(&tag("app")), text)].into();
+            meta.states = [(state_annotation(&tag("app")), text)]
+                .into_iter()
+                .collect();
         });
         parting_of_gone(&meta, &tag("app"), "u")
     };

@@ -53,6 +53,9 @@ pub enum Life {
     Gone,
 }
 
+/// Entries of the ledger by name: what to write, or `None` to take one out.
+pub type LedgerChange = BTreeMap<String, Option<Redacted<Vec<u8>>>>;
+
 /// Which object a write may touch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fence {
@@ -219,7 +222,7 @@ pub trait Cluster: Credentials {
     async fn merge_ledger(
         &self,
         secret: &ObjectKey,
-        changes: &BTreeMap<String, Option<Redacted<Vec<u8>>>>,
+        changes: &LedgerChange,
     ) -> Result<bool, Problem>;
 
     /// Makes one of the ledger's Secrets, where it is missing.

@@ -49,7 +49,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let type_ = write.type_.as_deref().unwrap_or_default();
         fits::check_type(&me.secret, type_, &rendered.data)?;
         self.still_asked(work).await?;
-        self.keep_in_memory(work, |memory| memory.creating = true);
+        self.keep_in_memory(&work.key, |memory| memory.creating = true);
         self.cluster.delete_secret(secret, &live).await?;
         self.view.borrow_mut().remove_secret(secret);
         let asked = self.view.borrow().moment();

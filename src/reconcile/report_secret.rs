@@ -52,6 +52,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         findings.extend(lease.clone());
         let certificate = self.certificate_finding(key, resource, outcome.err());
         findings.extend(certificate.clone());
+        let release = outcome.ok().and_then(release_finding);
+        findings.extend(release.clone());
         let conditions = self.conditions(told.conditions, &findings, resource.metadata());
         let hash = outcome.ok().and_then(|synced| synced.hash.as_ref());
         let resync = outcome.ok().and_then(|_| asked_resync(resource));
@@ -73,7 +75,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let turned = turned(&told, &conditions);
         let version = self.write_status(key, &previous, status.clone()).await?;
         self.put_status(key, &metadata, status, version);
-        for finding in lease.iter().chain(&certificate) {
+        for finding in lease.iter().chain(&certificate).chain(&release) {
             self.warn_of_lease(key, resource, finding).await;
         }
         if let (Err(problem), true) = (outcome, turned) {
@@ -141,6 +143,22 @@ fn merge(fields: &mut Value, more: &impl Serialize) {
 pub(super) fn asked_resync(resource: &dyn SecretResource) -> Option<String> {
     let asked = resource.metadata().annotations.as_ref()?.get(RESYNC)?;
     Some(asked.chars().take(RESYNC_LIMIT).collect())
+}
+
+/// What was held before and could not be given back; nobody uses it any more, so
+/// that all is well but for that.
+fn release_finding(synced: &Synced) -> Option<Finding> {
+    let problem = synced.unreleased.as_ref()?;
+    let problem = Some(problem).filter(|problem| problem.is_finding())?;
+    let message = format!(
+        "what it was given before is of no use any more and could not be given back: {problem}"
+    );
+    Some(Finding::new(
+        "Release",
+        Truth::False,
+        problem.reason(),
+        message,
+    ))
 }
 
 fn good_message(resource: &dyn SecretResource, synced: &Synced) -> String {

@@ -97,7 +97,22 @@ pub fn lane_of(connection: &PermittedConnection) -> Lane {
 /// As [`asked`].
 pub fn auth(scope: Scope<'_>, auth: &VaultAuth) -> Result<(Connection, Login), Problem> {
     let namespace = auth.namespace().unwrap_or_default();
-    Ok((connection_of(scope, auth)?, login(scope, auth, &namespace)?))
+    auth_for(scope, auth, &namespace)
+}
+
+/// The same, with the ServiceAccount looked for in another namespace.
+///
+/// # Errors
+/// As [`asked`].
+pub fn auth_for(
+    scope: Scope<'_>,
+    auth: &VaultAuth,
+    accounts_in: &str,
+) -> Result<(Connection, Login), Problem> {
+    Ok((
+        connection_of(scope, auth)?,
+        login(scope, auth, accounts_in)?,
+    ))
 }
 
 /// A VaultConnection with the defaults filled in.

@@ -14,7 +14,8 @@ use crate::vault::Vault;
 /// Tries after which the backoff no longer grows.
 const ATTEMPTS_LIMIT: u32 = 32;
 
-/// Waiting after a write that was refused because the view was old.
+/// Waiting after a write that was refused because the view was old; and the least
+/// before work that ended well is done again by itself.
 const SOON: Duration = Duration::from_millis(200);
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
@@ -23,7 +24,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let attempts = self.count_attempt(&key, &next);
         match next {
             Next::Settled(None) => {}
-            Next::Settled(Some(time)) => self.queue.wake_at(key, time, Urgency::Routine),
+            Next::Settled(Some(time)) => {
+                let time = time.max(later(now, SOON));
+                self.queue.wake_at(key, time, Urgency::Routine);
+            }
             Next::Failed(problem) if self.waits_for_vault(&key, &problem) => {}
             Next::Failed(problem) => {
                 let wait = match problem.retry() {

@@ -13,7 +13,7 @@ use super::report::{Finding, Truth};
 use super::resolve::positive_duration;
 use super::restart::Standing;
 use super::secret::Work;
-use super::sources::{SecretResource, uid_of};
+use super::sources::{SecretResource, targets_of, uid_of};
 use super::state::RESTARTED_AT;
 use super::time::{fraction, later};
 use super::view::{Rollout, WorkloadKey, WorkloadMeta};
@@ -128,7 +128,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Since when every target is known to have finished its rollout of what the
     /// Secret holds since `changed_at`. This process's knowledge: another one looks
     /// anew, and gives back later, never earlier.
-    fn rolled_since(&self, work: &Work, changed_at: Timestamp) -> Option<Timestamp> {
+    pub(super) fn rolled_since(&self, work: &Work, changed_at: Timestamp) -> Option<Timestamp> {
         let rolled = self.targets(&*work.resource).iter().all(|target| {
             let standing = self.target_standing(&work.key, &*work.resource, target);
             match standing {
@@ -143,7 +143,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let known = known.filter(|(change, _)| *change == changed_at);
         let since = rolled.then(|| known.map_or_else(|| self.clock.now(), |(_, since)| since));
         let rolled = since.map(|since| (changed_at, since));
-        self.keep_in_memory(work, |memory| memory.rolled = rolled);
+        self.keep_in_memory(&work.key, |memory| memory.rolled = rolled);
         since
     }
 
@@ -158,25 +158,29 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.memory.borrow().get(&key)?.took
     }
 
-    /// Notes how long a rollout took whose end a watch has just shown.
+    /// Notes how long a rollout took whose end a watch has just shown: since that was
+    /// seen to begin, or since this process's restart where that came later. Others
+    /// roll workloads too, long after the last restart of ours.
     pub(super) fn note_rollout(
         &self,
         target: &WorkloadKey,
         before: &WorkloadMeta,
         now: &WorkloadMeta,
     ) {
-        if !before.rollout.under_way || now.rollout.under_way {
+        let (was, is) = (before.rollout.under_way, now.rollout.under_way);
+        if was == is {
             return;
         }
         let began = now.annotations.get(RESTARTED_AT);
-        let Some(began) = began.and_then(|text| text.parse::<Timestamp>().ok()) else {
-            return;
-        };
-        let took = self.clock.now().duration_since(began);
-        if let Ok(took) = Duration::try_from(took) {
-            let key = WorkKey::Workload(target.clone());
-            let mut memory = self.memory.borrow_mut();
-            memory.entry(key).or_default().took = Some(took);
+        let began = began.and_then(|text| text.parse::<Timestamp>().ok());
+        let began = began.filter(|began| *began >= self.term.borrow().started);
+        let time = self.clock.now();
+        let mut memory = self.memory.borrow_mut();
+        let memory = memory.entry(WorkKey::Workload(target.clone())).or_default();
+        if is {
+            memory.rolls = Some(time);
+        } else if let Some(began) = memory.rolls.take().max(began) {
+            memory.took = Duration::try_from(time.duration_since(began)).ok();
         }
     }
 
@@ -184,14 +188,24 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// credentials end.
     pub(super) fn overlap_finding(&self, resource: &dyn SecretResource) -> Option<Finding> {
         let rotation = rotation_of(resource, &self.config.rotation).ok()?;
-        // A certificate lives to its end, whatever becomes of its successor.
-        let terms = resource.terms(0.0).ok().flatten();
-        if !rotation.overlap || terms.is_none_or(|terms| terms.lead.is_some()) {
+        let terms = resource.terms(0.0).ok().flatten()?;
+        // Unless it is revoked, a certificate lives to its end.
+        let lives_on = terms.lead.is_some() && !resource.revokes();
+        if !rotation.overlap || lives_on {
             return None;
         }
         let view = self.view.borrow();
-        let why = |target: &WorkloadKey| {
-            let found = view.workloads.get(target)?;
+        let why = |target: WorkloadKey| {
+            if !self.restarts(target.kind) {
+                return Some(format!(
+                    "{target} is not restarted by this operator (rollout.enabled, rollout.kinds), and what its pods hold is given back after rotation.drain: restart it within that time after a rotation"
+                ));
+            }
+            // It is revoked only once none of its pods uses it.
+            let found = view
+                .workloads
+                .get(&target)
+                .filter(|_| terms.lead.is_none())?;
             if found.paused {
                 return Some(format!("{target} is paused: resume it"));
             }
@@ -207,10 +221,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
             None
         };
-        let cut: Vec<String> = self.targets(resource).iter().filter_map(why).collect();
+        let cut: Vec<String> = targets_of(resource).filter_map(why).collect();
         (!cut.is_empty()).then(|| {
             let message = format!(
-                "pods may lose their credentials, which live as long as their lease can be renewed: {}",
+                "pods may lose their credentials before they have others: {}",
                 cut.join("; ")
             );
             Finding::new("Overlap", Truth::False, "OverlapCut", message)

@@ -8,7 +8,8 @@ use super::decide::{Me, Situation, Step, Why, decide};
 use super::engine::{Engine, Next};
 use super::gone_source::source_followed;
 use super::grants::Terms;
-use super::minting::rendering;
+use super::ledger::Release;
+use super::minting::{rendering, request_hash};
 use super::parting::manager_of;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
@@ -21,7 +22,7 @@ use super::sources::{self, Held, SecretResource, destination_of, targets_of, uid
 use super::time::{fraction, later};
 use super::view::{Store, WorkloadKey};
 use crate::key::{Kind, ObjectKey, ResourceKey};
-use crate::policy::{Permitted, PermittedLogin, permit};
+use crate::policy::{Permitted, permit};
 use crate::problem::Problem;
 use crate::render::{ContentHash, Filter, Rendered, ResourceTag};
 use crate::vault::Vault;
@@ -42,6 +43,8 @@ pub(super) struct Work {
     pub rotation: Rotation,
     /// Why the source was read, if it was.
     pub why: Option<Why>,
+    /// What the view had of the destination then: uid and resourceVersion.
+    pub seen: Option<(String, String)>,
 }
 
 /// How a reconcile that ended well left the resource.
@@ -53,6 +56,8 @@ pub(super) struct Synced {
     pub hash: Option<ContentHash>,
     /// What it holds of Vault.
     pub held: Option<Held>,
+    /// Why what it held before could not be given back yet.
+    pub unreleased: Option<Problem>,
     /// Former Secrets that the Role lets the operator do nothing about.
     pub left: Vec<(String, Problem)>,
 }
@@ -74,17 +79,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let Some(resource) = self.view.borrow().writer(key) else {
             self.metrics.lives().holds(key, None);
-            return match self.leave_as_gone(key).await {
-                Ok(()) => match self.release_as_gone(key, None).await {
-                    Ok(()) => {
-                        self.forget(key);
-                        Next::Settled(None)
-                    }
-                    Err(problem) => Next::Failed(problem),
-                },
-                Err(problem) => Next::Failed(problem),
+            return match self.give_up_as_gone(key).await {
+                Ok(again) => {
+                    self.forget(key);
+                    Next::Settled(again)
+                }
+                Err(problem) => {
+                    self.keep_unseen(key, &problem).await;
+                    Next::Failed(problem)
+                }
             };
         };
+        self.sees_again(key);
         if let Err(problem) = self.drop_foreign_finalizers(key, resource.metadata()).await {
             return Next::Failed(problem);
         }
@@ -104,7 +110,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let next = match &outcome {
             Ok(synced) => {
                 self.remember_read(&*resource, key, began, synced);
-                Next::Settled(synced.again)
+                let unreleased = synced.unreleased.clone();
+                unreleased.map_or(Next::Settled(synced.again), Next::Failed)
             }
             Err(problem) => Next::Failed(problem.clone()),
         };
@@ -112,10 +119,19 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             // The world moved, and it is looked at again at once.
             return next;
         }
-        match self.report_secret(key, &resource, outcome.as_ref()).await {
-            Ok(()) => next,
-            Err(problem) => Next::Failed(problem),
+        let told = self.report_secret(key, &resource, outcome.as_ref()).await;
+        let next = told.map_or_else(Next::Failed, |()| next);
+        if matches!(next, Next::Failed(_)) {
+            self.wake_when_due(key, &*resource);
         }
+        next
+    }
+
+    /// What a resource that is gone wrote and was given.
+    async fn give_up_as_gone(&self, key: &ResourceKey) -> Result<Option<jiff::Timestamp>, Problem> {
+        self.leave_as_gone(key).await?;
+        let release = self.release_as_gone(key, None).await;
+        release.problem.map_or(Ok(release.again), Err)
     }
 
     async fn sync(
@@ -124,51 +140,68 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         resource: &Rc<dyn SecretResource>,
     ) -> Result<Synced, Problem> {
         let mut work = self.prepare(key, resource)?;
-        if work.terms.is_some() {
-            // What a Secret says of its lease is believed only as far as the ledger does.
-            self.load_ledger().await?;
+        if work.terms.is_none() {
+            return self.converge(&mut work).await;
         }
+        // What a Secret says of its lease is believed only as far as the ledger does.
+        self.load_ledger().await?;
+        let outcome = self.converge(&mut work).await;
+        if let Err(problem) = &outcome
+            && problem.is_finding()
+            && !problem.may_be_an_outage()
+        {
+            // However long that goes on, what nobody needs goes all the same.
+            self.release_superseded(&work).await;
+        }
+        outcome
+    }
+
+    /// Step by step, until nothing is due.
+    async fn converge(&self, work: &mut Work) -> Result<Synced, Problem> {
+        let (key, resource) = (work.key.clone(), Rc::clone(&work.resource));
         let mut rendered: Option<Rendered> = None;
         let mut live: Option<ContentHash> = None;
         for _ in 0..STEPS_LIMIT {
-            match self.next_step(&work, rendered.as_ref(), live.as_ref()) {
+            match self.next_step(work, rendered.as_ref(), live.as_ref()) {
                 Step::Wait(again) => {
-                    self.take_up(&work).await?;
-                    let left = self.leave_former(&work).await?;
-                    let again = self.after_minting(&work, again).await?;
-                    return Ok(self.synced(&work, rendered.as_ref(), again, left));
+                    self.take_up(work).await?;
+                    let left = self.leave_former(work).await?;
+                    let release = self.after_minting(work, again).await?;
+                    return Ok(self.synced(work, rendered.as_ref(), release, left));
                 }
                 Step::Refuse(problem) => return Err(problem),
-                Step::Adopt(former) => self.adopt(&work, &former).await?,
+                Step::Adopt(former) => self.adopt(work, &former).await?,
                 Step::Fetch(why) => {
+                    // As it was decided on; what comes meanwhile may change that.
+                    let seen = self.seen(work);
                     if why == Why::Missing {
-                        self.check_type(&work).await?;
-                        self.announce(&work).await?;
+                        self.check_type(work).await?;
+                        self.announce(work).await?;
                     }
                     if self.knows_names_only() {
-                        self.see_authority(&**resource).await;
-                        work = self.prepare(key, resource)?;
+                        self.see_authority(&*resource).await;
+                        *work = self.prepare(&key, &resource)?;
                     }
-                    work.why = Some(why);
-                    match self.fetch(&work).await {
+                    (work.why, work.seen) = (Some(why), seen);
+                    match self.fetch(work).await {
                         Ok(fresh) => rendered = Some(fresh),
                         Err(problem) => {
-                            self.follow_source(&work, &problem).await?;
+                            self.follow_source(work, &problem).await?;
                             return Err(problem);
                         }
                     }
                 }
-                Step::Renew(grant) => self.renew(&work, &grant).await?,
-                Step::Look(grant) => self.look_for_lease(&work, &grant).await?,
+                Step::Renew(grant) => self.renew(work, &grant).await?,
+                Step::Look(grant) => self.look_for_lease(work, &grant).await?,
                 Step::Rekey(state) => {
-                    live = Some(self.rekey(&work, &state).await?);
+                    live = Some(self.rekey(work, &state).await?);
                 }
                 Step::Write(plan) => {
                     let Some(rendered) = &rendered else { break };
-                    self.write(&work, &plan, rendered).await?;
+                    self.write(work, &plan, rendered).await?;
                     live = None;
                     // Another that shares it may have been faster.
-                    work.me.joins = self.claim(&self.view.borrow(), key, &**resource)?;
+                    work.me.joins = self.claim(&self.view.borrow(), &key, &*resource)?;
                 }
             }
         }
@@ -202,12 +235,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             look_every: self.looks_every(),
             ..terms
         });
+        let tag = ResourceTag::of(key);
+        let mints = permitted.read().mints;
+        let request = mints.then(|| request_hash(&permitted, &tag, &self.key));
         Ok(Work {
             key: key.clone(),
             resource: Rc::clone(resource),
             me: Me {
                 generation: resource.metadata().generation.unwrap_or_default(),
-                tag: ResourceTag::of(key),
+                tag,
                 manager: manager_of(&uid),
                 secret: destination.name.clone(),
                 create: destination.create,
@@ -218,6 +254,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 joins,
                 source: source_followed(&**resource, &permitted),
                 rendering: terms.map(|_| rendering(destination)),
+                request,
                 uid: uid.clone(),
             },
             permitted,
@@ -226,7 +263,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             terms,
             rotation,
             why: None,
+            seen: None,
         })
+    }
+
+    /// Uid and resourceVersion of the destination, as the view has it.
+    fn seen(&self, work: &Work) -> Option<(String, String)> {
+        let view = self.view.borrow();
+        let meta = view.secrets.get(&work.permitted.destination().secret)?;
+        Some((meta.uid.clone(), meta.resource_version.clone()))
     }
 
     fn next_step(
@@ -291,45 +336,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let read = self.ask(&work.key, login.connection(), read);
         let reply = self.telling_of_login(login, read).await;
         let now = self.clock.now();
-        let material = work.resource.material(work.permitted.read(), reply?, now)?;
+        let material = self.meaning(work, reply?, now).await?;
         self.rendered(work, &material)
-    }
-
-    /// Makes a request; the VaultAuth's status follows where it led to a login.
-    pub(super) async fn telling_of_login<T>(
-        &self,
-        login: &PermittedLogin,
-        request: impl Future<Output = T>,
-    ) -> T {
-        let origin = login.get().origin.clone();
-        let last = || self.sessions.last_login(origin.as_ref()?);
-        let before = last();
-        let answer = request.await;
-        if let Some(origin) = &origin
-            && (last() != before || self.login_unreported(origin))
-        {
-            self.wake_resource(Kind::VaultAuth, origin);
-        }
-        answer
-    }
-
-    /// Whether a login succeeded that the VaultAuth's status does not tell of,
-    /// since the reconcile that made it was cut off before it could say so.
-    fn login_unreported(&self, origin: &ObjectKey) -> bool {
-        let view = self.view.borrow();
-        let Some(auth) = view.auths.get(origin) else {
-            return false;
-        };
-        let conditions = auth
-            .status
-            .as_ref()
-            .map(|status| status.conditions.as_slice());
-        let told = is_ready(conditions.unwrap_or_default(), auth.metadata.generation);
-        !told
-            && self
-                .sessions
-                .last_login(origin)
-                .is_some_and(|outcome| outcome.result.is_ok())
     }
 
     /// A read counts once what it gave is in the Secret.
@@ -353,7 +361,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         &self,
         work: &Work,
         rendered: Option<&Rendered>,
-        again: Option<jiff::Timestamp>,
+        release: Release,
         left: Vec<(String, Problem)>,
     ) -> Synced {
         let view = self.view.borrow();
@@ -368,11 +376,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let (version, hash) = state.map_or((String::new(), None), |s| (s.version, Some(s.hash)));
         let look_again = later(self.clock.now(), self.config.sync.poll_interval);
         Synced {
-            again: match again {
+            again: match release.again {
                 Some(again) if !left.is_empty() => Some(again.min(look_again)),
                 None if !left.is_empty() => Some(look_again),
                 again => again,
             },
+            unreleased: release.problem,
             left,
             read: rendered.is_some(),
             version: if read.is_empty() { version } else { read },

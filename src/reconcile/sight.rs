@@ -61,6 +61,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Complete or failing for another reason: both wake whoever waits.
     async fn wait_to_see(&self, key: &ResourceKey, failing: Option<Problem>) -> Next {
         if let Some(problem) = failing {
+            self.keep_unseen(key, &problem).await;
             let problem = self.explained(problem).await;
             if let Err(problem) = self.report_problem(key, &problem).await {
                 return Next::Failed(problem);

@@ -92,7 +92,9 @@ mod tests {
             resource_version: "1".into(),
             deleting: false,
             owners: Vec::new(),
-            states: [(state_annotation(&tag(name)), state.to_owned())].into(),
+            states: [(state_annotation(&tag(name)), state.to_owned())]
+                .into_iter()
+                .collect(),
             managers: Vec::new(),
             vso_made: false,
             vso_owns: false,
@@ -119,7 +121,8 @@ mod tests {
         assert!(view.strays.is_empty());
         // What others annotate is no state.
         let mut marked = written_by("app", "{}");
-        marked.states = [("vault-tenant-operator.io/orphaned-at".into(), "x".into())].into();
+        let mark = ("vault-tenant-operator.io/orphaned-at".into(), "x".into());
+        marked.states = [mark].into_iter().collect();
         view.put_secret(&old, marked);
         assert!(view.strays.is_empty());
     }

@@ -3,14 +3,15 @@
 //! dropped where it stands, which is a crash like any other. A new engine is in
 //! a term without end, in all namespaces.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
 use super::ports::{Clock, Cluster};
-use super::queue::WorkKey;
+use super::queue::{Urgency, WorkKey};
+use crate::problem::Problem;
 use crate::vault::Vault;
 
 /// How a term follows the one before it.
@@ -33,6 +34,8 @@ pub(super) struct Term {
     pub absent_since: Option<Timestamp>,
     /// The namespaces that may be worked in; `None`: all.
     open: Option<BTreeSet<String>>,
+    /// Those that the operator is kept from, and why.
+    lost: BTreeMap<String, Problem>,
 }
 
 impl Term {
@@ -42,6 +45,7 @@ impl Term {
             started,
             absent_since: None,
             open: None,
+            lost: BTreeMap::new(),
         }
     }
 }
@@ -61,6 +65,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         term.ended.cancel();
         term.ended = CancellationToken::new();
         term.open = Some(BTreeSet::new());
+        term.lost.clear();
         // Who waited is woken with all others, and a probe that was cut off is not.
         self.breakers.borrow_mut().clear();
         if let Succession::After(until) = succession {
@@ -79,6 +84,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Works in the namespace from now on.
     pub fn open(&self, namespace: &str) {
         let mut term = self.term.borrow_mut();
+        term.lost.remove(namespace);
         let open = term.open.get_or_insert_default();
         if open.insert(namespace.to_owned()) {
             drop(term);
@@ -90,7 +96,40 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub fn close(&self, namespace: &str) {
         let mut term = self.term.borrow_mut();
         term.open.get_or_insert_default().remove(namespace);
+        term.lost.remove(namespace);
         self.metrics.lives().leave(namespace);
+    }
+
+    /// Is kept from working in the namespace: nothing in it can be judged.
+    pub fn lose(&self, namespace: &str, problem: &Problem) {
+        let mut term = self.term.borrow_mut();
+        let old = term.lost.insert(namespace.to_owned(), problem.clone());
+        drop(term);
+        if old.as_ref() != Some(problem) {
+            for resource in self.ledger.resources() {
+                if resource.object.namespace == namespace {
+                    let key = WorkKey::Resource(resource);
+                    self.queue.wake(key, Urgency::Routine);
+                }
+            }
+        }
+    }
+
+    /// What cannot be judged is kept.
+    pub(super) async fn keep_lost(&self, key: &WorkKey) {
+        if let WorkKey::Resource(resource) = key {
+            let namespace = &resource.object.namespace;
+            let lost = self.term.borrow().lost.get(namespace).cloned();
+            let watched = self.config.watched(&self.own.namespace);
+            let unwatched = || Problem::KubernetesForbidden {
+                what: format!("see {resource}"),
+                why: format!("the namespace {namespace} is not among the watched ones"),
+            };
+            let problem = lost.or_else(|| (!watched.contains(namespace)).then(unwatched));
+            if let Some(problem) = problem {
+                self.keep_unseen(resource, &problem).await;
+            }
+        }
     }
 
     pub(super) fn is_open(&self, key: &WorkKey) -> bool {

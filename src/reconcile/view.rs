@@ -15,6 +15,7 @@ use crate::api::{
     VaultPKISecret, VaultStaticSecret,
 };
 use jiff::Timestamp;
+use litemap::LiteMap;
 
 pub use super::stores::Store;
 use crate::key::{Kind, ObjectKey, ResourceKey};
@@ -97,8 +98,9 @@ pub struct SecretMeta {
     pub deleting: bool,
     /// Uids of its owners.
     pub owners: Vec<String>,
-    /// Our `state-…` annotations by full name.
-    pub states: BTreeMap<String, String>,
+    /// Our `state-…` annotations by full name. Nearly always it is one, and the node of a
+    /// tree has room for eleven.
+    pub states: LiteMap<String, String>,
     /// Who owns its fields.
     pub managers: Vec<Manager>,
     /// Whether the Vault Secrets Operator made it, by a label that our first

@@ -24,7 +24,7 @@ fn secret(uid: &str, version: &str) -> SecretMeta {
         resource_version: version.to_owned(),
         deleting: false,
         owners: Vec::new(),
-        states: BTreeMap::new(),
+        states: LiteMap::new(),
         managers: Vec::new(),
         vso_made: false,
         vso_owns: false,

@@ -15,6 +15,7 @@ use super::restart;
 use super::secret::Work;
 use super::state::{State, state_annotation};
 use super::view::{Moment, SecretMeta, Store};
+use crate::key::ResourceKey;
 use crate::policy::permit_type;
 use crate::problem::Problem;
 use crate::render::{ContentHash, Rendered};
@@ -65,7 +66,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 self.written(work, answer?, asked);
                 if editor.is_some() || self.was_deleted(work, plan) {
                     let now = self.clock.now();
-                    self.keep_in_memory(work, |memory| memory.repairs.note(now));
+                    self.keep_in_memory(&work.key, |memory| memory.repairs.note(now));
                 }
                 self.tell_written(work, plan, &state, editor).await;
                 Ok(())
@@ -308,19 +309,19 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if written || gone || self.remembered(&work.key).creating {
             self.still_asked(work).await?;
         }
-        self.keep_in_memory(work, |memory| memory.creating = true);
+        self.keep_in_memory(&work.key, |memory| memory.creating = true);
         Ok(())
     }
 
     pub(super) fn keep_in_memory(
         &self,
-        work: &Work,
+        key: &ResourceKey,
         change: impl FnOnce(&mut super::engine::Memory),
     ) {
         change(
             self.memory
                 .borrow_mut()
-                .entry(WorkKey::Resource(work.key.clone()))
+                .entry(WorkKey::Resource(key.clone()))
                 .or_default(),
         );
     }

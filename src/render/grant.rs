@@ -56,9 +56,11 @@ const fn is_zero(number: &i64) -> bool {
 }
 
 impl Grant {
-    /// For how long it was given.
+    /// For how long it was given: ten thousand years at most, since what is read back
+    /// can be any number, and is calculated with.
     #[must_use]
-    pub const fn duration(&self) -> Duration {
-        Duration::from_secs(self.seconds)
+    pub fn duration(&self) -> Duration {
+        const LONGEST: u64 = 10_000 * 366 * 24 * 3600;
+        Duration::from_secs(self.seconds.min(LONGEST))
     }
 }

@@ -3,7 +3,7 @@
 //! time since": `vto_secret_expiry_timestamp_seconds - time()`). The least of all
 //! is found when it is asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -26,6 +26,7 @@ struct Known {
     /// Ends of tokens, by the names of their entries in the ledger; `None`: never.
     tokens: BTreeMap<String, Option<Timestamp>>,
     leases: usize,
+    unseen: BTreeSet<ResourceKey>,
 }
 
 /// How long what one resource holds lasts.
@@ -76,6 +77,15 @@ impl Lives {
         self.known().leases = count;
     }
 
+    /// Whether it can be seen if a resource with leases is still there.
+    pub fn unseen(&self, resource: &ResourceKey, unseen: bool) {
+        let mut known = self.known();
+        match unseen {
+            true => known.unseen.insert(resource.clone()),
+            false => known.unseen.remove(resource),
+        };
+    }
+
     /// Another instance may hold all of it from now on.
     pub fn clear(&self) {
         *self.known() = Known::default();
@@ -104,6 +114,14 @@ impl Collector for Lives {
             encoder.encode_descriptor(
                 "leases_held",
                 "Leases that are renewed and given back in the end, those of before among them",
+                None,
+                gauge,
+            )?,
+        )?;
+        ConstGauge::new(i64::try_from(known.unseen.len()).unwrap_or(i64::MAX)).encode(
+            encoder.encode_descriptor(
+                "resources_unseen",
+                "Resources with leases of which nobody can see whether they are still there",
                 None,
                 gauge,
             )?,

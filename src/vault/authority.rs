@@ -149,7 +149,7 @@ fn read_file(path: &str) -> Result<Vec<u8>, String> {
 fn may_change_unseen(source: &CaSource) -> bool {
     match source {
         CaSource::System => false,
-        CaSource::Secret { revision, .. } => revision.is_empty(),
+        CaSource::Secret { .. } => source.is_unseen(),
         CaSource::File(_) => true,
     }
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::key::Redacted;
+use crate::policy::Fields;
 use crate::problem::{FOREIGN_TEXT_LIMIT, Problem, printable};
 
 use super::ports::{Lease, Reply, Task};
@@ -21,8 +22,8 @@ pub(super) enum Operation {
     Login,
     /// `auth/token/renew-self`.
     Renew,
-    /// A request for the data of a secret.
-    Read,
+    /// A request for the data of a secret, made of these fields.
+    Read(Fields),
     /// A request that keeps or ends what Vault gave.
     Upkeep(Task),
     /// `sys/health`.
@@ -35,7 +36,7 @@ impl Operation {
         match self {
             Operation::Login => "login",
             Operation::Renew => "renew",
-            Operation::Read => "read",
+            Operation::Read(_) => "read",
             Operation::Upkeep(Task::RenewLease) => "renew_lease",
             Operation::Upkeep(Task::RevokeLease) => "revoke_lease",
             Operation::Upkeep(Task::RevokeCertificate) => "revoke_certificate",
@@ -272,9 +273,9 @@ fn refused(asked: Asked<'_>, refusal: &Refusal) -> Problem {
         (400..=499, _) if !words.is_empty() => Problem::VaultAnswerUnusable {
             path: asked.what.to_owned(),
             why: match asked.operation {
-                Operation::Read => format!(
-                    "{why}; check spec.mount, spec.path, spec.type and spec.namespace against what is in Vault"
-                ),
+                Operation::Read(fields) => {
+                    format!("{why}; check {} against what is in Vault", fields.all)
+                }
                 _ => why,
             },
             refusal: true,
@@ -337,7 +338,7 @@ fn words(body: &[u8]) -> String {
 /// Whether a 404 is Vault's way to say that there is nothing, and not that of
 /// a proxy.
 pub(super) fn is_missing(asked: Asked<'_>, refusal: &Refusal) -> bool {
-    asked.operation == Operation::Read
+    matches!(asked.operation, Operation::Read(_))
         && refusal.status == StatusCode::NOT_FOUND
         && serde_json::from_slice::<Envelope>(&refusal.body).is_ok_and(|e| e.is_of_vault())
 }

@@ -332,10 +332,10 @@ impl Vault for HttpVault {
         token: &Token,
         read: &Read,
     ) -> Result<Reply, Problem> {
-        check_path("spec.path", &read.path)?;
+        check_path(read.fields.path, &read.path)?;
         let connection = endpoint.connection.get();
         let asked = Asked {
-            operation: Operation::Read,
+            operation: Operation::Read(read.fields),
             what: &read.path,
             address: &connection.address,
         };

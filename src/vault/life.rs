@@ -90,7 +90,7 @@ impl Held {
     /// renewal gave less than the login did.
     pub(super) fn certain_end(&self) -> Option<CertainEnd> {
         let renewable = self.token.renewable;
-        let shortened = self.token.ttl + ROUNDING < self.full_life;
+        let shortened = self.token.ttl.saturating_add(ROUNDING) < self.full_life;
         let at = self.ends.filter(|_| shortened || !renewable)?;
         Some(CertainEnd { at, renewable })
     }

@@ -131,7 +131,7 @@ impl Endpoint for KubernetesLogin {
 /// [`Problem::InvalidSpec`] for a path that is not sent.
 pub fn target(read: &Read) -> Result<String, Problem> {
     const ADDRESS: &str = "https://vault.invalid";
-    check_path("spec.path", &read.path)?;
+    check_path(read.fields.path, &read.path)?;
     let internal = |why: String| Problem::Internal { why };
     let dressed = Dressed::new(None, None, &[])?;
     let request = Call::of(read)

@@ -52,6 +52,8 @@ pub(super) struct Session {
     pub(super) trial: Mutex<()>,
     /// What stayed denied after a new login and hasn't been read since.
     pub(super) denied: RefCell<HashSet<Asking>>,
+    /// What the present token was denied and is asked in another way since.
+    pub(super) refused: RefCell<HashSet<Asking>>,
     pub(super) used: Cell<Timestamp>,
 }
 
@@ -69,6 +71,7 @@ impl Session {
             limited_since: Cell::default(),
             trial: Mutex::default(),
             denied: RefCell::default(),
+            refused: RefCell::default(),
             used: Cell::new(now),
         }
     }
@@ -105,11 +108,16 @@ impl Session {
 
     /// Remembers a request that a new login did not help.
     pub(super) fn deny(&self, asking: Asking) {
-        let mut denied = self.denied.borrow_mut();
-        if denied.len() >= DENIED {
-            denied.clear();
-        }
-        denied.insert(asking);
+        remember(&self.denied, asking);
+    }
+
+    /// Remembers a request that the present token was denied: another token may not be.
+    pub(super) fn refuse(&self, asking: Asking) {
+        remember(&self.refused, asking);
+    }
+
+    pub(super) fn is_refused(&self, asking: Asking) -> bool {
+        self.refused.borrow().contains(&asking)
     }
 
     pub(super) fn stays_denied(&self, asking: Asking) -> bool {
@@ -121,4 +129,12 @@ impl Session {
         let limit = if ended { ENDED_IDLE } else { IDLE };
         now.duration_since(self.used.get()) > limit
     }
+}
+
+fn remember(known: &RefCell<HashSet<Asking>>, asking: Asking) {
+    let mut known = known.borrow_mut();
+    if known.len() >= DENIED {
+        known.clear();
+    }
+    known.insert(asking);
 }

@@ -7,31 +7,27 @@
 //! success or failure. No borrow of a cell lasts over an await.
 
 mod endings;
+mod logins;
 mod retired;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::key::ObjectKey;
-use crate::policy::{LoginMethod, Permitted, PermittedConnection, PermittedLogin};
+use crate::policy::{Permitted, PermittedConnection, PermittedLogin};
 use crate::problem::{Problem, Retry};
 
 use super::authority::Authority;
-use super::life::{Due, Failed, Held};
+use super::life::{Failed, Held};
 use super::ports::{Credentials, Endpoint, Reply, Token, Upkeep, Vault};
 use super::session::{Asking, Session};
 
 pub use endings::Life;
 pub use retired::Retired;
 
-/// A 403 does not throw away a token younger than this: it is not the token.
-const FRESH: SignedDuration = SignedDuration::from_secs(30);
-/// The same for a path that a new login did not help and that hasn't been read
-/// since: another one is only a try whether the role's policies changed.
-const FRESH_FOR_DENIED: SignedDuration = SignedDuration::from_mins(5);
 /// The most sessions, connections, and VaultAuths with an outcome.
 const KEPT: usize = 256;
 
@@ -129,7 +125,7 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
     }
 
     /// The same, but a 403 is taken as it is, and for this kind of request the
-    /// answer until the session has ended: there is another way.
+    /// answer until the next login: there is another way.
     ///
     /// # Errors
     /// As above.
@@ -142,7 +138,7 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
         let session = self.session(login, now);
         let form = request.path.rsplit_once('/').map_or("", |(form, _)| form);
         let asking = Asking::of(request.vault_namespace.as_deref(), form);
-        if session.stays_denied(asking) {
+        if session.is_refused(asking) {
             return Err(Problem::VaultDenied {
                 path: form.to_owned(),
                 why: "denied before".to_owned(),
@@ -159,7 +155,7 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
             answer = self.send_with(&session, &newer, asking, now, &send).await;
         }
         if matches!(answer, Err(Problem::VaultDenied { .. })) {
-            session.deny(asking);
+            session.refuse(asking);
         }
         answer
     }
@@ -267,167 +263,6 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
             _ => {}
         }
         session.authority.after(answer)
-    }
-
-    /// A token that works as far as is known.
-    async fn token(&self, session: &Session, now: Timestamp) -> Result<Rc<Held>, Problem> {
-        let held = session.held();
-        let _gate = match held.map(|h| (h.due(now), h)) {
-            Some((Due::Nothing, held)) => return Ok(held),
-            Some((Due::Prolonging, held)) => match session.gate.try_lock() {
-                Ok(gate) => gate,
-                // Somebody is at it, and the token works meanwhile.
-                Err(_) => return Ok(held),
-            },
-            Some((Due::Login, _)) | None => session.gate.lock().await,
-        };
-        // Again: the one before may have done it.
-        match session.held().map(|h| (h.due(now), h)) {
-            Some((Due::Nothing, held)) => Ok(held),
-            Some((Due::Prolonging, held)) => Ok(self.prolong(session, held, now).await),
-            Some((Due::Login, _)) | None => self.log_in(session, false, now).await,
-        }
-    }
-
-    /// Renews a token that still works, or replaces it. Where neither can be
-    /// done now, it is used on: Vault's trouble must not end what works. The
-    /// caller holds the gate.
-    async fn prolong(&self, session: &Session, held: Rc<Held>, now: Timestamp) -> Rc<Held> {
-        if Failed::of(&session.failed_renewal).is_some()
-            || Failed::of(&session.failed_login).is_some()
-        {
-            return held;
-        }
-        if held.token.renewable {
-            match self.renew(session, &held.token).await {
-                Ok(token) => {
-                    if let Some(renewed) = held.renewed(token, now) {
-                        return session.hold(renewed);
-                    }
-                }
-                Err(
-                    problem @ (Problem::VaultUnreachable { .. }
-                    | Problem::VaultUnavailable { .. }
-                    | Problem::VaultRateLimited { .. }),
-                ) => {
-                    session.failed_renewal.replace(Some(Failed::new(&problem)));
-                    return held;
-                }
-                Err(_) => {}
-            }
-        }
-        self.log_in(session, false, now).await.unwrap_or(held)
-    }
-
-    async fn renew(&self, session: &Session, token: &Token) -> Result<Token, Problem> {
-        let endpoint = session.authority.endpoint(&self.credentials).await?;
-        let answer = self.vault.renew_self(&endpoint, &session.login, token);
-        session.authority.after(answer.await)
-    }
-
-    /// A token to try again with after `held` was denied something, or `None` if
-    /// the token is not the cause. See [`Sessions::read`] for the rule.
-    async fn replace(
-        &self,
-        session: &Session,
-        held: &Held,
-        asking: Asking,
-        now: Timestamp,
-    ) -> Result<Option<Rc<Held>>, Problem> {
-        let _gate = session.gate.lock().await;
-        if let Some(current) = session.held()
-            && current.login != held.login
-        {
-            return Ok(Some(current));
-        }
-        if held.is_younger(FRESH, now) {
-            if held.after_denial {
-                session.deny(asking);
-            }
-            return Ok(None);
-        }
-        if session.stays_denied(asking) && held.is_younger(FRESH_FOR_DENIED, now) {
-            return Ok(None);
-        }
-        self.log_in(session, true, now).await.map(Some)
-    }
-
-    /// Logs in, unless a failure of a moment ago answers for it. The caller
-    /// holds the gate.
-    async fn log_in(
-        &self,
-        session: &Session,
-        after_denial: bool,
-        now: Timestamp,
-    ) -> Result<Rc<Held>, Problem> {
-        if let Some(problem) = Failed::of(&session.failed_login) {
-            return Err(problem);
-        }
-        let result = session.timed(self.request_login(session).await, now);
-        let outcome = result.as_ref().map(|_| ()).map_err(Clone::clone);
-        // That this instance may not log in says nothing about the login, nor does
-        // what a session meets that was forgotten meanwhile.
-        let forgotten = !self
-            .sessions
-            .borrow()
-            .iter()
-            .any(|kept| std::ptr::eq(Rc::as_ptr(kept), session));
-        if !forgotten && outcome.as_ref().err().is_none_or(Problem::is_finding) {
-            self.note(&session.login, now, outcome);
-        }
-        match result {
-            Ok(token) => {
-                if session
-                    .held()
-                    .is_some_and(|held| held.due(now) != Due::Login)
-                {
-                    self.retire(session);
-                }
-                session.logins.set(session.logins.get() + 1);
-                let held = Held::new(token, session.logins.get(), after_denial, now);
-                Ok(session.hold(held))
-            }
-            Err(problem) => {
-                session.failed_login.replace(Some(Failed::new(&problem)));
-                Err(problem)
-            }
-        }
-    }
-
-    async fn request_login(&self, session: &Session) -> Result<Token, Problem> {
-        let LoginMethod::Kubernetes {
-            service_account,
-            audiences,
-            expiration_seconds,
-            ..
-        } = &session.login.get().method
-        else {
-            return Err(Problem::NotServed {
-                what: format!("the login method {}", session.login.get().method.name()),
-            });
-        };
-        let endpoint = session.authority.endpoint(&self.credentials).await?;
-        let jwt = self
-            .credentials
-            .service_account_token(service_account, audiences, *expiration_seconds)
-            .await?;
-        let answer = self.vault.login(&endpoint, &session.login, &jwt).await;
-        session.authority.after(answer)
-    }
-
-    /// Keeps what came of a login for the VaultAuth's status.
-    fn note(&self, login: &PermittedLogin, at: Timestamp, result: Result<(), Problem>) {
-        let Some(origin) = &login.get().origin else {
-            return;
-        };
-        let mut outcomes = self.outcomes.borrow_mut();
-        if outcomes.len() >= KEPT && !outcomes.contains_key(origin) {
-            let oldest = outcomes.iter().min_by_key(|(_, o)| o.at);
-            if let Some(oldest) = oldest.map(|(k, _)| k.clone()) {
-                outcomes.remove(&oldest);
-            }
-        }
-        outcomes.insert(origin.clone(), LoginOutcome { at, result });
     }
 
     /// The session of a login, a new one if there is none.

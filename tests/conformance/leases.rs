@@ -27,7 +27,7 @@ pub const MAX_TTL: u64 = 3600;
 /// Between two rotations of the static role `turned`, in seconds.
 pub const PERIOD: u64 = 3600;
 
-fn data(reply: &Reply) -> Value {
+pub(super) fn data(reply: &Reply) -> Value {
     let data = reply.data.as_ref().map(|data| data.expose().get());
     data.map_or(Value::Null, |text| {
         serde_json::from_str(text).expect("JSON")
@@ -78,7 +78,7 @@ impl<V: Vault> Script<'_, V> {
         })
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         token: &Token,
         task: Task,
@@ -98,7 +98,14 @@ impl<V: Vault> Script<'_, V> {
     }
 
     /// About a lease, by its id in the path, then in the body.
-    async fn of_lease(&mut self, what: &str, token: &Token, task: Task, lease: &str, more: Value) {
+    pub(super) async fn of_lease(
+        &mut self,
+        what: &str,
+        token: &Token,
+        task: Task,
+        lease: &str,
+        more: Value,
+    ) {
         let mut body = more.clone();
         body["lease_id"] = json!(lease);
         let by_path = self.ask(

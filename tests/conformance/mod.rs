@@ -3,6 +3,7 @@
 //! model: as both give this transcript, the model is like the server where the
 //! operator's promises depend on it.
 
+pub mod certificates;
 pub mod leases;
 pub mod vault;
 

@@ -12,6 +12,7 @@ use vault_tenant_operator::policy::{
 use vault_tenant_operator::problem::Problem;
 use vault_tenant_operator::vault::{Endpoint, Reply, Token, Vault};
 
+use super::certificates;
 use super::leases::{self, LeaseRights};
 
 /// What becomes of a version of KV v2.
@@ -50,6 +51,8 @@ pub struct Place {
     pub kv2: String,
     /// The mount of a database engine with the roles of `leases`.
     pub db: String,
+    /// The mount of a PKI engine with the roles of `certificates`.
+    pub pki: String,
 }
 
 /// What the script must answer, a line for each request.
@@ -92,6 +95,7 @@ impl Place {
             .replace(&self.kv1, "KV1")
             .replace(&self.kv2, "KV2")
             .replace(&self.db, "DB")
+            .replace(&self.pki, "PKI")
             .replace(&self.namespace, "TEAM")
     }
 
@@ -144,6 +148,14 @@ impl<V: Vault> Script<'_, V> {
     pub(super) fn say(&mut self, what: &str, answer: Result<String, Problem>) {
         let answer = answer.unwrap_or_else(|problem| self.place.problem(&problem));
         self.said.push(format!("{what}: {answer}"));
+    }
+
+    /// The same, where Vault's words name what differs each time.
+    pub(super) fn say_without(&mut self, what: &str, answer: Result<String, Problem>, name: &str) {
+        self.say(what, answer);
+        if let Some(last) = self.said.last_mut() {
+            *last = last.replace(name, "NUMBER");
+        }
     }
 
     pub(super) async fn log_in(&mut self, what: &str, jwt: String) -> Option<Token> {
@@ -217,6 +229,7 @@ pub async fn run<V: Vault>(vault: &V, place: &Place, keepers: &impl Keepers) -> 
         versions(&mut script, keepers, &token).await;
         let _ = refusals(&mut script, keepers, &token).await;
         let _ = leases::run(&mut script, keepers).await;
+        let _ = certificates::run(&mut script, keepers).await;
     }
     script.said
 }

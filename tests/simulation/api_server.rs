@@ -2,18 +2,19 @@
 //! server-side apply and merge patch with the fences of the real one, and a log
 //! that watches read (architecture.md, "Facts about the API").
 
-use std::collections::BTreeMap;
+mod secrets;
+
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 use jiff::Timestamp;
 use serde_json::Value;
 use vault_tenant_operator::key::{Kind, ObjectKey, ResourceKey};
 use vault_tenant_operator::problem::Problem;
-use vault_tenant_operator::reconcile::ports::{Fence, ManagedFields, WorkloadPatch};
-use vault_tenant_operator::reconcile::view::{SecretMeta, Store, WorkloadKind};
+use vault_tenant_operator::reconcile::ports::WorkloadPatch;
+use vault_tenant_operator::reconcile::view::{Store, WorkloadKind};
 
-use crate::managed;
-use crate::objects::{Field, Fields, Object, Owned, Secret, Workload, object};
+use crate::objects::{Field, Object, Secret, Workload, object};
 
 /// One step of a store's history.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct ApiServer {
     /// Published events: reason and message.
     pub events: Vec<(&'static str, String)>,
     counter: u64,
+    /// How much of the log garbage was looked for after.
+    collected: usize,
 }
 
 pub const DEPLOYMENTS: Store = Store::Workloads(WorkloadKind::Deployment);
@@ -77,169 +80,6 @@ impl ApiServer {
             };
         }
         found
-    }
-
-    fn put_secret(&mut self, name: &str, mut secret: Secret) -> Secret {
-        // An apply of ours with no key still owns the map `data`.
-        secret
-            .managers
-            .retain(|name, owned| name.starts_with("vto-") || !owned.fields.is_empty());
-        secret.version = self.next();
-        self.secrets.insert(name.to_owned(), secret.clone());
-        self.logged(
-            Store::Secrets,
-            object(name),
-            Ok(Object::Secret(secret.clone())),
-        );
-        secret
-    }
-
-    /// Answers with what it was.
-    pub fn delete_secret(&mut self, name: &str) -> Option<Secret> {
-        let secret = self.secrets.remove(name)?;
-        self.logged(Store::Secrets, object(name), Err(secret.uid.clone()));
-        Some(secret)
-    }
-
-    /// Whether a Secret still is as it was seen.
-    pub fn check_seen(&self, name: &str, seen: &SecretMeta) -> Result<(), Problem> {
-        let what = format!("change Secret {name}");
-        let Some(found) = self.secrets.get(name) else {
-            return Err(conflict(&what, "not found"));
-        };
-        if found.uid != seen.uid || found.version.to_string() != seen.resource_version {
-            return Err(conflict(&what, "Precondition failed"));
-        }
-        Ok(())
-    }
-
-    /// A deletion with uid and resourceVersion as preconditions.
-    pub fn delete_secret_as(&mut self, name: &str, seen: &SecretMeta) -> Result<(), Problem> {
-        self.check_seen(name, seen)?;
-        self.delete_secret(name);
-        Ok(())
-    }
-
-    /// Server-side apply of `fields`, which are all that `manager` wants to own;
-    /// without a fence it is forced.
-    pub fn apply_secret(
-        &mut self,
-        name: &str,
-        manager: &str,
-        fence: Option<&Fence>,
-        fields: &Fields,
-        now: Timestamp,
-    ) -> Result<Secret, Problem> {
-        let what = format!("apply Secret {name}");
-        let existing = self.secrets.get(name).cloned();
-        let modified = "the object has been modified";
-        match (fence, &existing) {
-            (Some(Fence::Create), Some(_)) => return Err(conflict(&what, modified)),
-            (Some(Fence::Update { .. }), None) => {
-                return Err(conflict(
-                    &what,
-                    "Precondition failed: UID in precondition, but the object is gone",
-                ));
-            }
-            (
-                Some(Fence::Update {
-                    uid,
-                    resource_version,
-                }),
-                Some(found),
-            ) => {
-                if found.uid != *uid {
-                    return Err(conflict(&what, "Precondition failed: UID"));
-                }
-                if found.version.to_string() != *resource_version {
-                    return Err(conflict(&what, modified));
-                }
-            }
-            _ => {}
-        }
-        let Some(before) = existing else {
-            let owned = Owned {
-                time: seconds(now),
-                fields: fields.keys().cloned().collect(),
-            };
-            let new = Secret {
-                uid: self.new_uid(),
-                version: 0,
-                creator: manager.to_owned(),
-                fields: fields.clone(),
-                managers: BTreeMap::from([(manager.to_owned(), owned)]),
-            };
-            return Ok(self.put_secret(name, new));
-        };
-        let types = (before.fields.get(&Field::Type), fields.get(&Field::Type));
-        if matches!(types, (Some(before), Some(wanted)) if before != wanted) {
-            return Err(Problem::DestinationImmutable {
-                what,
-                why: "type: field is immutable".to_owned(),
-            });
-        }
-        let after = merged(&before, manager, fields, now);
-        if after == before {
-            Ok(before)
-        } else {
-            Ok(self.put_secret(name, after))
-        }
-    }
-
-    /// Replaces who owns what in a Secret, as it was seen.
-    pub fn set_managed_fields(
-        &mut self,
-        name: &str,
-        fields: &ManagedFields,
-    ) -> Result<SecretMeta, Problem> {
-        let what = format!("set managed fields of Secret {name}");
-        let found = self.secrets.get(name).cloned();
-        let same = |found: &Secret| {
-            found.uid == fields.uid && found.version.to_string() == fields.resource_version
-        };
-        let Some(mut secret) = found.filter(same) else {
-            return Err(conflict(&what, "the object has been modified"));
-        };
-        managed::set_entries(&mut secret, &fields.entries);
-        self.put_secret(name, secret);
-        Ok(self.secrets[name].meta())
-    }
-
-    /// An update by somebody: sets or removes one field and owns it.
-    pub fn edit_secret(
-        &mut self,
-        name: &str,
-        editor: &str,
-        field: Field,
-        value: Option<&str>,
-        now: Timestamp,
-    ) {
-        let Some(mut secret) = self.secrets.get(name).cloned() else {
-            return;
-        };
-        // An update owns what it changes; what it leaves as it was keeps its owner.
-        if secret.fields.get(&field).map(Vec::as_slice) == value.map(str::as_bytes) {
-            return;
-        }
-        for owned in secret.managers.values_mut() {
-            owned.fields.remove(&field);
-        }
-        match value {
-            Some(value) => {
-                secret.fields.insert(field.clone(), value.into());
-                let none = Owned {
-                    time: now,
-                    fields: Default::default(),
-                };
-                let owned = secret.managers.entry(editor.to_owned()).or_insert(none);
-                owned.time = seconds(now);
-                owned.fields.insert(field);
-            }
-            None => {
-                secret.fields.remove(&field);
-            }
-        }
-        self.put_secret(name, secret);
     }
 
     pub fn put_workload(&mut self, name: &str, mut workload: Workload) -> Workload {
@@ -298,6 +138,7 @@ impl ApiServer {
             Object::Auth(one) => Rc::make_mut(one).metadata.resource_version = version,
             Object::Static(one) => Rc::make_mut(one).metadata.resource_version = version,
             Object::Dynamic(one) => Rc::make_mut(one).metadata.resource_version = version,
+            Object::Pki(one) => Rc::make_mut(one).metadata.resource_version = version,
             Object::Secret(_) | Object::Workload(_) => {}
         }
         self.resources.insert(key.clone(), new.clone());
@@ -349,6 +190,7 @@ impl ApiServer {
             Object::Auth(one) => with_status!(Auth, one),
             Object::Static(one) => with_status!(Static, one),
             Object::Dynamic(one) => with_status!(Dynamic, one),
+            Object::Pki(one) => with_status!(Pki, one),
             Object::Secret(_) | Object::Workload(_) => return Err(conflict(&what, "not found")),
         };
         let version = found.version();
@@ -359,8 +201,13 @@ impl ApiServer {
         Ok(self.counter.to_string())
     }
 
+    fn living(&self) -> HashSet<String> {
+        self.resources.values().map(Object::uid).collect()
+    }
+
     /// Takes references to owners that are gone out of Secrets that have others.
     fn drop_dead_owners(&mut self) {
+        let living = self.living();
         let secrets = self.secrets.clone();
         for (name, mut secret) in secrets {
             let owner = |field: &Field| match field {
@@ -368,7 +215,8 @@ impl ApiServer {
                 _ => None,
             };
             let owners: Vec<String> = secret.fields.keys().filter_map(owner).collect();
-            let (alive, dead): (Vec<_>, Vec<_>) = owners.into_iter().partition(|o| self.lives(o));
+            let (alive, dead): (Vec<_>, Vec<_>) =
+                owners.into_iter().partition(|o| living.contains(o));
             if alive.is_empty() || dead.is_empty() {
                 continue;
             }
@@ -384,7 +232,16 @@ impl ApiServer {
 
     /// Removes the Secrets whose only owners are gone, and answers with them.
     pub fn collect_garbage(&mut self) -> Vec<(String, Secret)> {
+        // Nothing else makes any.
+        let unseen = &self.log[self.collected..];
+        let may_be = |change: &Change| change.store == Store::Secrets || change.now.is_err();
+        let may_be = unseen.iter().any(may_be);
+        self.collected = self.log.len();
+        if !may_be {
+            return Vec::new();
+        }
         self.drop_dead_owners();
+        let living = self.living();
         let orphaned = |secret: &Secret| {
             let mut owners = secret
                 .fields
@@ -394,7 +251,7 @@ impl ApiServer {
                     _ => None,
                 })
                 .peekable();
-            owners.peek().is_some() && !owners.any(|uid| self.lives(uid))
+            owners.peek().is_some() && !owners.any(|uid| living.contains(uid))
         };
         let names: Vec<String> = self
             .secrets
@@ -419,45 +276,6 @@ impl Workload {
                 .push(std::mem::replace(&mut self.template, template));
         }
     }
-}
-
-/// The Secret after a forced apply.
-fn merged(before: &Secret, manager: &str, fields: &Fields, now: Timestamp) -> Secret {
-    let mut after = before.clone();
-    for (field, value) in fields {
-        if before.fields.get(field) == Some(value) {
-            continue;
-        }
-        for owned in after.managers.values_mut() {
-            owned.fields.remove(field);
-        }
-        after.fields.insert(field.clone(), value.clone());
-    }
-    let earlier = after.managers.remove(manager);
-    for field in earlier.iter().flat_map(|owned| &owned.fields) {
-        let others = after
-            .managers
-            .values()
-            .any(|owned| owned.fields.contains(field));
-        if !fields.contains_key(field) && !others && *field != Field::Type {
-            after.fields.remove(field);
-        }
-    }
-    let owned = Owned {
-        time: seconds(now),
-        fields: fields.keys().cloned().collect(),
-    };
-    let same = after.fields == before.fields
-        && earlier
-            .as_ref()
-            .is_some_and(|earlier| earlier.fields == owned.fields);
-    let owned = if same {
-        earlier.unwrap_or(owned)
-    } else {
-        owned
-    };
-    after.managers.insert(manager.to_owned(), owned);
-    after
 }
 
 /// The key of a resource of ours.

@@ -14,6 +14,7 @@ use crate::leases::{Lives, Rotates};
 use crate::line::Line;
 use crate::objects::{Field, NAMESPACE};
 use crate::ports::SimCluster;
+use crate::script::certificates::{FORGETS, LEASES, STORES};
 use crate::script::leases::{LeaseRights, MAX_TTL, PERIOD, TTL};
 use crate::script::vault::{self, Change, Keepers, Place};
 use crate::script::{EXPECTED, People, run};
@@ -134,6 +135,7 @@ fn the_model_answers_as_the_real_vault() {
         kv1: "kv1".to_owned(),
         kv2: "kv".to_owned(),
         db: "db".to_owned(),
+        pki: "pki".to_owned(),
     };
     let said = scripted(async |line| {
         {
@@ -154,6 +156,9 @@ fn the_model_answers_as_the_real_vault() {
                 .insert("db/static-creds/turned".to_owned(), rotates);
         }
         let keepers = Tenant(Rc::clone(&line.world));
+        keepers.issuing_role(STORES, TTL, false, false);
+        keepers.issuing_role(LEASES, TTL, true, false);
+        keepers.issuing_role(FORGETS, TTL, false, true);
         vault::run(&SimVault(line), &place, &keepers).await
     });
     assert_eq!(said, vault::EXPECTED.trim_end());

@@ -64,6 +64,14 @@ pub enum Defect {
     RevokeCurrent,
     /// What an operator before asked for counts as lost.
     MintAfterRestart,
+    /// A certificate is revoked as soon as another took its place.
+    RevokeFirst,
+    /// A write that failed has another certificate issued.
+    IssueAfterFailedWrite,
+    /// Who starts has certificates issued, whatever the Secrets hold.
+    IssueAfterRestart,
+    /// The certificate that is revoked is the one that the Secret holds.
+    RevokeCurrentCertificate,
     /// A field of the status is dropped, as by another vendor's definitions: no
     /// defect of the operator, and nothing may come of it.
     PrunedStatus,

@@ -77,6 +77,11 @@ pub const VOLATILE: [&str; 3] = ["last_vault_rotation", "rotation_period", "ttl"
 pub fn content(source: &Source) -> Content {
     let bytes = |value: &serde_json::Value| match value {
         serde_json::Value::String(text) => text.clone().into_bytes(),
+        // The chain of a certificate.
+        serde_json::Value::Array(all) => {
+            let all: Vec<&str> = all.iter().filter_map(|one| one.as_str()).collect();
+            all.join("\n").into_bytes()
+        }
         other => other.to_string().into_bytes(),
     };
     source

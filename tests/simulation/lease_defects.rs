@@ -1,33 +1,37 @@
-//! Deliberate defects about leases, in wrappers around the ports.
+//! Deliberate defects about leases and certificates, in wrappers around the ports.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use vault_tenant_operator::key::Redacted;
+use vault_tenant_operator::key::{Kind, Redacted};
 use vault_tenant_operator::problem::Problem;
 use vault_tenant_operator::reconcile::ports::Life;
 use vault_tenant_operator::vault::{Lease, Reply, Task, Upkeep};
 
+use crate::certificates;
 use crate::defects::Defect;
 use crate::leases::form;
 use crate::line::Line;
-use crate::objects::{Field, Secret};
+use crate::objects::Secret;
 use crate::world::World;
 
-/// Those that the random runs of leases must catch, each with a seed from which on
-/// it is looked for: shortly before one that shows it, to save time.
-pub const LEASE_DEFECTS: [(Defect, u64); 10] = [
+/// Those that the random runs of leases and certificates must catch, each with a seed from which on
+/// it is looked for: shortly before one that shows it, to save time. (`lease_scripted`
+/// has two more, which need more than one thing to go wrong at a time.)
+pub const LEASE_DEFECTS: [(Defect, u64); 12] = [
     (Defect::ReleaseFirst, 0),
     (Defect::MintOnFailedRenewal, 0),
     (Defect::LedgerLate, 0),
     (Defect::LedgerReplaced, 0),
     (Defect::RenewGone, 0),
-    (Defect::NotKeptAlive, 0),
     (Defect::MintAfterFailedWrite, 0),
-    (Defect::GoneOnForbidden, 0),
     (Defect::RevokeCurrent, 0),
     (Defect::MintAfterRestart, 0),
+    (Defect::RevokeFirst, 0),
+    (Defect::IssueAfterFailedWrite, 0),
+    (Defect::IssueAfterRestart, 0),
+    (Defect::RevokeCurrentCertificate, 0),
 ];
 
 type Entries = BTreeMap<String, Vec<u8>>;
@@ -67,23 +71,23 @@ pub fn after_write(world: &World, before: Option<&Secret>, after: &Secret) {
                 ledger.extend(world.late_entries.take());
             }
         }
-        Some(Defect::ReleaseFirst) => {
-            let field = Field::Data("password".to_owned());
-            let password = |secret: &Secret| secret.fields.get(&field).cloned();
-            let was = before.and_then(password);
-            if let Some(was) = was.filter(|was| Some(was) != password(after).as_ref()) {
-                end_of(world, &was);
+        Some(defect @ (Defect::ReleaseFirst | Defect::RevokeFirst))
+            if (defect == Defect::RevokeFirst) == after.is_certificate() =>
+        {
+            let was = before.and_then(Secret::mark);
+            if let Some(was) = was.filter(|was| Some(*was) != after.mark()) {
+                end_of(world, was);
             }
         }
         _ => {}
     }
 }
 
-fn end_of(world: &World, password: &[u8]) {
+fn end_of(world: &World, mark: &[u8]) {
     let now = world.now();
     {
         let leases = &mut world.vault.borrow_mut().leases;
-        if let Some(id) = leases.of_password(password).cloned() {
+        if let Some(id) = leases.of_mark(mark).cloned() {
             leases.give_back(&id, now);
         }
     }
@@ -92,17 +96,47 @@ fn end_of(world: &World, password: &[u8]) {
 
 /// A write failed, after which the credentials are asked for again.
 pub fn after_failed_write(world: &World, secret: &str) {
-    if world.defect != Some(Defect::MintAfterFailedWrite) {
+    match world.defect {
+        Some(Defect::IssueAfterFailedWrite) => issue(world, secret),
+        Some(Defect::MintAfterFailedWrite) => {
+            let path = format!("db/creds/{secret}");
+            let now = world.now();
+            let made = world.vault.borrow_mut().leases.read("hvs.1", &path, now);
+            if let Some(reply) = made {
+                let mut leases = world.leases.borrow_mut();
+                leases.minted(world, &reply.lease.id, false);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// An operator starts.
+pub fn at_start(world: &World) {
+    if world.defect != Some(Defect::IssueAfterRestart) {
         return;
     }
-    let now = world.now();
+    let names: Vec<String> = {
+        let api = world.api.borrow();
+        let all = api.resources.keys();
+        let all = all.filter(|key| key.kind == Kind::VaultPkiSecret);
+        all.map(|key| key.object.name.clone()).collect()
+    };
+    names.iter().for_each(|name| issue(world, name));
+}
+
+/// Has a certificate issued by a resource's role, if it has one.
+fn issue(world: &World, name: &str) {
+    let (path, now) = (format!("pki/issue/{name}"), world.now());
     let made = {
         let leases = &mut world.vault.borrow_mut().leases;
-        leases.read("hvs.1", &format!("db/creds/{secret}"), now)
+        let made = certificates::issue(leases, "hvs.1", &path, None, now);
+        let newest = leases.live.iter().filter(|(_, lease)| lease.path == path);
+        let newest = newest.max_by_key(|(_, lease)| lease.mark.clone());
+        made.and(newest.map(|(id, _)| id.clone()))
     };
-    if let Some(reply) = made {
-        let mut leases = world.leases.borrow_mut();
-        leases.minted(world, &reply.lease.id);
+    if let Some(id) = made {
+        world.leases.borrow_mut().minted(world, &id, false);
     }
 }
 
@@ -161,6 +195,19 @@ pub fn in_request(
             }
             None
         }
+        (Some(Defect::RevokeCurrentCertificate), Task::RevokeCertificate) => {
+            let current = held_beside(world, id);
+            let current = current.and_then(|id| {
+                let vault = world.vault.borrow();
+                Some(vault.leases.live.get(&id)?.mark.clone())
+            });
+            if let Some(serial) = current {
+                request
+                    .body
+                    .insert("serial_number".to_owned(), serial.into());
+            }
+            None
+        }
         _ => None,
     };
     (request, answer)
@@ -207,31 +254,29 @@ fn issued(world: &World, id: &str) -> Option<jiff::Timestamp> {
     Some(vault.leases.live.get(id)?.issued)
 }
 
-fn passwords(world: &World) -> Vec<Vec<u8>> {
-    let field = Field::Data("password".to_owned());
+fn marks(world: &World) -> Vec<Vec<u8>> {
     let api = world.api.borrow();
     let held = api.secrets.values();
-    held.filter_map(|secret| secret.fields.get(&field).cloned())
-        .collect()
+    held.filter_map(|secret| secret.mark().cloned()).collect()
 }
 
 /// Whether a Secret holds what the lease is of.
 fn is_held(world: &World, id: &str) -> bool {
-    let held = passwords(world);
+    let held = marks(world);
     let vault = world.vault.borrow();
     let lease = vault.leases.live.get(id);
-    lease.is_none_or(|lease| held.contains(&lease.password.clone().into_bytes()))
+    lease.is_none_or(|lease| held.contains(&lease.mark.clone().into_bytes()))
 }
 
 /// The lease that the Secret holds for whose resource another was made.
 fn held_beside(world: &World, id: &str) -> Option<String> {
-    let held = passwords(world);
+    let held = marks(world);
     let vault = world.vault.borrow();
     let of = |path: &str| path.trim_end_matches("-2").to_owned();
     let path = of(&vault.leases.live.get(id)?.path);
     let mut live = vault.leases.live.iter();
     let found = live.find(|(_, lease)| {
-        of(&lease.path) == path && held.contains(&lease.password.clone().into_bytes())
+        of(&lease.path) == path && held.contains(&lease.mark.clone().into_bytes())
     });
     found.map(|(id, _)| id.clone())
 }

@@ -2,22 +2,34 @@
 //! made, who still uses what ends, and that the ledger forgets none.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use vault_tenant_operator::api::{RotationStrategy, VaultDynamicSecret};
-use vault_tenant_operator::key::Kind;
+use vault_tenant_operator::config::duration;
 
-use crate::api_server::resource;
 use crate::judge::Invariant;
 use crate::leases::{End, Ended};
-use crate::objects::{Content, Object};
+use crate::living::living;
+use crate::objects::{Content, mark};
 use crate::world::World;
 
 /// So long after the last trouble, what happens may be its consequence.
 const AFTERMATH: Duration = Duration::from_secs(300);
+
+/// How long what another took the place of is kept at the least, once all pods run that
+/// (`rotation.drain`), less what the way of a request takes.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// Within this another one is asked for and written, and a rollout begun.
+const PROMPT: Duration = Duration::from_secs(15);
+
+/// So long after an edit something may be under way that was asked for before it.
+const EDITED: Duration = Duration::from_secs(60);
+
+/// So often at the most a process renews a lease that Vault does not know: once, and
+/// while its entry cannot be taken out of the ledger.
+const IN_VAIN: usize = 10;
 
 /// Longer than any outage, with what watches take to get over it.
 const UNSEEN: Duration = Duration::from_secs(240);
@@ -27,7 +39,7 @@ const UNSEEN: Duration = Duration::from_secs(240);
 struct Made {
     of: String,
     uid: String,
-    password: Vec<u8>,
+    mark: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +59,14 @@ pub struct LeaseJudge {
     superseded: BTreeMap<String, Timestamp>,
     /// When the targets of a resource changed last.
     retargeted: BTreeMap<String, Timestamp>,
+    /// When a renewal gave less than was asked for, first.
+    shortened: BTreeMap<String, Timestamp>,
+    /// How often a renewal was asked for that Vault knew nothing of.
+    unknown: BTreeMap<String, usize>,
+    /// Leases whose renewal Vault's policy denied.
+    refused: BTreeSet<String>,
+    /// Offsets of certificates, as they were before an edit, and until when.
+    offsets: BTreeMap<String, (Duration, Timestamp)>,
     /// Until when something was wrong with the world.
     trouble: Option<Timestamp>,
 }
@@ -61,19 +81,6 @@ fn name_of(path: &str) -> String {
     name.trim_end_matches("-2").to_owned()
 }
 
-/// The living resource of a name.
-pub fn living(world: &World, name: &str) -> Option<Rc<VaultDynamicSecret>> {
-    let api = world.api.borrow();
-    match api.resources.get(&resource(Kind::VaultDynamicSecret, name)) {
-        Some(Object::Dynamic(found)) => Some(Rc::clone(found)),
-        _ => None,
-    }
-}
-
-fn uid_of(found: &VaultDynamicSecret) -> &str {
-    found.metadata.uid.as_deref().unwrap_or_default()
-}
-
 impl LeaseJudge {
     /// One more credential may be made for a resource.
     pub fn allow(&mut self, name: &str) {
@@ -82,6 +89,13 @@ impl LeaseJudge {
 
     pub fn retargeted(&mut self, name: &str, now: Timestamp) {
         self.retargeted.insert(name.to_owned(), now);
+    }
+
+    /// The offset of a certificate is another now than this one.
+    pub fn offset_was(&mut self, name: &str, offset: &str, now: Timestamp) {
+        let offset = duration::parse(offset).unwrap();
+        let until = now + jiff::SignedDuration::from_secs(60);
+        self.offsets.insert(name.to_owned(), (offset, until));
     }
 
     /// Something goes wrong until then.
@@ -120,24 +134,35 @@ impl LeaseJudge {
         }
     }
 
-    /// Vault made a credential.
-    pub fn minted(&mut self, world: &World, lease: &str) {
-        let (path, password, renewable) = {
+    /// Vault made a credential; in vain where who asked for it can write no more.
+    pub fn minted(&mut self, world: &World, lease: &str, in_vain: bool) {
+        let (path, mark, renewable) = {
             let vault = world.vault.borrow();
             let found = &vault.leases.live[lease];
-            let renewable = vault.leases.roles[&found.path].renewable;
-            (found.path.clone(), found.password.clone(), renewable)
+            // A certificate is replaced at a time of its own.
+            let role = vault.leases.roles.get(&found.path);
+            let renewable = role.is_none_or(|role| role.renewable);
+            (found.path.clone(), found.mark.clone(), renewable)
         };
         let of = name_of(&path);
-        let uid = living(world, &of).map(|found| uid_of(&found).to_owned());
+        self.excuse_due(world, &of);
+        if self.went_just_now(world, &of) {
+            // It was due, or lost, before.
+            self.allow(&of);
+        }
+        let uid = living(world, &of).map(|found| found.uid);
         let made = Made {
             of: of.clone(),
             uid: uid.unwrap_or_default(),
-            password: password.into_bytes(),
+            mark: mark.into_bytes(),
         };
         self.made.insert(lease.to_owned(), made);
         self.latest.insert(of.clone(), lease.to_owned());
-        self.unwritten.insert(lease.to_owned());
+        if in_vain {
+            self.allow(&of);
+        } else {
+            self.unwritten.insert(lease.to_owned());
+        }
         if !renewable {
             self.excuse(lease);
         }
@@ -150,6 +175,42 @@ impl LeaseJudge {
         }
     }
 
+    /// Whether the resource that the present one was made for is gone since a moment.
+    fn went_just_now(&self, world: &World, of: &str) -> bool {
+        let present = self.latest.get(of).and_then(|lease| self.made.get(lease));
+        let judge = world.judge.borrow();
+        let died = present.and_then(|made| judge.died.get(&made.uid));
+        let just = died.is_some_and(|died| since(world.now(), *died) < EDITED);
+        just && living(world, of).is_none()
+    }
+
+    /// Certificates near their end may be replaced.
+    fn excuse_due(&mut self, world: &World, of: &str) {
+        let Some(found) = living(world, of) else {
+            return;
+        };
+        let now = world.now();
+        let current = [self.latest.get(of), self.held.get(of)];
+        let before = self.offsets.get(of).filter(|(_, until)| *until > now);
+        let before = before.map(|(offset, _)| *offset);
+        let retargeted = self.retargeted.get(of);
+        let had_targets = retargeted.is_some_and(|at| since(now, *at) < EDITED);
+        let due: Vec<String> = {
+            let leases = &world.vault.borrow().leases;
+            let is_due = |id: &&&String| {
+                let certificate = leases.live.get(**id);
+                let certificate = certificate.filter(|l| leases.issues.contains_key(&l.path));
+                certificate.is_some_and(|certificate| {
+                    since(now, certificate.issued)
+                        >= found.replaced_from(certificate.ttl(), before, had_targets)
+                })
+            };
+            let due = current.iter().flatten().filter(is_due);
+            due.map(|id| (*id).clone()).collect()
+        };
+        due.iter().for_each(|id| self.excuse(id));
+    }
+
     /// Nobody got the answer with a credential.
     pub fn lost(&mut self, lease: &str) {
         if self.unwritten.remove(lease) {
@@ -160,6 +221,7 @@ impl LeaseJudge {
 
     /// The operator ended, and with it what it had not written.
     pub fn operator_ended(&mut self) {
+        self.unknown.clear();
         for lease in std::mem::take(&mut self.unwritten) {
             let of = self.made[&lease].of.clone();
             self.allow(&of);
@@ -167,9 +229,9 @@ impl LeaseJudge {
     }
 
     fn of_content(&self, content: &Content) -> Option<&String> {
-        let password = content.get("password")?;
+        let mark = mark(content)?;
         let mut made = self.made.iter();
-        let made = made.find(|(_, made)| made.password == *password);
+        let made = made.find(|(_, made)| made.mark == *mark);
         made.map(|(lease, _)| lease)
     }
 
@@ -180,14 +242,17 @@ impl LeaseJudge {
         };
         self.unwritten.remove(&lease);
         self.superseded.remove(&lease);
+        // Of a resource that is gone, and the next one of its name asks for the same.
+        if let Some(made) = self.made.get_mut(&lease)
+            && let Some(found) = living(world, &made.of)
+        {
+            made.uid = found.uid;
+        }
         let before = self.held.insert(secret.to_owned(), lease.clone());
         if let Some(before) = before.filter(|before| *before != lease) {
             self.superseded.insert(before, world.now());
         }
-        if !remembered(world)
-            .iter()
-            .any(|entry| entry.lease.as_str() == lease)
-        {
+        if !remembers(world, &lease) {
             let what = format!("{secret} holds {lease}, which the ledger does not know");
             breach(world, Invariant::NothingLingers, what);
         }
@@ -197,6 +262,8 @@ impl LeaseJudge {
     pub fn renewed(&mut self, world: &World, lease: &str, shortened: bool) {
         if shortened {
             self.excuse(lease);
+            let now = world.now();
+            self.shortened.entry(lease.to_owned()).or_insert(now);
         }
         let Some(made) = self.made.get(lease) else {
             return;
@@ -209,9 +276,20 @@ impl LeaseJudge {
         }
     }
 
+    /// Vault was asked to renew what it does not know.
+    pub fn renewed_in_vain(&mut self, world: &World, lease: &str) {
+        let times = self.unknown.entry(lease.to_owned()).or_default();
+        *times += 1;
+        if *times > IN_VAIN {
+            let what = format!("{lease} was renewed {times} times although Vault does not know it");
+            breach(world, Invariant::NothingLingers, what);
+        }
+    }
+
     /// Vault's policy denied a renewal.
     pub fn denied(&mut self, lease: &str) {
         self.excuse(lease);
+        self.refused.insert(lease.to_owned());
     }
 
     /// A lease ended.
@@ -223,7 +301,7 @@ impl LeaseJudge {
         let Some(made) = self.made.get(&ended.id) else {
             return;
         };
-        let Some(found) = living(world, &made.of).filter(|found| uid_of(found) == made.uid) else {
+        let Some(found) = living(world, &made.of).filter(|found| found.uid == made.uid) else {
             return;
         };
         let is_held = self.held.get(&made.of) == Some(&ended.id);
@@ -232,17 +310,33 @@ impl LeaseJudge {
             breach(world, Invariant::OldKept, what);
         }
         let newer = self.superseded.get(&ended.id);
-        if newer.is_none_or(|newer| *newer > ended.at) || is_excused(&found, ended) {
+        let Some(newer) = newer.filter(|newer| **newer <= ended.at) else {
             return;
+        };
+        if found.replaces || ended.why == End::Taken {
+            return;
+        }
+        if ended.why == End::GivenBack && since(ended.at, *newer) < DRAIN {
+            let what = format!("{} was given back before the drain passed", ended.id);
+            breach(world, Invariant::OldKept, what);
         }
         let recent = |at: Option<&Timestamp>| {
             at.is_some_and(|at| *at > ended.at || since(ended.at, *at) < AFTERMATH)
         };
         let troubled = ended.why != End::GivenBack && recent(self.trouble.as_ref());
-        if troubled || recent(self.retargeted.get(&made.of)) {
+        // Nobody could keep that alive.
+        let refused = ended.why != End::GivenBack && self.refused.contains(&ended.id);
+        // What was left when Vault first said so was less than a rollout takes.
+        let told = self.shortened.get(&ended.id);
+        let brief = told.is_some_and(|told| {
+            since(*newer, *told) < PROMPT
+                && since(ended.at, *newer) < world.rollout.get() + DRAIN + PROMPT
+        });
+        let brief = brief && ended.why != End::GivenBack;
+        if troubled || refused || brief || recent(self.retargeted.get(&made.of)) {
             return;
         }
-        for target in found.spec.rollout_restart_targets.iter().flatten() {
+        for target in &found.targets {
             let paused = {
                 let api = world.api.borrow();
                 let workload = api.workloads.get(&target.name);
@@ -257,7 +351,7 @@ impl LeaseJudge {
                     run.chain(ending).cloned().collect::<Vec<_>>()
                 });
                 let mut contents = contents;
-                contents.any(|content| content.get("password") == Some(&made.password))
+                contents.any(|content| mark(&content) == Some(&made.mark))
             };
             if runs && !paused {
                 let what = format!(
@@ -271,8 +365,14 @@ impl LeaseJudge {
 
     /// An entry was taken out of the ledger.
     pub fn forgotten(&self, world: &World, entry: &Remembered) {
-        let lives = world.vault.borrow().leases.live.contains_key(&entry.lease);
-        if lives && entry.revoke {
+        let (lives, forgotten) = {
+            let leases = &world.vault.borrow().leases;
+            (
+                leases.live.contains_key(&entry.lease),
+                leases.forgets(&entry.lease),
+            )
+        };
+        if lives && entry.revoke && !forgotten {
             let what = format!("the ledger forgets {}, which lives on", entry.lease);
             breach(world, Invariant::NothingLingers, what);
         }
@@ -284,19 +384,12 @@ impl LeaseJudge {
     }
 }
 
-/// Whether the resource asked for an end without overlap.
-fn is_excused(found: &VaultDynamicSecret, ended: &Ended) -> bool {
-    let rotation = found.spec.rotation.as_ref();
-    let replaces = rotation.is_some_and(|r| r.strategy == Some(RotationStrategy::Replace));
-    replaces || ended.why == End::Taken
-}
-
 fn breach(world: &World, invariant: Invariant, what: String) {
     let mut judge = world.judge.borrow_mut();
     judge.breach(world, invariant, what);
 }
 
-/// A lease as the ledger remembers it.
+/// A lease or a certificate as the ledger remembers it.
 #[derive(Clone, Debug)]
 pub struct Remembered {
     pub uid: String,
@@ -314,10 +407,25 @@ impl Remembered {
         Some(Self {
             uid: text("uid")?,
             of: text("of")?.rsplit('/').next()?.to_owned(),
-            lease: text("lease")?,
+            lease: text("lease")
+                .filter(|id| !id.is_empty())
+                .or(text("serial"))?,
             revoke: found["revoke"].as_bool()?,
         })
     }
+}
+
+/// Whether the ledger remembers a lease.
+fn remembers(world: &World, lease: &str) -> bool {
+    let api = world.api.borrow();
+    let mut entries = api.ledger.values().flat_map(BTreeMap::values);
+    let named = |text: &[u8]| {
+        text.windows(lease.len())
+            .any(|some| some == lease.as_bytes())
+    };
+    entries.any(|text| {
+        named(text) && Remembered::parse(text).is_some_and(|entry| entry.lease == lease)
+    })
 }
 
 /// All leases that the ledger remembers.

@@ -5,12 +5,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use vault_tenant_operator::api::VaultDynamicSecret;
 use vault_tenant_operator::key::{Kind, ResourceKey};
 
 use crate::api_server::resource;
-use crate::lease_judge::living;
 use crate::leases::{Lives, Rotates};
-use crate::objects::{Field, NAMESPACE, Object};
+use crate::objects::{Field, NAMESPACE, Object, Secret};
 use crate::tenant::Tenant;
 use crate::world::World;
 
@@ -58,9 +58,9 @@ impl Tenant {
     /// Applies one, and counts what that may cost.
     pub fn apply_dynamic(&self, manifest: &Value) {
         let name = manifest["metadata"]["name"].as_str().unwrap();
-        let before = living(&self.0, name);
+        let before = dynamic(&self.0, name);
         self.apply(manifest);
-        let after = living(&self.0, name).unwrap();
+        let after = dynamic(&self.0, name).unwrap();
         let mut leases = self.0.leases.borrow_mut();
         let Some(before) = before else {
             leases.allow(name);
@@ -102,12 +102,11 @@ impl Tenant {
     pub fn revoke_held(&self, secret: &str) {
         self.note(format!("revoke what {secret} holds"));
         let api = self.0.api.borrow();
-        let field = Field::Data("password".to_owned());
-        let password = api.secrets.get(secret).and_then(|s| s.fields.get(&field));
+        let mark = api.secrets.get(secret).and_then(Secret::mark);
         let now = self.0.now();
         {
             let leases = &mut self.0.vault.borrow_mut().leases;
-            let id = password.and_then(|password| leases.of_password(password).cloned());
+            let id = mark.and_then(|mark| leases.of_mark(mark).cloned());
             id.iter().for_each(|id| leases.revoke(id, now));
         }
         drop(api);
@@ -166,8 +165,13 @@ pub async fn roll_workloads(world: Rc<World>) {
     }
 }
 
+fn dynamic(world: &World, name: &str) -> Option<Rc<VaultDynamicSecret>> {
+    let mut all = dynamics(world).into_iter();
+    all.find(|found| found.metadata.name.as_deref() == Some(name))
+}
+
 /// The resources of the kind, by name.
-pub fn dynamics(world: &World) -> Vec<Rc<vault_tenant_operator::api::VaultDynamicSecret>> {
+pub fn dynamics(world: &World) -> Vec<Rc<VaultDynamicSecret>> {
     let api = world.api.borrow();
     let of = api.resources.values().filter_map(|object| match object {
         Object::Dynamic(found) => Some(Rc::clone(found)),

@@ -1,6 +1,7 @@
 //! Random runs of dynamic secrets: leases with and without targets, one that
 //! nobody gives back, one that is replaced at once, one that cannot be renewed,
-//! one that Vault rotates; what people do, every fault, by seed.
+//! one that Vault rotates; certificates beside them; what people do, every fault, by
+//! seed.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use vault_tenant_operator::config::Grade;
 
+use crate::certificate_random;
 use crate::defects::Defect;
 use crate::lease_defects::LEASE_DEFECTS;
 use crate::lease_people::{dynamic_secret, dynamics, roll_workloads};
@@ -78,6 +80,7 @@ async fn scenario(world: Rc<World>) {
     for name in NAMES {
         tenant.apply_dynamic(&manifest(name));
     }
+    certificate_random::begin(&tenant);
     let calm = world.rng.borrow_mut().pick(&[5, 60, 400]);
     seconds(calm).await;
     world.faults.borrow_mut().one_in = world.rng.borrow_mut().pick(&[0, 0, 12, 30]);
@@ -111,7 +114,7 @@ const RIGHTS: [&[&str]; 5] = [
 fn edit(tenant: &Tenant) {
     let (what, name, value) = {
         let mut rng = tenant.0.rng.borrow_mut();
-        (rng.below(30), rng.pick(&NAMES), rng.below(3))
+        (rng.below(42), rng.pick(&NAMES), rng.below(3))
     };
     let current = || {
         let all = dynamics(&tenant.0);
@@ -191,7 +194,8 @@ fn edit(tenant: &Tenant) {
         26 => tenant.pause("web", value == 0),
         27 => create_workload(tenant, "web"),
         28 => tenant.strip_template("web"),
-        _ => tenant.login(),
+        29 => tenant.login(),
+        _ => certificate_random::edit(tenant),
     }
 }
 
@@ -208,6 +212,7 @@ fn put_right(tenant: &Tenant) {
             tenant.apply_dynamic(&manifest(name));
         }
     }
+    certificate_random::put_right(tenant);
     let still_paused = tenant.0.rng.borrow_mut().chance(1, 5);
     if !still_paused {
         tenant.pause("web", false);

@@ -1,16 +1,20 @@
 //! One situation of a lease's life each, with what must come of it.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde_json::json;
 use vault_tenant_operator::key::Kind;
+use vault_tenant_operator::reconcile::view::Store;
 
-use crate::api_server::resource;
-use crate::lease_people::dynamic_secret;
+use crate::api_server::{Change, resource};
+use crate::defects::Defect;
+use crate::judge::Invariant;
+use crate::lease_people::{dynamic_secret, roll_workloads};
 use crate::runs::{rest, run, seconds};
 use crate::tenant::Tenant;
 use crate::verdict::ready;
-use crate::world::{Server, World};
+use crate::world::{Fault, Faults, Server, World};
 
 /// A lease of five minutes, an hour at most.
 fn leased(world: &Rc<World>) -> Tenant {
@@ -64,8 +68,8 @@ fn an_edit_as_an_outage_ends_makes_one_credential() {
             tenant.cut_off(Server::Vault, 100);
             // Until it waits for Vault's return.
             seconds(85).await;
-            tokio::time::sleep(std::time::Duration::from_millis(500 * delay)).await;
-            world.latency.set(std::time::Duration::from_secs(1));
+            tokio::time::sleep(Duration::from_millis(500 * delay)).await;
+            world.latency.set(Duration::from_secs(1));
             let mut manifest = dynamic_secret("app");
             manifest["spec"]["params"] = json!({ "ttl": "1h" });
             tenant.apply_dynamic(&manifest);
@@ -74,4 +78,104 @@ fn an_edit_as_an_outage_ends_makes_one_credential() {
         });
         ended.expect_right(&format!("an edit after {delay}"));
     }
+}
+
+/// A rollout that takes longer than a lease lives.
+async fn long_rollout(world: Rc<World>) {
+    rollout_of(world, 150, 3600).await;
+}
+
+/// A rollout that takes so many seconds, of a lease that lives so long at the most.
+async fn rollout_of(world: Rc<World>, takes: u64, longest: u64) {
+    let tenant = Tenant(Rc::clone(&world));
+    tokio::task::spawn_local(roll_workloads(Rc::clone(&world)));
+    world.rollout.set(Duration::from_secs(takes));
+    tenant.basics();
+    tenant.role("app", 100, longest, true);
+    tenant.create_workload("web", &["app"]);
+    let mut manifest = dynamic_secret("app");
+    manifest["spec"]["rolloutRestartTargets"] = json!([{ "kind": "Deployment", "name": "web" }]);
+    tenant.apply_dynamic(&manifest);
+    seconds(300).await;
+    manifest["spec"]["params"] = json!({ "ttl": "1h" });
+    tenant.apply_dynamic(&manifest);
+    seconds(takes + 50).await;
+    rest(&world).await;
+}
+
+/// A resource that a watch does not show for a while, and that may not be looked at.
+async fn unseen(world: Rc<World>) {
+    let tenant = leased(&world);
+    seconds(60).await;
+    world.faults.replace(Faults {
+        of: Some(("get VaultDynamicSecret", Fault::Forbidden)),
+        ..Faults::default()
+    });
+    let key = resource(Kind::VaultDynamicSecret, "app");
+    world.at_api(|api| {
+        let uid = api.resources[&key].uid();
+        api.log.push(Change {
+            store: Store::Resource(key.kind),
+            key: key.object.clone(),
+            now: Err(uid),
+        });
+    });
+    seconds(120).await;
+    world.faults.take();
+    tenant.apply_dynamic(&dynamic_secret("app"));
+    rest(&world).await;
+}
+
+#[test]
+fn what_pods_use_is_kept_through_a_long_rollout() {
+    run(1, None, long_rollout).expect_right("a long rollout");
+    let ended = run(1, Some(Defect::NotKeptAlive), long_rollout);
+    assert!(ended.breaks(Invariant::OldKept), "{:?}", ended.breaches);
+}
+
+#[test]
+fn one_that_ends_within_the_rollout_is_told_and_not_asked_for_again() {
+    let ended = run(1, None, async |world| rollout_of(world, 350, 400).await);
+    let ended = ended.expect_right("a lease that ends within the rollout");
+    let told = |what: &str| ended.whole_trace.matches(what).count();
+    // The one of before the edit, and the one that this was replaced by in its turn.
+    let (ends, asked) = (told("LeaseEnded"), told("lease not found"));
+    assert_eq!((ends, asked), (2, 2), "{}", ended.whole_trace);
+}
+
+#[test]
+fn one_whose_write_had_no_answer_is_replaced_when_it_is_due() {
+    let ended = run(1, None, async |world: Rc<World>| {
+        let tenant = Tenant(Rc::clone(&world));
+        tokio::task::spawn_local(roll_workloads(Rc::clone(&world)));
+        world.rollout.set(Duration::from_secs(150));
+        tenant.basics();
+        tenant.role("app", 100, 100, false);
+        tenant.create_workload("web", &["app"]);
+        world.faults.replace(Faults {
+            of: Some(("apply Secret app", Fault::LostAnswer)),
+            ..Faults::default()
+        });
+        let mut manifest = dynamic_secret("app");
+        let targets = json!([{ "kind": "Deployment", "name": "web" }]);
+        manifest["spec"]["rolloutRestartTargets"] = targets;
+        tenant.apply_dynamic(&manifest);
+        seconds(5).await;
+        world.faults.take();
+        // It is due after a third of its life; half of it has not passed.
+        seconds(40).await;
+        rest(&world).await;
+    });
+    let ended = ended.expect_right("a write without an answer");
+    // Not only once what was in hand is too old to be written.
+    let (before, _) = ended.whole_trace.split_once("faults end").unwrap();
+    let made = before.matches("app holds password=").count();
+    assert_eq!(made, 2, "{}", ended.whole_trace);
+}
+
+#[test]
+fn what_may_not_be_looked_at_is_not_gone() {
+    run(1, None, unseen).expect_right("one that is not to be seen");
+    let ended = run(1, Some(Defect::GoneOnForbidden), unseen);
+    assert!(ended.breaks(Invariant::OldKept), "{:?}", ended.breaches);
 }

@@ -1,15 +1,14 @@
-//! The verdict about dynamic secrets once faults and edits have stopped.
+//! The verdict about credentials and certificates once faults and edits have stopped.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vault_tenant_operator::api::VaultDynamicSecret;
+use vault_tenant_operator::key::Kind;
 
 use crate::judge::Invariant::{EventuallyRight, NothingLingers, Quiet, StatusTrue};
-use crate::judge::VOLATILE;
-use crate::lease_judge::{living, remembered};
-use crate::lease_people::dynamics;
-use crate::objects::{Field, Object};
+use crate::lease_judge::remembered;
+use crate::living::living;
+use crate::objects::{Object, mark};
 use crate::verdict::{Breach, ready, rolled_out};
 use crate::world::World;
 
@@ -18,44 +17,56 @@ const RELEASE: Duration = Duration::from_secs(360);
 
 /// All that is not as it should be.
 pub fn at_rest(world: &World, breaches: &mut Vec<Breach>) {
-    for found in dynamics(world) {
-        dynamic_secret(world, &found, breaches);
+    let all: Vec<(String, Object)> = {
+        let api = world.api.borrow();
+        let leased = [Kind::VaultDynamicSecret, Kind::VaultPkiSecret];
+        let of = api.resources.iter();
+        let of = of.filter(|(key, _)| leased.contains(&key.kind));
+        of.map(|(key, object)| (key.object.name.clone(), object.clone()))
+            .collect()
+    };
+    for (name, object) in all {
+        given(world, &name, &object, breaches);
     }
     lingering(world, breaches);
 }
 
-fn dynamic_secret(world: &World, found: &VaultDynamicSecret, breaches: &mut Vec<Breach>) {
-    let name = &found.spec.destination.name;
-    let said = ready(&Object::Dynamic(std::rc::Rc::new(found.clone())));
+/// A resource whose Secret has its name.
+fn given(world: &World, name: &str, object: &Object, breaches: &mut Vec<Breach>) {
+    let path = match object {
+        Object::Dynamic(found) => format!("{}/{}", found.spec.mount, found.spec.path),
+        Object::Pki(found) => format!("{}/issue/{}", found.spec.mount, found.spec.role),
+        _ => return,
+    };
+    let said = ready(object);
     if (said.0.as_str(), said.1.as_str()) != ("True", "Synced") {
         breaches.push((StatusTrue, format!("{name}: Ready is {said:?}")));
     }
-    let uid = found.metadata.uid.clone().unwrap_or_default();
     let api = world.api.borrow();
     let Some(secret) = api.secrets.get(name) else {
         breaches.push((EventuallyRight, format!("there is no Secret {name}")));
         return;
     };
-    let mut data = secret.data_of(&format!("vto-{uid}"));
-    data.retain(|key, _| !VOLATILE.contains(&key.as_str()));
-    let password = data.get("password").cloned().unwrap_or_default();
+    let data = secret.data_of(&format!("vto-{}", object.uid()));
+    let holds = mark(&data).cloned().unwrap_or_default();
     let vault = world.vault.borrow();
-    let path = format!("{}/{}", found.spec.mount, found.spec.path);
     let right = match vault.leases.rotated.get(&path) {
-        Some(_) => password.starts_with(b"rotated-"),
+        Some(_) => holds.starts_with(b"rotated-"),
         None => {
-            let lease = vault.leases.of_password(&password);
+            let lease = vault.leases.of_mark(&holds);
             lease.is_some_and(|lease| vault.leases.live[lease].path == path)
         }
     };
     if !right {
-        let holds = String::from_utf8_lossy(&password);
+        let holds = String::from_utf8_lossy(&holds);
         breaches.push((
             EventuallyRight,
             format!("the Secret {name} holds {holds}, which works for {path} no more"),
         ));
     }
-    let targets = found.spec.rollout_restart_targets.iter().flatten();
+    drop((api, vault));
+    let targets = living(world, name).map(|found| found.targets);
+    let targets = targets.iter().flatten();
     rolled_out(world, name, targets, name, breaches);
 }
 
@@ -65,8 +76,7 @@ fn waits(world: &World, name: &str) -> bool {
         return false;
     };
     let api = world.api.borrow();
-    let mut targets = found.spec.rollout_restart_targets.iter().flatten();
-    targets.any(|target| {
+    found.targets.iter().any(|target| {
         let workload = api.workloads.get(&target.name);
         workload.is_some_and(|workload| workload.paused || workload.rolling)
     })
@@ -78,7 +88,8 @@ fn lingering(world: &World, breaches: &mut Vec<Breach>) {
     let now = world.now();
     let mut live: BTreeMap<String, usize> = BTreeMap::new();
     for entry in remembered(world) {
-        if !vault.leases.live.contains_key(&entry.lease) {
+        // With `revoke: false` it is left to its end.
+        if !entry.revoke || !vault.leases.live.contains_key(&entry.lease) {
             continue;
         }
         if !world.api.borrow().lives(&entry.uid) {
@@ -107,10 +118,9 @@ pub fn due(world: &World, window: Duration) -> BTreeMap<&'static str, u64> {
     let mut due: BTreeMap<&str, u64> = BTreeMap::new();
     let vault = world.vault.borrow();
     let api = world.api.borrow();
-    let field = Field::Data("password".to_owned());
     let held = api.secrets.values();
     let held: Vec<&[u8]> = held
-        .filter_map(|secret| Some(secret.fields.get(&field)?.as_slice()))
+        .filter_map(|secret| Some(secret.mark()?.as_slice()))
         .collect();
     let within =
         |period: Duration| u64::try_from(window.as_millis() / period.as_millis()).unwrap() + 1;
@@ -122,12 +132,15 @@ pub fn due(world: &World, window: Duration) -> BTreeMap<&'static str, u64> {
         add("LookUpLease", within(Duration::from_secs(600)));
         add("write the status of VaultDynamicSecret", renewals);
         // What comes to its end is replaced, what was replaced is given back.
-        let password = lease.password.as_bytes();
-        if lease.is_last(world.now(), window) || !held.contains(&password) {
+        let mark = lease.mark.as_bytes();
+        if lease.is_last(world.now(), window) || !held.contains(&mark) {
             for what in [
                 "read db/creds/",
+                "read pki/issue/",
                 "RenewLease",
+                "RevokeCertificate",
                 "write the status of VaultDynamicSecret",
+                "write the status of VaultPKISecret",
                 "patch",
                 "apply Secret",
                 "get",
@@ -161,9 +174,11 @@ pub fn due(world: &World, window: Duration) -> BTreeMap<&'static str, u64> {
             within(rotated.period),
         );
     }
-    for what in ["LookUpToken", "RenewToken", "patch ledger"] {
+    for what in ["LookUpToken", "RenewToken", "RevokeToken", "patch ledger"] {
         add(what, 30);
     }
+    // One that was deleted, or that no entry lay in before.
+    add("make ledger", 2);
     due
 }
 

@@ -1,17 +1,20 @@
 //! What the model Vault gives for a time: tokens, and credentials of a database
 //! engine at the mount `db` with a lease that hangs on the token of the request.
+//! Beside them are the certificates of `certificates`, which may have none.
 //! What has come to its end is swept before anything else is asked.
 
-use std::collections::BTreeMap;
+mod answers;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value, json};
-use vault_tenant_operator::key::Redacted;
-use vault_tenant_operator::problem::Problem;
-use vault_tenant_operator::vault::{Lease as Given, Reply, Task, Token, Upkeep};
+use vault_tenant_operator::vault::Token;
 
-use crate::vault::reply;
+use answers::described;
+pub use answers::{form, nothing};
+
+use crate::certificates;
 
 /// Life of a token, unless a scenario says otherwise.
 const TOKEN_LIFE: Duration = Duration::from_secs(1200);
@@ -33,15 +36,17 @@ struct Span {
     lives: Lives,
 }
 
-/// A credential's lease.
+/// A credential's lease, or a certificate.
 #[derive(Clone, Debug)]
 pub struct Lease {
     pub path: String,
-    pub password: String,
+    /// What a Secret shows of it: the password, or the serial number.
+    pub mark: String,
     /// Whether an answer gave less than was asked for: its longest life is near.
     pub shortened: bool,
     pub issued: Timestamp,
-    token: String,
+    /// On which it hangs; certificates without a lease on none.
+    token: Option<String>,
     span: Span,
 }
 
@@ -79,13 +84,20 @@ pub struct Leases {
     pub roles: BTreeMap<String, Lives>,
     /// Its static roles, by path.
     pub rotated: BTreeMap<String, Rotates>,
+    /// Roles of the PKI engine, by the path that issues.
+    pub issues: BTreeMap<String, certificates::Role>,
+    /// What lives, by the id of its lease, a certificate without one by its number.
     pub live: BTreeMap<String, Lease>,
+    /// Numbers of all certificates that the engine has stored.
+    pub stored: BTreeSet<String>,
     /// How long tokens live.
     pub token: Lives,
     tokens: BTreeMap<String, Span>,
     /// What has ended and was not looked at yet.
     pub ended: Vec<Ended>,
     issued: u64,
+    /// Before this nothing ends by itself.
+    soonest: Timestamp,
 }
 
 impl Default for Leases {
@@ -98,11 +110,14 @@ impl Default for Leases {
         Self {
             roles: BTreeMap::new(),
             rotated: BTreeMap::new(),
+            issues: BTreeMap::new(),
             live: BTreeMap::new(),
+            stored: BTreeSet::new(),
             token,
             tokens: BTreeMap::new(),
             ended: Vec::new(),
             issued: 0,
+            soonest: Timestamp::MIN,
         }
     }
 }
@@ -161,9 +176,16 @@ impl Lease {
 impl Leases {
     /// Ends what should have ended by now, in the order of time.
     pub fn sweep(&mut self, now: Timestamp) {
+        if now < self.soonest {
+            return;
+        }
         let mut ended = Vec::new();
         for (id, lease) in &self.live {
-            let token = self.tokens.get(&lease.token).map(|token| token.ends);
+            let token = lease
+                .token
+                .as_ref()
+                .and_then(|token| self.tokens.get(token));
+            let token = token.map(|token| token.ends);
             let (at, why) = match token {
                 Some(token) if token < lease.span.ends => (token, End::WithToken),
                 _ => (lease.span.ends, End::Expired),
@@ -177,6 +199,9 @@ impl Leases {
             self.end(&id, at, why);
         }
         self.tokens.retain(|_, token| token.ends > now);
+        let ends = self.live.values().map(|lease| lease.span.ends);
+        let ends = ends.chain(self.tokens.values().map(|token| token.ends));
+        self.soonest = ends.min().unwrap_or(Timestamp::MIN);
     }
 
     fn end(&mut self, id: &str, at: Timestamp, why: End) {
@@ -186,11 +211,17 @@ impl Leases {
         }
     }
 
+    /// A number that nothing has yet.
+    pub fn next(&mut self) -> u64 {
+        self.issued += 1;
+        self.issued
+    }
+
     /// A new token.
     pub fn log_in(&mut self, now: Timestamp) -> Token {
-        self.issued += 1;
-        let secret = format!("hvs.{}", self.issued);
+        let secret = format!("hvs.{}", self.next());
         let span = Span::new(self.token, now);
+        self.soonest = self.soonest.min(span.ends);
         self.tokens.insert(secret.clone(), span);
         described(&secret, span.left(now), self.token)
     }
@@ -208,7 +239,10 @@ impl Leases {
     /// Ends a token and all that hangs on it.
     pub fn revoke_token(&mut self, secret: &str, why: End, now: Timestamp) {
         self.tokens.remove(secret);
-        let hang = self.live.iter().filter(|(_, lease)| lease.token == secret);
+        let hang = self
+            .live
+            .iter()
+            .filter(|(_, lease)| lease.token.as_deref() == Some(secret));
         let ids: Vec<String> = hang.map(|(id, _)| id.clone()).collect();
         ids.iter().for_each(|id| self.end(id, now, why));
     }
@@ -231,190 +265,47 @@ impl Leases {
         self.end(id, now, End::GivenBack);
     }
 
-    /// Renews all leases.
+    /// Renews all leases that can be.
     pub fn renew_all(&mut self, now: Timestamp) {
-        for lease in self.live.values_mut() {
+        let renewable = |lease: &&mut Lease| lease.span.lives.renewable;
+        for lease in self.live.values_mut().filter(renewable) {
             lease.span.renew(None, now);
         }
     }
 
-    /// The live lease that a password is of.
-    pub fn of_password(&self, password: &[u8]) -> Option<&String> {
+    /// The id of what lives and has this mark.
+    pub fn of_mark(&self, mark: &[u8]) -> Option<&String> {
         let mut of = self.live.iter();
-        let of = of.find(|(_, lease)| lease.password.as_bytes() == password);
+        let of = of.find(|(_, lease)| lease.mark.as_bytes() == mark);
         of.map(|(id, _)| id)
     }
 
-    /// What a path of the engine answers; `None` where it has none such.
-    pub fn read(&mut self, secret: &str, path: &str, now: Timestamp) -> Option<Reply> {
-        if let Some(role) = self.rotated.get(path) {
-            return Some(rotation(role, now));
-        }
-        let lives = *self.roles.get(path)?;
-        self.issued += 1;
-        let number = self.issued;
-        let (username, password) = (format!("v-{number}"), format!("secret-{number}"));
-        let data = json!({ "username": username, "password": password });
-        let (id, span) = (format!("{path}/{number}"), Span::new(lives, now));
-        let lease = Lease {
-            path: path.to_owned(),
-            password,
-            shortened: false,
-            issued: now,
-            token: secret.to_owned(),
-            span,
-        };
-        self.live.insert(id.clone(), lease);
-        Some(Reply {
-            lease: Given {
-                id,
-                duration: lives.ttl,
-                renewable: lives.renewable,
-            },
-            ..reply(200, &data)
-        })
+    /// Whether this is a certificate that nobody can revoke.
+    pub fn forgets(&self, id: &str) -> bool {
+        let lease = self.live.get(id);
+        let role = lease.and_then(|lease| self.issues.get(&lease.path));
+        role.is_some_and(|role| role.forgets)
     }
 
-    /// What is asked about leases and tokens, with a token that may.
-    pub fn upkeep(
-        &mut self,
-        secret: &str,
-        request: &Upkeep,
-        now: Timestamp,
-    ) -> Result<Reply, Problem> {
-        let text = |field: &str| request.body.get(field).and_then(Value::as_str);
-        let named = request.path.strip_prefix(form(request.task));
-        let named = named.and_then(|rest| rest.strip_prefix('/'));
-        let id = named.or(text("lease_id")).unwrap_or_default().to_owned();
-        match request.task {
-            Task::RenewLease => self.renew_lease(&id, &request.body, now),
-            Task::RevokeLease => {
-                self.end(&id, now, End::GivenBack);
-                Ok(done())
-            }
-            Task::LookUpLease => {
-                let found = self.live.get(&id);
-                let found = found.ok_or_else(|| nothing(request.task, 400, "invalid lease"))?;
-                Ok(reply(
-                    200,
-                    &json!({ "id": id, "ttl": found.span.left(now).as_secs() }),
-                ))
-            }
-            Task::LookUpToken | Task::RenewToken => {
-                let accessor = text("accessor").unwrap_or_default();
-                let found = self
-                    .tokens
-                    .iter_mut()
-                    .find(|(secret, _)| accessor_of(secret) == accessor);
-                let Some((_, token)) = found else {
-                    return Err(nothing(
-                        request.task,
-                        400,
-                        "1 error occurred: * invalid accessor",
-                    ));
-                };
-                if request.task == Task::RenewToken {
-                    let life = token.renew(None, now);
-                    return Ok(Reply {
-                        status: 200,
-                        token_life: Some(life),
-                        ..Reply::default()
-                    });
-                }
-                Ok(reply(
-                    200,
-                    &json!({
-                        "entity_id": ENTITY, "ttl": token.left(now).as_secs(),
-                        "renewable": token.lives.renewable,
-                        "creation_ttl": token.lives.ttl.as_secs(),
-                    }),
-                ))
-            }
-            // No PKI engine is modelled yet.
-            Task::RevokeCertificate => Err(nothing(request.task, 404, "no handler for route")),
-            Task::RevokeToken => {
-                self.revoke_token(secret, End::GivenBack, now);
-                Ok(done())
-            }
-        }
-    }
-
-    fn renew_lease(
+    /// Gives something under an id, hanging on a token or on none.
+    pub fn give(
         &mut self,
         id: &str,
-        body: &Map<String, Value>,
+        (path, mark): (&str, &str),
+        token: Option<&str>,
+        lives: Lives,
         now: Timestamp,
-    ) -> Result<Reply, Problem> {
-        let Some(lease) = self.live.get_mut(id) else {
-            return Err(nothing(Task::RenewLease, 400, "lease not found"));
+    ) {
+        let span = Span::new(lives, now);
+        self.soonest = self.soonest.min(span.ends);
+        let lease = Lease {
+            path: path.to_owned(),
+            mark: mark.to_owned(),
+            shortened: false,
+            issued: now,
+            token: token.map(str::to_owned),
+            span,
         };
-        if !lease.span.lives.renewable {
-            return Err(Problem::VaultAnswerUnusable {
-                path: form(Task::RenewLease).to_owned(),
-                why: "HTTP 400: lease is not renewable".to_owned(),
-                refusal: true,
-            });
-        }
-        let increment = body.get("increment").and_then(Value::as_u64);
-        let increment = increment.map(Duration::from_secs).filter(|i| !i.is_zero());
-        let duration = lease.span.renew(increment, now);
-        lease.shortened |= duration < increment.unwrap_or(lease.span.lives.ttl);
-        Ok(Reply {
-            status: 200,
-            lease: Given {
-                id: id.to_owned(),
-                duration,
-                renewable: true,
-            },
-            ..Reply::default()
-        })
+        self.live.insert(id.to_owned(), lease);
     }
-}
-
-/// The entity of all tokens.
-const ENTITY: &str = "entity of team/app";
-
-fn described(secret: &str, ttl: Duration, lives: Lives) -> Token {
-    Token {
-        secret: Redacted::new(secret.to_owned()),
-        accessor: accessor_of(secret),
-        entity: ENTITY.to_owned(),
-        ttl,
-        renewable: lives.renewable,
-    }
-}
-
-/// What a request is called, without what names one of many. No PKI engine is
-/// modelled yet.
-pub fn form(task: Task) -> &'static str {
-    task.form().unwrap_or("pki/revoke")
-}
-
-fn done() -> Reply {
-    Reply {
-        status: 204,
-        ..Reply::default()
-    }
-}
-
-fn nothing(task: Task, status: u16, why: &str) -> Problem {
-    Problem::LeaseNotFound {
-        what: form(task).to_owned(),
-        why: format!("HTTP {status}: {why}"),
-    }
-}
-
-fn rotation(role: &Rotates, now: Timestamp) -> Reply {
-    let since = u64::try_from(now.duration_since(role.first).as_secs()).unwrap_or(0);
-    let period = role.period.as_secs();
-    let (number, passed) = (since / period, since % period);
-    let last = role.first + signed(Duration::from_secs(number * period));
-    reply(
-        200,
-        &json!({
-            "username": "app", "password": format!("rotated-{number}"),
-            "last_vault_rotation": last.to_string(), "rotation_period": period,
-            "ttl": period - passed,
-        }),
-    )
 }

@@ -1,7 +1,7 @@
 //! The operator's pipeline on models of the API server, Vault and time: the same
 //! engine, sessions and observers as in the real process, under a seeded
 //! scheduler with virtual time. Checked are the invariants of the architecture
-//! that concern static secrets; a failure prints its seed.
+//! that concern secrets, leases and certificates; a failure prints its seed.
 //!
 //! `VTO_SIM_SEED=n` replays one seed with its whole trace, `VTO_SIM_RUNS=n` tries
 //! that many, from `VTO_SIM_FIRST=n` on.
@@ -11,6 +11,10 @@
 mod api_server;
 mod bites;
 mod calm;
+mod certificate_people;
+mod certificate_random;
+mod certificate_scripted;
+mod certificates;
 mod conformance;
 mod defects;
 mod exhaustive;
@@ -18,12 +22,14 @@ mod isolation;
 mod judge;
 mod lease_defects;
 mod lease_judge;
+mod lease_numbers;
 mod lease_people;
 mod lease_random;
 mod lease_scripted;
 mod lease_verdict;
 mod leases;
 mod line;
+mod living;
 mod load;
 mod managed;
 mod moves;

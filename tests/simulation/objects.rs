@@ -6,9 +6,10 @@ use std::rc::Rc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use litemap::LiteMap;
 use serde_json::Value;
 use vault_tenant_operator::api::{
-    VaultAuth, VaultConnection, VaultDynamicSecret, VaultStaticSecret,
+    VaultAuth, VaultConnection, VaultDynamicSecret, VaultPKISecret, VaultStaticSecret,
 };
 use vault_tenant_operator::key::{Kind, ObjectKey};
 use vault_tenant_operator::reconcile::view::{Manager, Rollout, SecretMeta, WorkloadMeta};
@@ -34,6 +35,14 @@ pub type Fields = BTreeMap<Field, Vec<u8>>;
 /// What the pods of a workload get from a Secret: its content without `_raw`.
 pub type Content = BTreeMap<String, Vec<u8>>;
 
+/// What tells a credential or a certificate from all others.
+const MARKS: [&str; 2] = ["password", "serial_number"];
+
+/// That of a content.
+pub fn mark(content: &Content) -> Option<&Vec<u8>> {
+    MARKS.iter().find_map(|key| content.get(*key))
+}
+
 /// An entry of the managed fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owned {
@@ -53,6 +62,17 @@ pub struct Secret {
 }
 
 impl Secret {
+    pub fn is_certificate(&self) -> bool {
+        let serial = Field::Data("serial_number".to_owned());
+        self.fields.contains_key(&serial)
+    }
+
+    /// What it holds, by its mark.
+    pub fn mark(&self) -> Option<&Vec<u8>> {
+        let field = |key: &&str| self.fields.get(&Field::Data((*key).to_owned()));
+        MARKS.iter().find_map(field)
+    }
+
     /// The data keys that a manager owns.
     pub fn data_of(&self, manager: &str) -> Content {
         let owned = self.managers.get(manager).map(|owned| &owned.fields);
@@ -79,7 +99,8 @@ impl Secret {
         let data = self
             .data_of(manager)
             .into_iter()
-            .filter(|(key, _)| key != "_raw");
+            // Certificates and their keys are long, and tell nothing.
+            .filter(|(key, value)| key != "_raw" && value.len() < 100);
         let data: Vec<String> = data
             .map(|(key, value)| format!("{key}={}", String::from_utf8_lossy(&value)))
             .collect();
@@ -89,7 +110,7 @@ impl Secret {
     }
 
     pub fn meta(&self) -> SecretMeta {
-        let mut states = BTreeMap::new();
+        let mut states = LiteMap::new();
         let mut owners = Vec::new();
         for (field, value) in &self.fields {
             match field {
@@ -141,7 +162,11 @@ pub struct Workload {
 
 /// The tags of the resources of a name.
 fn tags(name: &str) -> impl Iterator<Item = ResourceTag> {
-    let kinds = [Kind::VaultStaticSecret, Kind::VaultDynamicSecret];
+    let kinds = [
+        Kind::VaultStaticSecret,
+        Kind::VaultDynamicSecret,
+        Kind::VaultPkiSecret,
+    ];
     kinds
         .map(|kind| ResourceTag::of(&resource(kind, name)))
         .into_iter()
@@ -189,6 +214,7 @@ pub enum Object {
     Auth(Rc<VaultAuth>),
     Static(Rc<VaultStaticSecret>),
     Dynamic(Rc<VaultDynamicSecret>),
+    Pki(Rc<VaultPKISecret>),
     Secret(Secret),
     Workload(Workload),
 }
@@ -209,6 +235,7 @@ impl Object {
             Object::Auth(found) => found.metadata.generation,
             Object::Static(found) => found.metadata.generation,
             Object::Dynamic(found) => found.metadata.generation,
+            Object::Pki(found) => found.metadata.generation,
             Object::Secret(_) | Object::Workload(_) => None,
         };
         generation.unwrap_or_default()
@@ -226,6 +253,7 @@ impl Object {
             Object::Auth(found) => of(&found.metadata),
             Object::Static(found) => of(&found.metadata),
             Object::Dynamic(found) => of(&found.metadata),
+            Object::Pki(found) => of(&found.metadata),
             Object::Secret(found) => (found.uid.clone(), found.version.to_string()),
             Object::Workload(found) => (found.uid.clone(), found.version.to_string()),
         }

@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
-use vault_tenant_operator::api::VaultPKISecret;
 use vault_tenant_operator::config::address::{Address, AddressPattern};
 use vault_tenant_operator::config::{Config, Grade};
 use vault_tenant_operator::key::{Kind, ObjectKey};
@@ -26,6 +25,7 @@ use vault_tenant_operator::telemetry::Metrics;
 use vault_tenant_operator::vault::Sessions;
 
 use crate::api_server::DEPLOYMENTS;
+use crate::lease_defects;
 use crate::line::Line;
 use crate::objects::{NAMESPACE, Object};
 use crate::ports::SimCluster;
@@ -37,7 +37,7 @@ use crate::world::{Server, SimClock, World};
 type SimEngine = Engine<SimCluster, SimVault, SimClock>;
 
 /// The configuration of all runs of a grade.
-fn config(grade: Grade) -> Config {
+fn config(grade: Grade, looks: bool) -> Config {
     let mut config = Config {
         watch_namespaces: vec![NAMESPACE.to_owned()],
         secret_access: grade,
@@ -46,13 +46,16 @@ fn config(grade: Grade) -> Config {
     config.policy.vault_addresses = vec![AddressPattern::parse(ADDRESS).unwrap()];
     // For those that name no VaultConnection, where there is none called `default`.
     config.connection.address = Some(Address::parse(ADDRESS).unwrap());
+    if !looks {
+        config.rotation.lookup_interval = Duration::ZERO;
+    }
     config
 }
 
 fn engine(line: Line) -> Rc<SimEngine> {
     let world = Rc::clone(&line.world);
     let cluster = Rc::new(SimCluster(line.clone()));
-    let config = config(world.grade.get());
+    let config = config(world.grade.get(), world.looks.get());
     Rc::new(Engine::new(Parts {
         sessions: Sessions::new(Rc::clone(&cluster), SimVault(line)),
         cluster,
@@ -126,10 +129,9 @@ fn start(line: Line, absent_since: Option<Timestamp>) -> JoinSet<()> {
         cut!(Dynamic, found => (**found).clone()),
         Resources
     );
-    // There is none yet; who judges a destination waits for the list.
     watch!(
         Store::Resource(Kind::VaultPkiSecret),
-        |_: &Object| None::<VaultPKISecret>,
+        cut!(Pki, found => (**found).clone()),
         Resources
     );
     follow!(
@@ -219,6 +221,7 @@ pub async fn supervise(world: Rc<World>) {
             wrote: Rc::default(),
             born: world.now(),
         };
+        lease_defects::at_start(&world);
         let mut tasks = start(line.clone(), absent_since.take());
         tokio::select! {
             biased;

@@ -68,7 +68,11 @@ pub fn run(seed: u64, defect: Option<Defect>, scenario: impl AsyncFnOnce(Rc<Worl
         scenario(Rc::clone(&world)).await;
         let mut breaches = verdict::at_rest(&world);
         if verdict::all_well(&world) {
+            let known = world.judge.borrow().violations.len();
             breaches.extend(verdict::quiet(&world, Duration::from_secs(90)).await);
+            // What was broken while nothing was due counts like all else.
+            let judge = world.judge.borrow();
+            breaches.extend(judge.violations[known..].iter().cloned());
         }
         let most = world.load.borrow().most;
         Ended {
@@ -111,14 +115,14 @@ pub async fn rest(world: &World) {
     world.latency.set(Duration::from_millis(10));
     for _ in 0..REST.as_secs() / LOOK.as_secs() {
         tokio::time::sleep(LOOK).await;
-        if verdict::at_rest(world).is_empty() && verdict::all_well(world) {
+        if verdict::is_settled(world) && verdict::all_well(world) {
             break;
         }
     }
     tokio::time::sleep(SETTLE).await;
     // Where credentials come to their end by themselves, one may have done so now.
     for _ in 0..12 {
-        if lease_people::dynamics(world).is_empty() || verdict::at_rest(world).is_empty() {
+        if lease_people::dynamics(world).is_empty() || verdict::is_settled(world) {
             break;
         }
         tokio::time::sleep(SETTLE).await;

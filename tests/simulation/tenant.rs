@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use vault_tenant_operator::api::{
-    VaultAuth, VaultConnection, VaultDynamicSecret, VaultStaticSecret,
+    VaultAuth, VaultConnection, VaultDynamicSecret, VaultPKISecret, VaultStaticSecret,
 };
 use vault_tenant_operator::key::{Kind, ResourceKey};
 use vault_tenant_operator::reconcile::PREFIX;
@@ -107,6 +107,7 @@ impl Tenant {
             Kind::VaultConnection => object!(VaultConnection, Connection),
             Kind::VaultAuth => object!(VaultAuth, Auth),
             Kind::VaultDynamicSecret => object!(VaultDynamicSecret, Dynamic),
+            Kind::VaultPkiSecret => object!(VaultPKISecret, Pki),
             _ => object!(VaultStaticSecret, Static),
         };
         self.0.at_api(|api| api.put_resource(&key, new));

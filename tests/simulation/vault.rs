@@ -12,7 +12,9 @@ use vault_tenant_operator::policy::Read;
 use vault_tenant_operator::problem::Problem;
 use vault_tenant_operator::vault::{Lease, Reply, Token, Upkeep};
 
-use crate::leases::{End, Leases, form};
+use crate::certificates;
+use crate::leases::form;
+use crate::leases::{End, Leases};
 
 /// Address of the model.
 pub const ADDRESS: &str = "https://vault.example:8200";
@@ -145,6 +147,11 @@ impl VaultModel {
         }
         if read.path.starts_with("db/") {
             let given = self.leases.read(token.secret.expose(), &read.path, now);
+            return Ok(given.unwrap_or(missing));
+        }
+        if read.path.starts_with("pki/") {
+            let (token, body) = (token.secret.expose(), read.body.as_ref());
+            let given = certificates::issue(&mut self.leases, token, &read.path, body, now);
             return Ok(given.unwrap_or(missing));
         }
         let path = read.path.strip_prefix("kv/data/").unwrap_or_default();

@@ -17,17 +17,22 @@ use crate::{defects, lease_defects};
 /// A credential that a request makes, until its answer arrived.
 struct Minted<'a> {
     world: &'a World,
+    line: &'a Line,
     lease: RefCell<Option<String>>,
 }
 
 impl<'a> Minted<'a> {
-    fn new(world: &'a World) -> Self {
-        let lease = RefCell::default();
-        Self { world, lease }
+    fn new(line: &'a Line) -> Self {
+        Self {
+            world: &line.world,
+            line,
+            lease: RefCell::default(),
+        }
     }
 
     fn note(&self, reply: &Reply) {
         self.world.see_ends();
+        let mut serial = None;
         if let Some(data) = reply
             .data
             .as_ref()
@@ -36,18 +41,23 @@ impl<'a> Minted<'a> {
             let source: Source = serde_json::from_str(data.expose().get()).unwrap();
             let mut given = content(&source);
             given.retain(|key, _| !VOLATILE.contains(&key.as_str()));
-            let alone = given
-                .clone()
-                .into_iter()
-                .filter(|(key, _)| key == "password");
+            // What filters may leave of it.
+            let mut some = given.clone();
+            some.retain(|key, _| !["username", "issuing_ca"].contains(&key.as_str()));
+            serial = given.get("serial_number").cloned();
             let sources = &mut self.world.judge.borrow_mut().sources;
-            sources.extend([given.clone(), alone.collect()]);
+            sources.extend([given, some]);
         }
-        let lease = &reply.lease.id;
+        let serial = serial.map(|serial| String::from_utf8(serial).unwrap());
+        let lease = match reply.lease.id.as_str() {
+            "" => serial.unwrap_or_default(),
+            id => id.to_owned(),
+        };
         if !lease.is_empty() {
             let mut leases = self.world.leases.borrow_mut();
-            leases.minted(self.world, lease);
-            self.lease.replace(Some(lease.clone()));
+            // Who leads no longer writes it no more: another may be needed.
+            leases.minted(self.world, &lease, !self.line.leads.get());
+            self.lease.replace(Some(lease));
         }
     }
 
@@ -66,15 +76,20 @@ impl Drop for Minted<'_> {
 
 fn is_of_engine(world: &World, reply: &Reply) -> bool {
     let vault = world.vault.borrow();
-    let engine = !vault.leases.roles.is_empty() || !vault.leases.rotated.is_empty();
-    engine && reply.lease.duration != PLAIN_LEASE && reply.status == 200
+    let leases = &vault.leases;
+    let none = leases.roles.is_empty() && leases.rotated.is_empty() && leases.issues.is_empty();
+    !none && reply.lease.duration != PLAIN_LEASE && reply.status == 200
 }
 
-/// The lease that a request is about, by its path or in its body.
+/// The lease or certificate that a request is about, by its path or in its body.
 fn lease_id(request: &Upkeep) -> String {
     let named = request.path.strip_prefix(form(request.task));
     let named = named.and_then(|rest| rest.strip_prefix('/'));
-    let body = request.body.get("lease_id").and_then(|id| id.as_str());
+    let field = match request.task {
+        Task::RevokeCertificate => "serial_number",
+        _ => "lease_id",
+    };
+    let body = request.body.get(field).and_then(|id| id.as_str());
     named.or(body).unwrap_or_default().to_owned()
 }
 
@@ -88,6 +103,7 @@ fn judge_renewal(world: &World, request: &Upkeep, answer: &Result<Reply, Problem
         }
         // The other form is tried first.
         Err(Problem::VaultDenied { .. }) if in_body => leases.denied(id),
+        Err(Problem::LeaseNotFound { .. }) => leases.renewed_in_vain(world, id),
         Err(_) => {}
     }
 }
@@ -128,7 +144,7 @@ impl Vault for SimVault {
     }
 
     async fn read(&self, _: &Endpoint, token: &Token, read: &Read) -> Result<Reply, Problem> {
-        let minted = Minted::new(&self.0.world);
+        let minted = Minted::new(&self.0);
         let answer = defects::sent(&self.0.world, async || {
             self.0
                 .vault(format!("read {}", read.path), |world| {
@@ -153,7 +169,9 @@ impl Vault for SimVault {
     ) -> Result<Reply, Problem> {
         let id = lease_id(request);
         let what = match request.task {
-            Task::RenewLease | Task::RevokeLease => format!("{:?} {id}", request.task),
+            Task::RenewLease | Task::RevokeLease | Task::RevokeCertificate => {
+                format!("{:?} {id}", request.task)
+            }
             _ => format!("{:?} {}", request.task, request.path),
         };
         let (request, skipped) = lease_defects::in_request(&self.0, &id, request);

@@ -25,6 +25,7 @@ pub fn ready(object: &Object) -> (String, String) {
         Object::Auth(one) => (serde_json::to_value(&one.status), one.metadata.generation),
         Object::Static(one) => (serde_json::to_value(&one.status), one.metadata.generation),
         Object::Dynamic(one) => (serde_json::to_value(&one.status), one.metadata.generation),
+        Object::Pki(one) => (serde_json::to_value(&one.status), one.metadata.generation),
         Object::Secret(_) | Object::Workload(_) => return Default::default(),
     };
     let status = status.unwrap();
@@ -43,14 +44,20 @@ pub fn ready(object: &Object) -> (String, String) {
     (text(&found["status"]), text(&found["reason"]))
 }
 
-/// Everything that is not as it should be.
+/// Whether all is as it should be now, whatever was broken before: what was counts in
+/// the end, and is no reason to look at another moment than without it.
+pub fn is_settled(world: &World) -> bool {
+    at_rest(world).len() == world.judge.borrow().violations.len()
+}
+
+/// Everything that is not as it should be, or was not.
 pub fn at_rest(world: &World) -> Vec<Breach> {
     let mut breaches = world.judge.borrow().violations.clone();
     let api = world.api.borrow();
     for (key, object) in &api.resources {
         match object {
             Object::Static(one) => static_secret(world, key, one, &mut breaches),
-            Object::Dynamic(_) => {}
+            Object::Dynamic(_) | Object::Pki(_) => {}
             other => {
                 let (truth, reason) = ready(other);
                 // A VaultAuth tells of the last login. Where no resource needs one
@@ -265,7 +272,7 @@ pub fn rolled_out<'a>(
 pub fn all_well(world: &World) -> bool {
     let api = world.api.borrow();
     api.resources.iter().all(|(key, object)| {
-        !matches!(key.kind, Kind::VaultStaticSecret | Kind::VaultDynamicSecret)
+        matches!(key.kind, Kind::VaultConnection | Kind::VaultAuth)
             || ready(object).0 == "True"
             || ready(object).1 == "DestinationNotOwned"
     })

@@ -79,6 +79,8 @@ pub struct World {
     pub defect: Option<Defect>,
     /// The grade of rights that the next operator starts with.
     pub grade: Cell<Grade>,
+    /// Whether the next operator looks at leases between their renewals.
+    pub looks: Cell<bool>,
     /// Requests so far, as said in the trace.
     pub requests: RefCell<Vec<String>>,
     /// How the last login of the operator that runs now ended, if there was one.
@@ -131,6 +133,7 @@ impl World {
             load: RefCell::default(),
             defect,
             grade: Cell::new(Grade::Namespace),
+            looks: Cell::new(true),
             requests: RefCell::default(),
             logged_in: Cell::new(None),
             crash: Notify::new(),

@@ -4,6 +4,7 @@
 //! value that passed through any of it is seen in the open.
 
 mod answers;
+pub mod certificates;
 mod objects;
 mod references;
 mod scene;
@@ -19,6 +20,8 @@ use crate::grades::Grade;
 use crate::support::Suite;
 use scene::{CANARY, Scene};
 
+const STATIC: &str = "VaultStaticSecret";
+
 crate::trials![
     "bad_inputs": ; in each grade:
     wrong_specs_are_told_and_heal, wrong_references_are_told_and_heal,
@@ -29,7 +32,9 @@ crate::trials![
 struct Case {
     /// Its resources are called so.
     name: &'static str,
-    /// Merged into the spec of its VaultStaticSecret while it is right as well.
+    /// The kind that its secret is of.
+    kind: &'static str,
+    /// Merged into the spec of its secret while it is right as well.
     always: Value,
     wrong: Wrong,
     expected: Expected,
@@ -39,7 +44,7 @@ struct Case {
 
 /// What is wrong, in one place. Specs are patches: null takes a field away.
 enum Wrong {
-    /// The spec of the VaultStaticSecret.
+    /// The spec of the secret.
     Spec(Value),
     /// The spec of the VaultAuth.
     Auth(Value),
@@ -55,7 +60,9 @@ enum Wrong {
     Source(Value),
     /// The last version of the source was deleted, or as this says.
     Gone(Gone),
-    /// A server answers this to reads,
+    /// The role of the PKI engine is another: this is merged into it.
+    Issuing(Value),
+    /// A server answers this to reads and issues,
     Read(Answer),
     /// or to logins.
     Login(Answer),
@@ -91,6 +98,7 @@ fn told(
     let condition = "Ready";
     Case {
         name,
+        kind: STATIC,
         always: json!({}),
         wrong,
         expected: Expected::Told {
@@ -106,6 +114,7 @@ fn told(
 fn refused(name: &'static str, wrong: Wrong, words: &'static [&'static str]) -> Case {
     Case {
         name,
+        kind: STATIC,
         always: json!({}),
         wrong,
         expected: Expected::Refused(words),
@@ -117,6 +126,7 @@ fn refused(name: &'static str, wrong: Wrong, words: &'static [&'static str]) -> 
 fn taken(name: &'static str, wrong: Wrong, key: &'static str, value: impl Into<String>) -> Case {
     Case {
         name,
+        kind: STATIC,
         always: json!({}),
         wrong,
         expected: Expected::Taken(key, value.into()),
@@ -127,6 +137,11 @@ fn taken(name: &'static str, wrong: Wrong, key: &'static str, value: impl Into<S
 impl Case {
     fn naming_others(mut self) -> Self {
         self.names_others = true;
+        self
+    }
+
+    fn of(mut self, kind: &'static str) -> Self {
+        self.kind = kind;
         self
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ground::engines::{PkiEngine, PkiRole};
 use ground::{Right, wait_for};
+use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
@@ -134,8 +135,25 @@ impl Bearer {
 
     /// How many certificates the operator was given so far.
     pub fn issued(&self, suite: &Suite) -> Result<usize> {
+        Ok(self.issues(suite)?.len())
+    }
+
+    /// When each of them was issued.
+    pub fn issues(&self, suite: &Suite) -> Result<Vec<Timestamp>> {
         let eye = Eye::on(suite, &self.team);
-        eye.vault.count(&eye.at_vault().path(&self.issue))
+        let issues = eye.vault.requests(&eye.at_vault().path(&self.issue))?;
+        Ok(issues.into_iter().map(|issue| issue.at).collect())
+    }
+
+    /// However late we look: some were issued after the first, and none sooner after the
+    /// one before than this.
+    pub fn issued_apart(&self, suite: &Suite, least: Duration) -> Result<()> {
+        let issues = self.issues(suite)?;
+        ensure!(issues.len() >= 2, "{issues:?}");
+        let gaps = issues.windows(2).map(|two| two[1].duration_since(two[0]));
+        let soonest = gaps.min().context("no gap")?;
+        ensure!(soonest.unsigned_abs() >= least, "{issues:?}");
+        Ok(())
     }
 
     /// How often the operator asked for a revocation.

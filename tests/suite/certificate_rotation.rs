@@ -82,11 +82,13 @@ async fn no_handshake_fails_while_certificates_change_twenty_times(suite: &Suite
     const ROTATIONS: usize = 20;
     const REPLICAS: usize = 3;
     let grade = Grade::Namespace;
+    let _turn = suite.crowds.acquire().await?;
     let (bearer, clients) = serving(suite, grade, "handshakes", REPLICAS, QUICK).await?;
     for number in 0..ROTATIONS {
         let (old, new) = bearer.rotate(number).await?;
         bearer.wait_revoked(&old).await?;
         ensure!(!bearer.is_revoked(&new).await?, "{new} is revoked");
+        clients.wait_busy(REPLICAS).await?;
     }
     let seen = clients.end().await?;
     ensure!(
@@ -109,6 +111,7 @@ async fn no_handshake_fails_while_certificates_change_twenty_times(suite: &Suite
 /// The same servers and clients, and certificates that are revoked at once: what the
 /// trial above sees is what it looks for.
 async fn with_replace_handshakes_fail(suite: &Suite, grade: Grade) -> Result<()> {
+    let _turn = suite.crowds.acquire().await?;
     let replace = "rotation: {strategy: replace}\n";
     let (bearer, clients) = serving(suite, grade, "fails", 2, replace).await?;
     wait_for("clients", LONG, || async {

@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use ground::wait_for;
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::{LONG, Team};
 
@@ -49,10 +50,11 @@ pub trait Consumer: Send + Sync + 'static {
     fn connect(&self, held: &Self::Held) -> impl Future<Output = Result<Option<String>>> + Send;
 }
 
-/// One in each pod of the namespace: a new connection every 100 ms.
+/// One in each pod of the namespace: a new connection every 100 ms. They end when this
+/// is dropped.
 pub struct Clients {
     pub seen: Arc<Mutex<Seen>>,
-    watch: JoinHandle<Result<()>>,
+    watch: AbortOnDropHandle<Result<()>>,
 }
 
 impl Clients {
@@ -60,8 +62,8 @@ impl Clients {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (tenant, shared) = (team.tenant.clone(), Arc::clone(&seen));
         let consumer = Arc::new(consumer);
-        let watch = tokio::spawn(async move {
-            let mut running: BTreeMap<String, JoinHandle<Result<()>>> = BTreeMap::new();
+        let watch = AbortOnDropHandle::new(tokio::spawn(async move {
+            let mut running = BTreeMap::new();
             loop {
                 let pods = tenant.api::<Pod>().list(&ListParams::default()).await?;
                 let uids: Vec<String> = pods
@@ -69,13 +71,7 @@ impl Clients {
                     .into_iter()
                     .filter_map(|p| p.metadata.uid)
                     .collect();
-                running.retain(|uid, client| {
-                    let stays = uids.contains(uid);
-                    if !stays {
-                        client.abort();
-                    }
-                    stays
-                });
+                running.retain(|uid, _| uids.contains(uid));
                 for uid in uids {
                     if running.contains_key(&uid) {
                         continue;
@@ -84,39 +80,79 @@ impl Clients {
                         continue;
                     };
                     let held = consumer.begin(&SecretText(held)).await?;
-                    let (consumer, seen) = (Arc::clone(&consumer), Arc::clone(&shared));
-                    let client = client(consumer, held, uid.clone(), seen);
-                    running.insert(uid, tokio::spawn(client));
+                    let client = Client {
+                        consumer: Arc::clone(&consumer),
+                        held,
+                        pods: tenant.api(),
+                        pod: uid.clone(),
+                        seen: Arc::clone(&shared),
+                    };
+                    let client = AbortOnDropHandle::new(tokio::spawn(client.run()));
+                    running.insert(uid, client);
                 }
                 tokio::time::sleep(APART).await;
             }
-        });
+        }));
         Self { seen, watch }
+    }
+
+    /// Waits until as many that run now as these were let in five times more.
+    pub async fn wait_busy(&self, pods: usize) -> Result<()> {
+        let before = self.seen.lock().await.accepted.clone();
+        wait_for("busy clients", LONG, || async {
+            let seen = self.seen.lock().await;
+            let busy = seen.accepted.iter().filter(|(pod, count)| {
+                **count >= before.get(*pod).copied().unwrap_or_default() + 5
+            });
+            let busy = busy.count();
+            ensure!(busy >= pods, "{busy} of {pods}");
+            Ok(())
+        })
+        .await
     }
 
     /// Ends them and answers with what they saw.
     pub async fn end(self) -> Result<Seen> {
         ensure!(!self.watch.is_finished(), "the clients ended by themselves");
-        self.watch.abort();
+        drop(self.watch);
         Ok(std::mem::take(&mut *self.seen.lock().await))
     }
 }
 
-async fn client<C: Consumer>(
+/// That of one pod.
+struct Client<C: Consumer> {
     consumer: Arc<C>,
     held: C::Held,
+    pods: Api<Pod>,
     pod: String,
     seen: Arc<Mutex<Seen>>,
-) -> Result<()> {
-    loop {
-        let refused = consumer.connect(&held).await?;
-        let mut seen = seen.lock().await;
-        match refused {
-            None => *seen.accepted.entry(pod.clone()).or_default() += 1,
-            Some(why) => seen.refused.push(format!("{pod} {why}")),
+}
+
+impl<C: Consumer> Client<C> {
+    async fn run(self) -> Result<()> {
+        loop {
+            match self.consumer.connect(&self.held).await? {
+                None => {
+                    let mut seen = self.seen.lock().await;
+                    *seen.accepted.entry(self.pod.clone()).or_default() += 1;
+                }
+                // A client ends a moment later than its pod, and nobody cares for what it is
+                // told then.
+                Some(_) if !self.lives().await? => return Ok(()),
+                Some(why) => {
+                    let refused = format!("{} {why}", self.pod);
+                    self.seen.lock().await.refused.push(refused);
+                }
+            }
+            tokio::time::sleep(APART).await;
         }
-        drop(seen);
-        tokio::time::sleep(APART).await;
+    }
+
+    async fn lives(&self) -> Result<bool> {
+        let pods = self.pods.list(&ListParams::default()).await?;
+        Ok(pods
+            .iter()
+            .any(|pod| pod.metadata.uid.as_ref() == Some(&self.pod)))
     }
 }
 

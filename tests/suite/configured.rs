@@ -232,7 +232,7 @@ async fn one_at_a_time_means_one_at_a_time(suite: &Suite, grade: Grade) -> Resul
         .on(of("slow"))
         .once()
         .answer(Answer::delay(Duration::from_secs(3)));
-    let quiet = json!({ "refreshAfter": "1h" });
+    let quiet = json!({ "refreshAfter": "720h" });
     team.static_secret("slow", quiet.clone()).await?;
     slow.hit(1, LONG).await?;
     team.static_secret("next", quiet).await?;

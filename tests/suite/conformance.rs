@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use ground::engines::{DatabaseRole, Rotation};
+use ground::engines::{DatabaseRole, PkiRole, Rotation};
 use ground::tenant::{APP_ACCOUNT, AUDIENCE, OPERATOR_ACCOUNT};
 use ground::vault_rights::TokenRules;
 use ground::{Ground, Options, Right, Tenant};
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use vault_tenant_operator::operator::cluster_port;
 use vault_tenant_operator::vault::{HttpVault, Limits, Token, TravelRules};
 
+use crate::script::certificates::{FORGETS, LEASES, STORES};
 use crate::script::leases::{LeaseRights, MAX_TTL, PERIOD, TTL};
 use crate::script::vault::{self, Change, Keepers, Place};
 use crate::script::{EXPECTED, People, run};
@@ -104,9 +105,27 @@ async fn the_real_vault_answers_as_the_model(_: &Suite) -> Result<()> {
         ..DatabaseRole::default()
     };
     let period = Rotation::Period(Duration::from_secs(PERIOD));
-    let credentials = [
+    let pki = tenant.pki_engine(Duration::from_secs(24 * 3600)).await?;
+    let issuing = PkiRole {
+        ttl: Duration::from_secs(TTL),
+        max_ttl: Duration::from_secs(TTL),
+        ..PkiRole::default()
+    };
+    let leasing = PkiRole {
+        generate_lease: true,
+        ..issuing
+    };
+    let forgetting = PkiRole {
+        no_store: true,
+        ..issuing
+    };
+    let paths = [
         engine.role("app", &role).await?,
         engine.static_role("turned", period).await?,
+        pki.role(STORES, &issuing).await?,
+        pki.role(LEASES, &leasing).await?,
+        pki.role(FORGETS, &forgetting).await?,
+        format!("{}/revoke", pki.mount),
     ];
     let place = Place {
         address: tenant.vault_address.clone(),
@@ -116,9 +135,10 @@ async fn the_real_vault_answers_as_the_model(_: &Suite) -> Result<()> {
         kv1: tenant.kv1.clone(),
         kv2: tenant.kv2.clone(),
         db: engine.mount.clone(),
+        pki: pki.mount.clone(),
     };
     let ground = Arc::new(ground);
-    let keepers = AtVault(Arc::clone(&ground), tenant, credentials);
+    let keepers = AtVault(Arc::clone(&ground), tenant, paths);
     let work = move || -> Result<Vec<String>> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -147,8 +167,8 @@ fn rules() -> TokenRules {
     }
 }
 
-/// Who keeps the Vault of a ground, with the paths of its database engine.
-struct AtVault(Arc<Ground>, Tenant, [String; 2]);
+/// Who keeps the Vault of a ground, with the paths of its engines.
+struct AtVault(Arc<Ground>, Tenant, [String; 6]);
 
 impl Keepers for AtVault {
     async fn jwt(&self, account: &str) -> String {

@@ -173,7 +173,7 @@ async fn without_create_it_waits_for_the_secret_and_goes_on_at_once(
 ) -> Result<()> {
     let team = Team::graded(suite, grade, "not-created", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
-    let spec = json!({ "refreshAfter": "1h", "destination": { "create": false } });
+    let spec = json!({ "refreshAfter": "720h", "destination": { "create": false } });
     team.static_secret("app", spec).await?;
     let message = team.wait_problem("app", "InexistentDestination").await?;
     ensure!(
@@ -261,7 +261,7 @@ async fn a_secret_that_nobody_saw_is_never_written_into(suite: &Suite, grade: Gr
         .answer(Answer::delay(Duration::from_secs(3)));
     team.static_secret(
         "app",
-        json!({ "refreshAfter": "1h", "destination": { "labels": { "ours": "yes" } } }),
+        json!({ "refreshAfter": "720h", "destination": { "labels": { "ours": "yes" } } }),
     )
     .await?;
     late.hit(1, LONG).await?;
@@ -279,7 +279,7 @@ async fn a_secret_that_nobody_saw_is_never_written_into(suite: &Suite, grade: Gr
 async fn a_hand_edit_costs_one_read_and_one_write(suite: &Suite, grade: Grade) -> Result<()> {
     let team = Team::graded(suite, grade, "one-read", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
-    team.static_secret("app", json!({ "refreshAfter": "1h" }))
+    team.static_secret("app", json!({ "refreshAfter": "720h" }))
         .await?;
     team.wait_ready("app").await?;
     let eye = Eye::on(suite, &team);

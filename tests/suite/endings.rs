@@ -52,11 +52,18 @@ async fn one_that_is_being_deleted_is_left_alone(suite: &Suite, grade: Grade) ->
         Ok(())
     })
     .await?;
-    let since = eye.at_api().since(mark);
-    wait_for("the key's write to be refused", LONG, || async {
-        ensure!(!eye.api.forbidden(&since)?.is_empty(), "nothing is refused");
-        Ok(())
-    })
+    // That of its key, or of its Lease, whichever it misses first.
+    let both = [eye.at_api(), eye.at_leases()].map(|of| of.since(mark));
+    wait_for(
+        "a write of the operator's own to be refused",
+        LONG,
+        || async {
+            let refused = both.iter().map(|of| Ok(eye.api.forbidden(of)?.len()));
+            let refused = refused.sum::<Result<usize>>()?;
+            ensure!(refused > 0, "nothing is refused");
+            Ok(())
+        },
+    )
     .await?;
     let writes = eye.at_api().verb("patch");
     let before = eye.api.settle(&writes, QUIET, LONG).await?.len();

@@ -9,7 +9,7 @@ use ground::control_plane::USER_AGENT;
 use ground::judges::api_audit::service_account;
 use ground::judges::bindings::{Bound, bound};
 use ground::judges::role_use::{Right, rights};
-use ground::judges::{ApiAudit, ApiFilter, ApiRequest, RoleUse};
+use ground::judges::{ApiAudit, ApiFilter, ApiRequest, RoleUse, VaultAudit, VaultFilter};
 use ground::tenant::OPERATOR_ACCOUNT;
 use ground::{Ground, wait_for};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Secret};
@@ -17,12 +17,16 @@ use k8s_openapi::api::rbac::v1::{PolicyRule, Role};
 use kube::Api;
 use kube::api::ListParams;
 
+use crate::documents::{quoted, rows};
 use crate::support::{LONG, Suite};
+
+const VAULT_POLICY: &str = include_str!("../../docs/vault-policy.md");
 
 crate::trials![
     "judgement": no_operator_was_refused, no_operator_asked_outside_its_namespaces,
     no_right_is_unused,
     no_request_goes_without_a_name_in_the_grade_named, no_right_of_the_grade_named_is_unused,
+    no_path_at_vault_is_undocumented,
 ];
 
 /// Tenants in which trials provoke refusals have names that begin so.
@@ -332,4 +336,44 @@ async fn no_right_of_the_grade_named_is_unused(suite: &Suite) -> Result<()> {
     );
     ensure!(unused.is_empty(), "never used: {unused:?}");
     Ok(())
+}
+
+/// What operators asked of Vault itself, beside the engines, is what the document
+/// lists, and all that it lists was asked.
+async fn no_path_at_vault_is_undocumented(suite: &Suite) -> Result<()> {
+    let log = VaultAudit::new(&suite.ground.vault.audit_log);
+    let of_operators = VaultFilter::new().user_agent_contains("vault-tenant-operator/");
+    let mut asked: BTreeSet<String> = log.count_by_path(&of_operators)?.into_keys().collect();
+    asked.retain(|path| is_vaults_own(path));
+    println!("{} paths of Vault's own judged", asked.len());
+    let listed = rows(VAULT_POLICY).flat_map(|row| quoted(row[0]).collect::<Vec<_>>());
+    let listed: BTreeSet<&str> = listed.filter(|path| is_vaults_own(path)).collect();
+    let (planted, foreign) = ("auth/token/lookup-accessor", "sys/mounts");
+    ensure!(listed.iter().any(|form| is_of(planted, form)));
+    ensure!(!listed.iter().any(|form| is_of(foreign, form)));
+    let is_listed = |path: &&String| listed.iter().any(|form| is_of(path, form));
+    let unlisted: Vec<_> = asked.iter().filter(|path| !is_listed(path)).collect();
+    ensure!(unlisted.is_empty(), "not in the document: {unlisted:?}");
+    // Vault's audit log lacks requests for its health.
+    let is_used = |form: &&str| *form == "sys/health" || asked.iter().any(|path| is_of(path, form));
+    let unused: Vec<_> = listed.iter().filter(|form| !is_used(form)).collect();
+    ensure!(unused.is_empty(), "never asked: {unused:?}");
+    Ok(())
+}
+
+fn is_vaults_own(path: &str) -> bool {
+    ["sys/", "auth/"].iter().any(|own| path.starts_with(own))
+}
+
+/// Whether a path is of a form, in which `<...>` stands for one segment or several,
+/// and `*` for one.
+fn is_of(path: &str, form: &str) -> bool {
+    match (form.split_once('/'), path.split_once('/')) {
+        (None, None) => form == path || form == "*",
+        (Some((part, forms)), Some((segment, paths))) if part.starts_with('<') => {
+            !segment.is_empty() && (is_of(paths, forms) || is_of(paths, form))
+        }
+        (Some((part, forms)), Some((segment, paths))) => part == segment && is_of(paths, forms),
+        _ => false,
+    }
 }

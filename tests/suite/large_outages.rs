@@ -302,7 +302,7 @@ fn spread(reads: &[(i64, String)]) -> i64 {
     }
 }
 
-fn most_in_a_second(reads: &[(i64, String)]) -> usize {
+pub fn most_in_a_second(reads: &[(i64, String)]) -> usize {
     let within = |from: i64| {
         reads
             .iter()

@@ -12,10 +12,10 @@ use ground::{Right, TokenRules, wait_for};
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::grades::{Grade, Names, tenant_of};
-use crate::lessee::{KIND, Lessee, QUICK, engine_of};
-use crate::probes::{Eye, vault_proxy, workload};
-use crate::support::{LONG, Suite, Team};
+use crate::grades::{Grade, Names};
+use crate::lessee::{KIND, Lessee};
+use crate::probes::{Eye, workload};
+use crate::support::{LONG, Suite};
 
 crate::trials![
     "leases": a_lease_written_into_status_is_neither_renewed_nor_revoked;
@@ -23,6 +23,7 @@ crate::trials![
     a_credential_arrives_once_and_is_renewed, at_its_longest_life_it_is_replaced,
     what_a_deleted_resource_held_is_given_back, what_went_while_nobody_ran_is_given_back,
     an_outage_replaces_nothing, where_the_policy_denies_renewals_credentials_are_replaced_in_time,
+    where_the_policy_denies_giving_back_all_else_goes_on,
 ];
 
 /// Short enough that a trial sees two renewals.
@@ -125,13 +126,54 @@ async fn what_a_deleted_resource_held_is_given_back(suite: &Suite, grade: Grade)
     lessee.delete("back").await?;
     lessee.delete("kept").await?;
     lessee.wait_gone(&back).await?;
-    wait_for("an empty ledger", LONG, || async {
+    wait_for("a ledger with what is left to its end", LONG, || async {
         let left = lessee.remembered().await?;
-        ensure!(left.is_empty(), "{left:?}");
+        ensure!(left == [kept.as_str()], "{left:?}");
         Ok(())
     })
     .await?;
+    // Its token, which would take it along, is not given back either.
+    ensure!(lessee.team.operator.terminate(LONG).await.success());
     ensure!(lessee.leases().await? == [kept.as_str()], "revoke: false");
+    Ok(())
+}
+
+/// Without the right to give back, the old lease lives to its end, and nothing else
+/// is held up by it.
+async fn where_the_policy_denies_giving_back_all_else_goes_on(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let lessee = Lessee::start(suite, grade, "denied-return", Names::APP, &SHORT).await?;
+    let other = lessee.engine.role("other", &SHORT).await?;
+    let rights = Right::all_but(&[Right::RevokeByPath, Right::RevokeInBody]);
+    let both = [lessee.creds.as_str(), &other];
+    lessee.team.tenant.grant(&both, &rights).await?;
+    lessee.ask("app", json!({})).await?;
+    let first = lessee.wait_lease("app").await?;
+    let path = json!({ "spec": { "path": "creds/other" } });
+    lessee.edit("app", path).await?;
+    let told = lessee
+        .team
+        .wait_condition(KIND, "app", "Release", "False")
+        .await?;
+    ensure!(
+        told.reason == "VaultPermissionDenied" && told.message.contains("sys/leases/revoke"),
+        "{told:?}"
+    );
+    // Meanwhile status tells of the new one.
+    let second = lessee.wait_lease("app").await?;
+    ensure!(second.contains("creds/other"), "{second}");
+    lessee.wait_gone(&first).await?;
+    wait_for("an end of what is told", LONG, || async {
+        let status = lessee.status("app").await?;
+        let conditions = status["conditions"].to_string();
+        ensure!(!conditions.contains("\"Release\""), "{conditions}");
+        Ok(())
+    })
+    .await?;
+    ensure!(lessee.lease_of("app").await? == second);
+    ensure!(lessee.remembered().await? == [second.as_str()]);
     Ok(())
 }
 
@@ -178,6 +220,30 @@ async fn a_lease_written_into_status_is_neither_renewed_nor_revoked(suite: &Suit
         Ok(())
     })
     .await?;
+    // Nor is one believed who says that it was renewed for less, or for nothing.
+    for duration in [0, 1] {
+        let now = jiff::Timestamp::now().as_second();
+        let forged = json!({ "status": {
+            "lastRenewalTime": now,
+            "secretLease": {
+                "id": own, "duration": duration, "renewable": true, "requestID": "",
+            },
+        } });
+        lessee
+            .team
+            .resources(KIND)
+            .patch_status("app", &params, &Patch::Merge(forged))
+            .await?;
+        wait_for("status to tell what was renewed", LONG, || async {
+            let status = lessee.status("app").await?;
+            let told = &status["secretLease"]["duration"];
+            ensure!(told.as_u64() >= Some(SHORT.ttl.as_secs() - 1), "{status}");
+            Ok(())
+        })
+        .await?;
+        ensure!(lessee.wait_lease("app").await? == own, "{duration}");
+    }
+    ensure!(lessee.minted(suite)? == 1);
     lessee.delete("app").await?;
     lessee.wait_gone(&own).await?;
     let eye = Eye::on(suite, &lessee.team);
@@ -197,16 +263,8 @@ async fn an_outage_replaces_nothing(suite: &Suite, grade: Grade) -> Result<()> {
         ttl: Duration::from_secs(30),
         ..SHORT
     };
-    let (mut tenant, more) = tenant_of(suite, grade, "outage-lease", Names::APP, QUICK).await?;
-    let (engine, creds) = engine_of(suite, &tenant, &role).await?;
-    let proxy = vault_proxy(&suite.ground).await?;
-    tenant.vault_address = proxy.url();
-    let team = Team::of(suite, tenant, None, &more).await?;
-    let lessee = Lessee {
-        team,
-        engine,
-        creds,
-    };
+    let behind = Lessee::behind_vault_proxy(suite, grade, "outage-lease", Names::APP, &role);
+    let (lessee, proxy) = behind.await?;
     lessee.ask("app", json!({ "renewalPercent": 10 })).await?;
     let lease = lessee.wait_lease("app").await?;
     for trouble in [

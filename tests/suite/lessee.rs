@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ground::engines::{DatabaseEngine, DatabaseRole, PkiRole};
+use ground::faults::HttpProxy;
 use ground::postgres::Login;
 use ground::{Right, Tenant, wait_for};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::grades::{Grade, Names, tenant_of};
-use crate::probes::Eye;
+use crate::probes::{Eye, api_proxy, vault_proxy};
 use crate::support::{LONG, Suite, Team, merge};
 
 /// The kind that these trials are about.
@@ -98,6 +99,48 @@ impl Lessee {
             engine,
             creds,
         })
+    }
+
+    /// The same, with a proxy in front of the API server.
+    pub async fn behind_api_proxy(
+        suite: &Suite,
+        grade: Grade,
+        name: &str,
+        names: Names<'_>,
+        role: &DatabaseRole<'_>,
+        more: &str,
+    ) -> Result<(Self, HttpProxy)> {
+        let (tenant, more) = tenant_of(suite, grade, name, names, more).await?;
+        let (engine, creds) = engine_of(suite, &tenant, role).await?;
+        let proxy = api_proxy(&suite.ground).await?;
+        let team = Team::of(suite, tenant, Some(&proxy.url()), &more).await?;
+        let lessee = Self {
+            team,
+            engine,
+            creds,
+        };
+        Ok((lessee, proxy))
+    }
+
+    /// As [`Lessee::start`], with a proxy in front of Vault.
+    pub async fn behind_vault_proxy(
+        suite: &Suite,
+        grade: Grade,
+        name: &str,
+        names: Names<'_>,
+        role: &DatabaseRole<'_>,
+    ) -> Result<(Self, HttpProxy)> {
+        let (mut tenant, more) = tenant_of(suite, grade, name, names, QUICK).await?;
+        let (engine, creds) = engine_of(suite, &tenant, role).await?;
+        let proxy = vault_proxy(&suite.ground).await?;
+        tenant.vault_address = proxy.url();
+        let team = Team::of(suite, tenant, None, &more).await?;
+        let lessee = Self {
+            team,
+            engine,
+            creds,
+        };
+        Ok((lessee, proxy))
     }
 
     /// Applies a VaultDynamicSecret into the Secret `<name>`.

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod adoption;
+mod answers;
 mod applied;
 mod attempts;
 mod bad_inputs;
@@ -35,6 +36,7 @@ mod judgement;
 mod killed;
 mod large_outages;
 mod leadership;
+mod lease_outages;
 mod leases;
 mod lessee;
 mod lifetimes;
@@ -47,12 +49,14 @@ mod named;
 mod namespaces;
 mod narrowing;
 mod neighbours;
+mod one_command;
 mod outages;
 mod overlays;
 mod own_key;
 mod ownership;
 mod parents;
 mod partings;
+mod phases;
 mod pods;
 mod poisoned;
 mod probes;
@@ -81,6 +85,7 @@ mod thefts;
 mod token_ends;
 mod two_vaults;
 mod unfinished;
+mod unseen;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -90,12 +95,15 @@ use futures::future::{BoxFuture, Either};
 use ground::{Ground, OperatorBinary, Options};
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, Semaphore};
 
 use support::{Suite, TrialOf};
 
 /// Trials mostly wait, so more of them run at a time than there are cores.
 const TRIALS_AT_A_TIME: usize = 8;
+
+/// How many of them have clients that connect ten times in a second.
+const CROWDS_AT_A_TIME: usize = 4;
 
 fn main() -> Result<ExitCode> {
     ground::supervisor::dispatch();
@@ -174,6 +182,7 @@ fn all() -> Vec<TrialOf> {
         thefts::trials(),
         two_vaults::trials(),
         unfinished::trials(),
+        unseen::trials(),
         secrecy::trials(),
         manifests::trials(),
         example_certificate::trials(),
@@ -183,16 +192,20 @@ fn all() -> Vec<TrialOf> {
         install::trials(),
         pods::trials(),
         leadership::trials(),
+        lease_outages::trials(),
         leases::trials(),
         lifetimes::trials(),
         minting::trials(),
+        answers::trials(),
         rotation::trials(),
+        phases::trials(),
         named::trials(),
         namespaces::trials(),
         budgets::trials(),
         certificates::trials(),
         certificate_ends::trials(),
         certificate_forms::trials(),
+        bad_inputs::certificates::trials(),
         certificate_rotation::trials(),
         process::trials(),
         endpoints::trials(),
@@ -205,6 +218,7 @@ fn all() -> Vec<TrialOf> {
         outages::trials(),
         own_key::trials(),
         parents::trials(),
+        one_command::trials(),
         token_ends::trials(),
         partings::trials(),
         rbac::trials(),
@@ -277,5 +291,6 @@ async fn start() -> Result<Suite> {
     Ok(Suite {
         ground: Arc::new(Ground::start(Options::default()).await?),
         binary,
+        crowds: Semaphore::new(CROWDS_AT_A_TIME),
     })
 }

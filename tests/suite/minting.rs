@@ -3,26 +3,27 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use ground::engines::{DatabaseRole, Rotation};
+use ground::engines::DatabaseRole;
 use ground::faults::{Answer, Match};
 use ground::judges::workloads::Kind;
 use ground::postgres::Login;
+use ground::tenant::{APP_ACCOUNT, AUDIENCE};
+use ground::vault_api::KubernetesRole;
 use ground::{Right, TokenRules, wait_for};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::grades::{Grade, Names, tenant_of};
 use crate::leases::SHORT;
-use crate::lessee::{KIND, Lessee, QUICK, dynamic_secret, engine_of};
-use crate::probes::{Eye, api_proxy, workload};
+use crate::lessee::{Lessee, QUICK, engine_of};
+use crate::probes::{Eye, workload};
 use crate::support::{LONG, Suite, Team};
 
 crate::trials![
-    "minting": kills_cost_no_credential, only_what_changes_the_request_mints,
-    answers_without_a_lease_and_leases_that_cannot_be_renewed_are_replaced;
+    "minting": kills_cost_no_credential, only_what_changes_the_request_mints;
     in each grade:
     a_secret_that_is_deleted_costs_one_credential, a_failing_write_costs_no_second_credential,
-    what_vault_rotates_by_itself_is_followed, the_token_of_an_earlier_process_lives_as_long_as_its_leases,
+    the_token_of_an_earlier_process_lives_as_long_as_its_leases,
     what_somebody_revoked_is_replaced_at_once,
 ];
 
@@ -109,7 +110,7 @@ async fn only_what_changes_the_request_mints(suite: &Suite) -> Result<()> {
             "annotations",
             spec(json!({ "destination": { "annotations": { "team": "one" } } })),
         ),
-        ("refreshAfter", spec(json!({ "refreshAfter": "1h" }))),
+        ("refreshAfter", spec(json!({ "refreshAfter": "720h" }))),
         (
             "excludes",
             transformation(json!({ "excludes": ["username"] })),
@@ -140,6 +141,10 @@ async fn only_what_changes_the_request_mints(suite: &Suite) -> Result<()> {
     })
     .await?;
     ensure!(lessee.minted(suite)? == 1);
+    ensure!(
+        lessee.leases().await? == [lease.as_str()],
+        "a rename releases nothing"
+    );
     lessee.edit("app", spec(json!({ "revoke": true }))).await?;
     for (what, change) in [
         ("path", spec(json!({ "path": "creds/other" }))),
@@ -158,6 +163,29 @@ async fn only_what_changes_the_request_mints(suite: &Suite) -> Result<()> {
         lessee.wait_gone(&lease).await.context(what)?;
         lease = now;
     }
+    // The role behind the login decides what Vault gives.
+    let tenant = &lessee.team.tenant;
+    let role = format!("{}-second", tenant.vault_role());
+    let vault_role = KubernetesRole {
+        service_account: APP_ACCOUNT,
+        namespace: &tenant.namespace,
+        audience: Some(AUDIENCE),
+        policies: &[&tenant.namespace],
+        ttl: Duration::from_secs(3600),
+    };
+    tenant
+        .vault
+        .kubernetes_role("kubernetes", &role, &vault_role)
+        .await?;
+    let edit = spec(json!({ "kubernetes": { "role": role } }));
+    lessee.team.merge_into("VaultAuth", "default", edit).await?;
+    wait_for("credentials by the other role", LONG, || async {
+        let now = lessee.lease_of("app").await?;
+        ensure!(now != lease, "still the same");
+        Ok(())
+    })
+    .await?;
+    lessee.wait_gone(&lease).await?;
     ensure!(lessee.login("moved").await? == Login::Accepted);
     Ok(())
 }
@@ -192,15 +220,8 @@ async fn a_secret_that_is_deleted_costs_one_credential(suite: &Suite, grade: Gra
 
 async fn a_failing_write_costs_no_second_credential(suite: &Suite, grade: Grade) -> Result<()> {
     let role = DatabaseRole::default();
-    let (tenant, more) = tenant_of(suite, grade, "failing", Names::APP, QUICK).await?;
-    let (engine, creds) = engine_of(suite, &tenant, &role).await?;
-    let proxy = api_proxy(&suite.ground).await?;
-    let team = Team::of(suite, tenant, Some(&proxy.url()), &more).await?;
-    let lessee = Lessee {
-        team,
-        engine,
-        creds,
-    };
+    let behind = Lessee::behind_api_proxy(suite, grade, "failing", Names::APP, &role, QUICK);
+    let (lessee, proxy) = behind.await?;
     let writes = || Match::method("PATCH").path_contains("/secrets/app");
     let failing = proxy.on(writes()).times(3).answer(Answer::kubernetes_error(
         500,
@@ -216,135 +237,6 @@ async fn a_failing_write_costs_no_second_credential(suite: &Suite, grade: Grade)
     ensure!(lessee.leases().await? == [lease.as_str()]);
     ensure!(lessee.minted(suite)? == 1);
     ensure!(lessee.login("app").await? == Login::Accepted);
-    Ok(())
-}
-
-async fn what_vault_rotates_by_itself_is_followed(suite: &Suite, grade: Grade) -> Result<()> {
-    let names = Names {
-        secrets: &["often", "yearly"],
-        ..Names::ROLLED
-    };
-    let role = DatabaseRole::default();
-    let lessee = Lessee::start(suite, grade, "rotated", names, &role).await?;
-    let engine = &lessee.engine;
-    let often = engine.static_role("often", Rotation::Period(Duration::from_secs(10)));
-    let yearly = engine.static_role("yearly", Rotation::Schedule("0 0 1 1 *"));
-    let (often, yearly) = tokio::try_join!(often, yearly)?;
-    let tenant = &lessee.team.tenant;
-    tenant.grant(&[&often, &yearly], &[]).await?;
-    let web = workload(Kind::Deployment, "web", "yearly", json!({}));
-    tenant.apply(&web.to_string()).await?;
-    let spec =
-        |name: &str| json!({ "path": format!("static-creds/{name}"), "allowStaticCreds": true });
-    let targets = json!([{ "kind": "Deployment", "name": "web" }]);
-    let mut yearly_spec = spec("yearly");
-    yearly_spec["rolloutRestartTargets"] = targets;
-    lessee.ask("yearly", yearly_spec).await?;
-    lessee.ask("often", spec("often")).await?;
-    for name in ["yearly", "often"] {
-        lessee
-            .team
-            .wait_condition(KIND, name, "Ready", "True")
-            .await?;
-        ensure!(lessee.login(name).await? == Login::Accepted, "{name}");
-    }
-    let status = lessee.status("yearly").await?;
-    let told = &status["staticCredsMetaData"];
-    ensure!(told["rotationSchedule"] == "0 0 1 1 *", "{status}");
-    // Vault rotates by itself, and the Secret follows.
-    let first = lessee.team.value("often", "password").await?;
-    wait_for("the next password", LONG, || async {
-        let password = lessee.team.value("often", "password").await?;
-        ensure!(password != first, "still the first");
-        ensure!(
-            lessee.login("often").await? == Login::Accepted,
-            "a dead one"
-        );
-        Ok(())
-    })
-    .await?;
-    // Asked for anew, the same password restarts nothing; another one does.
-    let annotations = json!({ "vso.hashicorp.com/resync": "1" });
-    let asked = json!({ "metadata": { "annotations": annotations } });
-    lessee.edit("yearly", asked).await?;
-    wait_for("the resync", LONG, || async {
-        let status = lessee.status("yearly").await?;
-        ensure!(status["lastResync"] == "1", "{status}");
-        Ok(())
-    })
-    .await?;
-    ensure!(lessee.team.restarts(Kind::Deployment, "web").await? == 0);
-    engine.rotate("yearly").await?;
-    let annotations = json!({ "vso.hashicorp.com/resync": "2" });
-    let asked = json!({ "metadata": { "annotations": annotations } });
-    lessee.edit("yearly", asked).await?;
-    lessee
-        .team
-        .wait_restarts(Kind::Deployment, "web", 1)
-        .await?;
-    ensure!(lessee.login("yearly").await? == Login::Accepted);
-    ensure!(lessee.remembered().await?.is_empty(), "there is no lease");
-    Ok(())
-}
-
-async fn answers_without_a_lease_and_leases_that_cannot_be_renewed_are_replaced(
-    suite: &Suite,
-) -> Result<()> {
-    let (tenant, more) = tenant_of(suite, Grade::Namespace, "engines", Names::APP, QUICK).await?;
-    let engine = tenant.kubernetes_engine().await?;
-    let token = engine.role("pods", Duration::from_secs(3600)).await?;
-    let key = tenant.leaseless_engine().await?;
-    tenant.grant(&[&token, &key], &Right::ALL).await?;
-    let team = Team::of(suite, tenant, None, &more).await?;
-    let tenant = &team.tenant;
-    let below = |path: &str, mount: &str| path[mount.len() + 1..].to_owned();
-    let params = json!({ "kubernetes_namespace": tenant.namespace, "ttl": "20m" });
-    let spec =
-        json!({ "mount": engine.mount, "path": below(&token, &engine.mount), "params": params });
-    tenant
-        .apply(&dynamic_secret(tenant, "token", spec).to_string())
-        .await?;
-    let transit = format!("{}-transit", tenant.namespace);
-    let spec = json!({
-        "mount": transit, "path": below(&key, &transit), "requestHTTPMethod": "POST",
-        "refreshAfter": "3s",
-    });
-    tenant
-        .apply(&dynamic_secret(tenant, "key", spec).to_string())
-        .await?;
-    team.wait_condition(KIND, "token", "Ready", "True").await?;
-    let status = team.resources(KIND).get("token").await?.data["status"].clone();
-    let lease = &status["secretLease"];
-    ensure!(
-        lease["duration"] == 1200 && lease["renewable"] == false,
-        "{status}"
-    );
-    let held = team.value("token", "service_account_token").await?;
-    ensure!(held.starts_with("ey"), "{held}");
-    team.wait_condition(KIND, "key", "Ready", "True").await?;
-    let first = team.value("key", "plaintext").await?;
-    wait_for("another key", LONG, || async {
-        ensure!(
-            team.value("key", "plaintext").await? != first,
-            "the first one"
-        );
-        Ok(())
-    })
-    .await?;
-    ensure!(team.value("token", "service_account_token").await? == held);
-    // Without `refreshAfter` an answer without a lease is asked for once.
-    let patch = Patch::Merge(json!({ "spec": { "refreshAfter": null } }));
-    team.resources(KIND)
-        .patch("key", &PatchParams::default(), &patch)
-        .await?;
-    team.wait_condition(KIND, "key", "Ready", "True").await?;
-    let eye = Eye::on(suite, &team);
-    let before = eye.settled(&eye.at_vault().path(&key)).await?.len();
-    team.operator.terminate(LONG).await;
-    team.operator.restart().await?;
-    team.operator.wait_ready(LONG).await?;
-    let after = eye.settled(&eye.at_vault().path(&key)).await?.len();
-    ensure!(after == before, "{} more keys", after - before);
     Ok(())
 }
 

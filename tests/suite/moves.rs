@@ -34,7 +34,7 @@ async fn after_a_rename_the_old_secret_goes_when_the_new_one_is_there(
 ) -> Result<()> {
     let team = Team::graded(suite, grade, "renamed", RENAMED).await?;
     team.put("app", json!({ "password": "vault" })).await?;
-    team.static_secret("app", json!({ "refreshAfter": "1h" }))
+    team.static_secret("app", json!({ "refreshAfter": "720h" }))
         .await?;
     team.wait_ready("app").await?;
     // While the new one cannot be written, the old one stays.
@@ -98,7 +98,7 @@ async fn killed_between_writing_the_new_and_deleting_the_old_it_still_goes(
     let name = "renamed-killed";
     let (team, proxy) = Team::graded_behind_api_proxy(suite, grade, name, RENAMED).await?;
     team.put("app", json!({ "password": "vault" })).await?;
-    team.static_secret("app", json!({ "refreshAfter": "1h" }))
+    team.static_secret("app", json!({ "refreshAfter": "720h" }))
         .await?;
     team.wait_ready("app").await?;
     let process = team.operator.process.clone();
@@ -123,7 +123,7 @@ async fn killed_between_writing_the_new_and_deleting_the_old_it_still_goes(
 async fn what_only_looks_like_ours_is_never_deleted(suite: &Suite, grade: Grade) -> Result<()> {
     let team = Team::graded(suite, grade, "lookalike", RENAMED).await?;
     team.put("app", json!({ "password": "vault" })).await?;
-    team.static_secret("app", json!({ "refreshAfter": "1h" }))
+    team.static_secret("app", json!({ "refreshAfter": "720h" }))
         .await?;
     team.wait_ready("app").await?;
     // Everything of ours but the field manager: annotations, labels, owner reference.
@@ -180,7 +180,7 @@ async fn another_type_makes_the_secret_anew_and_restarts_nothing(
     let targets = json!([{ "kind": "Deployment", "name": "web" }]);
     team.static_secret(
         "app",
-        json!({ "refreshAfter": "1h", "rolloutRestartTargets": targets }),
+        json!({ "refreshAfter": "720h", "rolloutRestartTargets": targets }),
     )
     .await?;
     team.wait_ready("app").await?;

@@ -61,7 +61,7 @@ async fn a_name_that_the_role_lacks_is_told_with_its_rule(suite: &Suite) -> Resu
         team.put(name, json!({ "password": "vault" })).await?;
     }
     let targets = json!([{ "kind": "Deployment", "name": "web" }]);
-    team.static_secret("other", json!({ "refreshAfter": "1h" }))
+    team.static_secret("other", json!({ "refreshAfter": "720h" }))
         .await?;
     team.static_secret("app", json!({ "rolloutRestartTargets": targets }))
         .await?;
@@ -115,7 +115,7 @@ async fn a_former_name_that_the_role_forgot_is_told_and_goes_once_it_may(
 ) -> Result<()> {
     let team = Team::graded(suite, Grade::Named, "forbidden-renamed", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
-    team.static_secret("app", json!({ "refreshAfter": "1h" }))
+    team.static_secret("app", json!({ "refreshAfter": "720h" }))
         .await?;
     team.wait_ready("app").await?;
     // As a pipeline does it: the Role made anew for the new manifests, then these,
@@ -155,7 +155,7 @@ async fn beyond_the_watched_names_the_others_are_looked_at(suite: &Suite) -> Res
     let team = Team::of(suite, tenant, None, &more).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     for name in &all {
-        team.static_secret(name, json!({ "path": "app", "refreshAfter": "1h" }))
+        team.static_secret(name, json!({ "path": "app", "refreshAfter": "720h" }))
             .await?;
     }
     for name in &all {

@@ -27,7 +27,12 @@ crate::trials![
 
 /// Lets the operator of `home` serve a tenant's namespace, by the Role that is there;
 /// in the grade of names, by new ones in both, for these resources.
-async fn serve(grade: Grade, tenant: &Tenant, home: &Tenant, resources: &[Value]) -> Result<()> {
+pub async fn serve(
+    grade: Grade,
+    tenant: &Tenant,
+    home: &Tenant,
+    resources: &[Value],
+) -> Result<()> {
     if grade == Grade::Named {
         let config = config(home, grade.lines());
         return grant(&[home, tenant], &home.namespace, &config, resources).await;
@@ -343,13 +348,13 @@ async fn a_claimed_namespace_is_left_alone(suite: &Suite, grade: Grade) -> Resul
     let (tenant, more) = tenant_of(suite, grade, "claimed", Names::APP, "").await?;
     prepare(&tenant).await?;
     // Another operator's claim, made a moment ago and renewed while we look on.
-    let claim = async || -> Result<()> {
+    let claim = async |seconds: u32| -> Result<()> {
         let now = jiff::Timestamp::now();
         let body = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
             "metadata": { "name": CLAIM },
             "spec": {
-                "holderIdentity": "elsewhere/vault-tenant-operator", "leaseDurationSeconds": 8,
+                "holderIdentity": "elsewhere/vault-tenant-operator", "leaseDurationSeconds": seconds,
                 "renewTime": format!("{now:.6}"),
             },
         });
@@ -358,7 +363,7 @@ async fn a_claimed_namespace_is_left_alone(suite: &Suite, grade: Grade) -> Resul
         leases.patch(CLAIM, &params, &Patch::Apply(body)).await?;
         Ok(())
     };
-    claim().await?;
+    claim(40).await?;
     let manifest = static_secret(&tenant, "app", json!({}));
     tenant
         .vault
@@ -367,7 +372,7 @@ async fn a_claimed_namespace_is_left_alone(suite: &Suite, grade: Grade) -> Resul
     tenant.apply(&manifest.to_string()).await?;
     let operator = instance(&tenant, &suite.binary, &more).await?;
     for _ in 0..3 {
-        claim().await?;
+        claim(40).await?;
         wait_for("the claim to be reported", LONG, || async {
             let said = operator
                 .readyz()
@@ -396,6 +401,7 @@ async fn a_claimed_namespace_is_left_alone(suite: &Suite, grade: Grade) -> Resul
     ensure!(eye.vault.count(&eye.at_vault())? == 0, "Vault was asked");
     ensure!(operator.log()?.contains("not served"));
     // The other one goes: its claim ends, and the namespace is served.
+    claim(2).await?;
     let team = Team { tenant, operator };
     team.wait_ready("app").await?;
     ensure!(team.operator.readyz().await? == "ok");

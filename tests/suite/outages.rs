@@ -163,7 +163,9 @@ async fn answers_that_are_none_are_refused(suite: &Suite, grade: Grade) -> Resul
 
 async fn a_lost_network_to_the_api_server_heals(suite: &Suite, grade: Grade) -> Result<()> {
     let (proxy, url) = tcp_proxy(&suite.ground.plane.url).await?;
-    let (tenant, more) = tenant_of(suite, grade, "lost-api", Names::APP, "").await?;
+    // Who leads goes on without the API server for ten seconds only.
+    let more = "leaderElect: false\n";
+    let (tenant, more) = tenant_of(suite, grade, "lost-api", Names::APP, more).await?;
     let team = Team::of(suite, tenant, Some(&url), &more).await?;
     team.put("app", json!({ "value": "first" })).await?;
     team.static_secret("app", json!({})).await?;

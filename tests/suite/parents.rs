@@ -143,13 +143,11 @@ fn about(eye: &Eye, mark: Mark, lease: &str) -> Result<Vec<VaultRequest>> {
 
 async fn moved_with_its_ledger_it_keeps_every_lease(suite: &Suite, grade: Grade) -> Result<()> {
     let role = DatabaseRole {
-        ttl: Duration::from_secs(40),
+        ttl: Duration::from_secs(100),
         ..SHORT
     };
     let mut lessee = Lessee::start(suite, grade, "moves-lease", MANY_NAMES, &role).await?;
-    let leases = lessee
-        .ask_for_many(&json!({ "renewalPercent": 10 }))
-        .await?;
+    let leases = lessee.ask_for_many(&json!({ "renewalPercent": 5 })).await?;
     lessee.team.end_operator().await?;
     let along = own_secrets(&lessee.team).await?;
     ensure!(along.len() == 3, "{} Secrets", along.len());

@@ -101,7 +101,7 @@ async fn a_stop_does_not_wait_for_a_vault_that_does_not_answer(
     let (name, names) = ("parts-silent", Names::APP);
     let (team, proxy) = Team::graded_behind_vault_proxy(suite, grade, name, names, "").await?;
     team.put("app", json!({ "password": "vault" })).await?;
-    team.static_secret("app", json!({ "refreshAfter": "1h" }))
+    team.static_secret("app", json!({ "refreshAfter": "720h" }))
         .await?;
     team.wait_ready("app").await?;
     let silent = proxy.on(Match::any()).answer(Answer::hang());

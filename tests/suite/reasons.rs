@@ -14,7 +14,7 @@ const PROBLEM: &str = include_str!("../../src/problem/mod.rs");
 
 /// The reasons that are no problem of a reconcile, each with the source that
 /// writes it.
-const OTHERS: [(&str, &str); 32] = [
+const OTHERS: [(&str, &str); 34] = [
     ("Synced", REPORT_SECRET),
     ("Current", REPORT_SECRET),
     ("AnnotationStripped", REPORT_SECRET),
@@ -60,15 +60,23 @@ const OTHERS: [(&str, &str); 32] = [
     ("CertificateAtRisk", CERTIFICATE_REPORT),
     (
         "CertificateRevoked",
-        include_str!("../../src/reconcile/ledger/certificates.rs"),
+        include_str!("../../src/reconcile/ledger/events.rs"),
     ),
     (
         "CertificateRevocationError",
-        include_str!("../../src/reconcile/ledger/certificates.rs"),
+        include_str!("../../src/reconcile/ledger/events.rs"),
     ),
     (
         "LeaseReleased",
-        include_str!("../../src/reconcile/ledger/release.rs"),
+        include_str!("../../src/reconcile/ledger/events.rs"),
+    ),
+    (
+        "LeaseEnded",
+        include_str!("../../src/reconcile/ledger/events.rs"),
+    ),
+    (
+        "ResourceUnseen",
+        include_str!("../../src/reconcile/ledger/unseen.rs"),
     ),
     (
         "FinalizerLeft",

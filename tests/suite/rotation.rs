@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::clients::{Clients, Consumer, SecretText, slow_pods, wait_pods};
 use crate::grades::{Grade, Names};
-use crate::lessee::{KIND, Lessee};
+use crate::lessee::Lessee;
 use crate::probes::workload;
 use crate::support::{LONG, Suite, Team};
 
@@ -40,7 +40,8 @@ impl Consumer for Database {
     }
 }
 
-fn clients(lessee: &Lessee) -> Clients {
+/// Clients of the database in the pods of the namespace.
+pub fn database_clients(lessee: &Lessee) -> Clients {
     let database = Database(lessee.engine.database.clone());
     Clients::start(&lessee.team, "app", database)
 }
@@ -74,6 +75,25 @@ impl Lessee {
         Ok(lessee)
     }
 
+    /// Waits until the condition `Overlap` names this, or is not there.
+    async fn wait_overlap_cut(&self, named: Option<&str>) -> Result<()> {
+        wait_for("what is told of the overlap", LONG, || async {
+            let status = self.status("app").await?;
+            let conditions = status["conditions"].as_array();
+            let told = conditions
+                .into_iter()
+                .flatten()
+                .find(|one| one["type"] == "Overlap");
+            let is_told = told.is_some_and(|told| {
+                told["reason"] == "OverlapCut"
+                    && told["message"].to_string().contains(named.unwrap_or("/"))
+            });
+            ensure!(is_told == named.is_some(), "{told:?}");
+            Ok(())
+        })
+        .await
+    }
+
     /// Asks for credentials of another role, and waits for them.
     async fn rotate(&self, role: &str) -> Result<String> {
         let path = format!("creds/{role}");
@@ -84,7 +104,8 @@ impl Lessee {
         Ok(lease)
     }
 
-    async fn all_leases(&self) -> Result<Vec<String>> {
+    /// The live leases of all roles.
+    pub async fn all_leases(&self) -> Result<Vec<String>> {
         let mount = format!("{}/creds", self.engine.mount);
         self.team.tenant.vault.leases(&mount).await
     }
@@ -94,6 +115,7 @@ async fn no_client_is_refused_while_credentials_change_twenty_times(suite: &Suit
     const ROTATIONS: usize = 20;
     const REPLICAS: usize = 6;
     let grade = Grade::Namespace;
+    let _turn = suite.crowds.acquire().await?;
     let lessee = Lessee::rolled(
         suite,
         grade,
@@ -103,7 +125,7 @@ async fn no_client_is_refused_while_credentials_change_twenty_times(suite: &Suit
         json!({}),
     )
     .await?;
-    let clients = clients(&lessee);
+    let clients = database_clients(&lessee);
     let mut old = lessee.lease_of("app").await?;
     for number in 0..ROTATIONS {
         let new = lessee.rotate(["other", "app"][number % 2]).await?;
@@ -114,6 +136,7 @@ async fn no_client_is_refused_while_credentials_change_twenty_times(suite: &Suit
             Ok(())
         })
         .await?;
+        clients.wait_busy(REPLICAS).await?;
         old = new;
     }
     let seen = clients.end().await?;
@@ -136,9 +159,10 @@ async fn no_client_is_refused_while_credentials_change_twenty_times(suite: &Suit
 /// The same clients, and credentials that are given back at once: what the trial
 /// above sees is what it looks for.
 async fn with_replace_clients_are_refused(suite: &Suite, grade: Grade) -> Result<()> {
+    let _turn = suite.crowds.acquire().await?;
     let replace = json!({ "strategy": "replace" });
     let lessee = Lessee::rolled(suite, grade, "replaces", Kind::Deployment, 2, replace).await?;
-    let clients = clients(&lessee);
+    let clients = database_clients(&lessee);
     let old = lessee.lease_of("app").await?;
     wait_for("clients", LONG, || async {
         ensure!(clients.seen.lock().await.accepted.len() == 2, "not yet");
@@ -164,6 +188,7 @@ async fn a_target_that_is_replaced_by_hand_keeps_the_old_credential(
     suite: &Suite,
     grade: Grade,
 ) -> Result<()> {
+    let _turn = suite.crowds.acquire().await?;
     let lessee = Lessee::rolled(
         suite,
         grade,
@@ -173,25 +198,32 @@ async fn a_target_that_is_replaced_by_hand_keeps_the_old_credential(
         json!({}),
     )
     .await?;
-    let by_hand =
-        json!({ "spec": { "updateStrategy": { "type": "OnDelete", "rollingUpdate": null } } });
     let sets = lessee
         .team
         .tenant
         .api::<k8s_openapi::api::apps::v1::StatefulSet>();
     let params = kube::api::PatchParams::default();
-    sets.patch("web", &params, &kube::api::Patch::Merge(by_hand))
-        .await?;
-    // Told before anything rotates.
-    let told = lessee
-        .team
-        .wait_condition(KIND, "app", "Overlap", "False")
-        .await?;
-    ensure!(
-        told.reason == "OverlapCut" && told.message.contains("StatefulSet/web"),
-        "{told:?}"
-    );
-    let clients = clients(&lessee);
+    // Told before anything rotates; `None`: there is nothing to tell.
+    for (strategy, told) in [
+        (
+            json!({ "type": "RollingUpdate", "rollingUpdate": { "partition": 1 } }),
+            Some("StatefulSet/web"),
+        ),
+        (
+            json!({ "type": "RollingUpdate", "rollingUpdate": { "partition": 0 } }),
+            None,
+        ),
+        (
+            json!({ "type": "OnDelete", "rollingUpdate": null }),
+            Some("StatefulSet/web"),
+        ),
+    ] {
+        let strategy = json!({ "spec": { "updateStrategy": strategy } });
+        sets.patch("web", &params, &kube::api::Patch::Merge(strategy))
+            .await?;
+        lessee.wait_overlap_cut(told).await?;
+    }
+    let clients = database_clients(&lessee);
     let old = lessee.lease_of("app").await?;
     let new = lessee.rotate("other").await?;
     lessee
@@ -274,7 +306,21 @@ async fn a_target_that_is_named_late_is_restarted_too(suite: &Suite, grade: Grad
         lessee.team.tenant.vault.lease(&old).await?.is_some(),
         "given back too early"
     );
-    Ok(())
+    let paused = json!({ "spec": { "paused": true } });
+    deployments
+        .patch("late", &params, &kube::api::Patch::Merge(paused))
+        .await?;
+    lessee
+        .wait_overlap_cut(Some("Deployment/late is paused"))
+        .await?;
+    // It is so too, once that has taken too long.
+    lessee
+        .edit(
+            "app",
+            json!({ "spec": { "rotation": { "timeout": "1s" } } }),
+        )
+        .await?;
+    lessee.wait_gone(&old).await
 }
 
 impl Team {

@@ -164,7 +164,7 @@ async fn memory_forgets_what_was_synced(suite: &Suite, grade: Grade) -> Result<(
             json!({ "password": canary.value(), "filling": canary.value().repeat(index * 20) });
         team.put(name, long).await?;
         let more = json!({
-            "refreshAfter": "1h",
+            "refreshAfter": "720h",
             "destination": { "labels": { "kept": public.value() } },
         });
         team.static_secret(name, more).await?;

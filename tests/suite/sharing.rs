@@ -23,7 +23,7 @@ crate::trials![
 fn into_one(more: Value) -> Value {
     let mut destination = json!({ "name": "one" });
     crate::support::merge(&mut destination, more);
-    json!({ "refreshAfter": "1h", "destination": destination })
+    json!({ "refreshAfter": "720h", "destination": destination })
 }
 
 async fn the_second_of_two_is_told_of_the_first_and_takes_over_from_it(
@@ -171,7 +171,7 @@ async fn an_overlap_names_resource_and_key(suite: &Suite, grade: Grade) -> Resul
 async fn a_secret_to_be_kept_outlives_its_resource(suite: &Suite, grade: Grade) -> Result<()> {
     let names = Names::secrets(&["app", "down"]);
     let team = Team::graded(suite, grade, "retained", names).await?;
-    let kept = || json!({ "refreshAfter": "1h", "destination": { "retainOnDelete": true } });
+    let kept = || json!({ "refreshAfter": "720h", "destination": { "retainOnDelete": true } });
     for name in ["app", "down"] {
         team.put(name, json!({ "password": "vault", "user": "u" }))
             .await?;

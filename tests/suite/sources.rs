@@ -363,7 +363,7 @@ async fn an_annotation_asks_for_a_read_and_status_echoes_it(
 ) -> Result<()> {
     let team = Team::graded(suite, grade, "resync", Names::APP).await?;
     team.put("app", json!({ "password": "first" })).await?;
-    team.static_secret("app", json!({ "refreshAfter": "1h" }))
+    team.static_secret("app", json!({ "refreshAfter": "720h" }))
         .await?;
     team.wait_ready("app").await?;
     let eye = Eye::on(suite, &team);

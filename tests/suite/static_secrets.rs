@@ -98,7 +98,7 @@ async fn a_new_version_arrives_and_restarts_once(suite: &Suite, grade: Grade) ->
 async fn a_hand_edit_is_repaired(suite: &Suite, grade: Grade) -> Result<()> {
     let team = Team::graded(suite, grade, "edited", Names::APP).await?;
     team.put("app", json!({ "password": "right" })).await?;
-    team.static_secret("app", json!({ "refreshAfter": "1h" }))
+    team.static_secret("app", json!({ "refreshAfter": "720h" }))
         .await?;
     team.wait_ready("app").await?;
     team.edit_secret("app", "password", "wrong").await?;
@@ -128,7 +128,7 @@ async fn a_hand_edit_is_repaired(suite: &Suite, grade: Grade) -> Result<()> {
 async fn a_deleted_secret_comes_back(suite: &Suite, grade: Grade) -> Result<()> {
     let team = Team::graded(suite, grade, "deleted", Names::APP).await?;
     team.put("app", json!({ "password": "right" })).await?;
-    team.static_secret("app", json!({ "refreshAfter": "1h" }))
+    team.static_secret("app", json!({ "refreshAfter": "720h" }))
         .await?;
     team.wait_ready("app").await?;
     team.secrets()

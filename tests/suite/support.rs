@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Api;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 pub use ground::resources::{config, merge, prepare, resources, static_secret};
 
@@ -24,6 +25,8 @@ pub const LONG: Duration = Duration::from_secs(60);
 pub struct Suite {
     pub ground: Arc<Ground>,
     pub binary: OperatorBinary,
+    /// Taken for as long as clients connect: a crowd of them slows every other trial.
+    pub crowds: Semaphore,
 }
 
 /// One trial.

@@ -22,6 +22,7 @@ crate::trials![
     leases_leave_a_token_that_comes_to_its_longest_life,
     leases_leave_batch_tokens_before_they_end,
     where_accessors_are_denied_leases_leave_the_token_of_an_earlier_process,
+    a_stop_that_outlasts_the_token_costs_one_credential_each,
 ];
 
 /// The resources of a trial.
@@ -157,7 +158,7 @@ async fn where_accessors_are_denied_leases_leave_the_token_of_an_earlier_process
     grade: Grade,
 ) -> Result<()> {
     let rules = TokenRules {
-        period: Duration::from_secs(40),
+        period: Duration::from_secs(80),
         ..TokenRules::default()
     };
     let rights = Right::all_but(&[Right::LookUpAccessor, Right::RenewAccessor]);
@@ -198,5 +199,38 @@ async fn where_accessors_are_denied_leases_leave_the_token_of_an_earlier_process
             .wait_condition(KIND, name, "LeaseRenewal", "True")
             .await?;
     }
+    Ok(())
+}
+
+/// Vault ends leases with their token, so that no Secret holds what works any more.
+async fn a_stop_that_outlasts_the_token_costs_one_credential_each(
+    suite: &Suite,
+    grade: Grade,
+) -> Result<()> {
+    let rules = TokenRules {
+        period: Duration::from_secs(10),
+        ..TokenRules::default()
+    };
+    let (lessee, leases) = Lessee::on_tokens(suite, grade, "outlasts", rules, &Right::ALL).await?;
+    lessee.team.operator.process.kill();
+    for lease in &leases {
+        lessee.wait_gone(lease).await?;
+    }
+    let eye = Eye::on(suite, &lessee.team);
+    let (mark, _) = eye.mark()?;
+    lessee.team.operator.restart().await?;
+    wait_for("all to work again", LONG, || async {
+        for (name, old) in NAMES.iter().zip(&leases) {
+            ensure!(lessee.lease_of(name).await? != *old, "{name} has none yet");
+        }
+        lessee.all_work().await
+    })
+    .await?;
+    let minted = eye
+        .settled(&eye.at_vault().path(&lessee.creds).since(mark))
+        .await?;
+    ensure!(minted.len() == NAMES.len(), "{} credentials", minted.len());
+    let logins = eye.vault.count(&eye.logins().since(mark))?;
+    ensure!(logins == 1, "{logins} logins");
     Ok(())
 }

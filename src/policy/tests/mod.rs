@@ -64,12 +64,9 @@ fn request() -> Resolved {
             },
         },
         read: Read {
-            mints: false,
-            body: None,
-            vault_namespace: None,
             mount: "kv".to_owned(),
             path: "kv/data/db".to_owned(),
-            query: Vec::new(),
+            ..Read::default()
         },
         destination: DestinationRequest {
             secret: ObjectKey::new("team", "db"),

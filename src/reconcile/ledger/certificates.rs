@@ -11,8 +11,7 @@ use crate::key::ResourceKey;
 use crate::policy::{LeaseRequest, permit_certificate};
 use crate::problem::Problem;
 use crate::reconcile::engine::Engine;
-use crate::reconcile::ports::{Clock, Cluster, Note};
-use crate::reconcile::secret::Work;
+use crate::reconcile::ports::{Clock, Cluster};
 use crate::reconcile::time::later;
 use crate::vault::{Task, Upkeep, Vault};
 
@@ -44,41 +43,5 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
             answer => answer.map(|_| Back::Revoked),
         }
-    }
-
-    /// An event about what a newer one has taken the place of.
-    pub(super) async fn tell_released(&self, work: &Work, entry: &LeaseEntry, back: Option<Back>) {
-        let certificate = entry.lease.is_empty();
-        let shown = entry.shown();
-        if back == Some(Back::Unknown) {
-            let message = format!(
-                "{shown} is replaced, and cannot be revoked: Vault does not know it, as with a role that has no_store; it lives to its end: take no_store off the role, or spec.revoke off this resource"
-            );
-            let note = Note {
-                about: work.key.clone(),
-                uid: work.me.uid.clone(),
-                warning: true,
-                reason: "CertificateRevocationError",
-                message,
-                action: "Revoke",
-                at: self.clock.now(),
-            };
-            self.publish(note).await;
-            return;
-        }
-        let (reason, what) = match (certificate, back) {
-            (true, Some(Back::Revoked)) => ("CertificateRevoked", "is revoked"),
-            // Nothing happened to it.
-            (true, _) => return,
-            (false, Some(_)) => ("LeaseReleased", "is given back"),
-            (false, None) => ("LeaseReleased", "is left to its end"),
-        };
-        let why = match work.rotation.overlap {
-            true => "and every target runs it",
-            false => "and the rotation's strategy is replace",
-        };
-        let secret = &work.me.secret;
-        let message = format!("{shown} {what}: {secret} holds a newer one {why}");
-        self.tell(work, reason, message).await;
     }
 }

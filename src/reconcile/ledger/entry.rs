@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::policy::{Connection, LeaseRequest, Login, Read};
+use crate::reconcile::grants::ROUNDING;
+use crate::reconcile::time::later;
 use crate::render::{Grant, HashKey, ResourceTag, SecretData, fingerprint};
 use crate::vault::Token;
 
@@ -104,7 +106,7 @@ impl TokenEntry {
     #[must_use]
     pub fn ends(&self) -> Option<Timestamp> {
         let lasts = std::time::Duration::from_secs(self.seconds);
-        (!lasts.is_zero()).then(|| crate::reconcile::time::later(self.since, lasts))
+        (!lasts.is_zero()).then(|| later(self.since, lasts))
     }
 }
 
@@ -113,8 +115,23 @@ impl LeaseEntry {
     #[must_use]
     pub fn name(&self) -> String {
         let namespace = self.vault_namespace.as_deref().unwrap_or_default();
-        let parts = [namespace, &self.lease, &self.serial, &self.token];
+        let parts = [&self.of, namespace, &self.lease, &self.serial, &self.token];
         format!("lease.{}", fingerprint(parts))
+    }
+
+    /// When it has certainly ended, unless it is renewed: Vault counts in whole seconds.
+    /// `None`: it does not end by itself.
+    #[must_use]
+    pub fn end_since(&self, renewed: Timestamp) -> Option<Timestamp> {
+        let since = if self.renewable { renewed } else { self.since };
+        let lasts = std::time::Duration::from_secs(self.seconds);
+        (!lasts.is_zero()).then(|| later(since, lasts.saturating_add(ROUNDING)))
+    }
+
+    /// Whether it has certainly ended, whatever was renewed.
+    #[must_use]
+    pub fn ended(&self, now: Timestamp) -> bool {
+        self.end_since(now).is_some_and(|end| end <= now)
     }
 
     /// Whether it is of this grant.

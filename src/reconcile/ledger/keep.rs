@@ -12,7 +12,7 @@ use crate::key::{Kind, ObjectKey, Redacted};
 use crate::policy::PermittedLogin;
 use crate::problem::Problem;
 use crate::reconcile::engine::{Engine, Next};
-use crate::reconcile::ports::{Clock, Cluster};
+use crate::reconcile::ports::{Clock, Cluster, LedgerChange};
 use crate::reconcile::queue::{Urgency, WorkKey};
 use crate::reconcile::secret::Work;
 use crate::reconcile::time::later;
@@ -76,10 +76,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             self.queue
                 .wake(WorkKey::Resource(resource), Urgency::Routine);
         }
+        self.wake_tokens();
+        Ok(())
+    }
+
+    /// Has all tokens looked at.
+    pub(in crate::reconcile) fn wake_tokens(&self) {
         for (name, _) in self.ledger.tokens() {
             self.queue.wake(WorkKey::Token(name), Urgency::Routine);
         }
-        Ok(())
     }
 
     /// What the ledger knows, for the metrics.
@@ -200,19 +205,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         entry: Option<Entry>,
     ) -> Result<(), Problem> {
         let _gate = self.ledger.gate.lock().await;
-        let text = match &entry {
-            Some(entry) => Some(
-                serde_json::to_vec(entry).map_err(|error| Problem::Internal {
-                    why: format!("an entry of the ledger: {error}"),
-                })?,
-            ),
-            None => None,
-        };
+        let text = entry.as_ref().map(as_text).transpose()?;
         let secret = place(&self.own.namespace, name);
-        let change = BTreeMap::from([(name.to_owned(), text.map(Redacted::new))]);
+        let change = BTreeMap::from([(name.to_owned(), text)]);
         if !self.cluster.merge_ledger(&secret, &change).await? && entry.is_some() {
             self.cluster.make_ledger(&secret).await?;
-            if !self.cluster.merge_ledger(&secret, &change).await? {
+            // Somebody deleted it, perhaps: what it held is known.
+            let mut all = self.shard(&secret)?;
+            all.extend(change);
+            if !self.cluster.merge_ledger(&secret, &all).await? {
                 return Err(Problem::Conflict {
                     what: format!("write into the Secret {secret}"),
                     why: "it went again".to_owned(),
@@ -234,4 +235,21 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.count_leases();
         Ok(())
     }
+
+    /// All that is known of one of the ledger's Secrets.
+    fn shard(&self, secret: &ObjectKey) -> Result<LedgerChange, Problem> {
+        let entries = self.ledger.entries.borrow();
+        let here = entries
+            .iter()
+            .filter(|(name, _)| place(&self.own.namespace, name) == *secret);
+        here.map(|(name, entry)| Ok((name.clone(), Some(as_text(entry)?))))
+            .collect()
+    }
+}
+
+fn as_text(entry: &Entry) -> Result<Redacted<Vec<u8>>, Problem> {
+    let text = serde_json::to_vec(entry).map_err(|error| Problem::Internal {
+        why: format!("an entry of the ledger: {error}"),
+    })?;
+    Ok(Redacted::new(text))
 }

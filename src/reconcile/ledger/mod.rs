@@ -11,27 +11,30 @@
 //! Entries are merged in and taken out one by one, so that nobody's else is
 //! dropped; what is read back is input, and permitted again before it is used.
 
+mod alive;
 mod certificates;
 mod entry;
+mod events;
 mod keep;
 mod parents;
+mod present;
 mod release;
 mod retire;
 mod tokens;
+mod unseen;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 pub use entry::{Entry, LeaseEntry, TokenEntry};
+pub(in crate::reconcile) use release::Release;
 pub use release::shortened;
 pub use tokens::TokenLife;
 
 use super::parents::TokenEnd;
 use crate::key::{ObjectKey, ResourceKey};
-use crate::reconcile::time::later;
 use crate::render::Grant;
 
 /// In how many Secrets the ledger lies. One holds some two thousand leases.
@@ -150,8 +153,8 @@ impl Ledger {
         leases(&entries).any(|(_, lease)| lease.token == token && lease.lease.is_empty())
     }
 
-    /// When a lease that cannot be given back ends: entries do not tell of renewals,
-    /// and there may have been one until that was first tried. `None`: not by itself.
+    /// When what is not given back ends: entries do not tell of renewals, and there may
+    /// have been one until that was first asked. `None`: not by itself.
     fn end_if_not_renewed(
         &self,
         name: &str,
@@ -159,9 +162,13 @@ impl Ledger {
         now: Timestamp,
     ) -> Option<Timestamp> {
         let mut stuck = self.stuck.borrow_mut();
-        let since = *stuck.entry(name.to_owned()).or_insert(now);
-        let lasts = Duration::from_secs(lease.seconds);
-        (!lasts.is_zero()).then(|| later(since, lasts))
+        let asked = *stuck.entry(name.to_owned()).or_insert(now);
+        lease.end_since(asked)
+    }
+
+    /// Whether what the entry names was not given back when that was first due.
+    fn is_left(&self, name: &str) -> bool {
+        self.stuck.borrow().contains_key(name)
     }
 
     /// Whether the entry is known.

@@ -16,6 +16,7 @@ use crate::reconcile::parents::{Limit, Parent, TokenEnd};
 use crate::reconcile::ports::{Clock, Cluster};
 use crate::reconcile::queue::{Urgency, WorkKey};
 use crate::reconcile::secret::Work;
+use crate::render::Grant;
 use crate::vault::{Token, Vault};
 
 /// Two looks at the same end differ by rounding and by the time of the request.
@@ -59,11 +60,16 @@ impl Ledger {
 }
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
-    /// The lease that the Secret names.
-    fn named_lease(&self, work: &Work) -> Option<String> {
+    /// What the Secret says that it holds.
+    fn named_grant(&self, work: &Work) -> Option<Grant> {
         let view = self.view.borrow();
         let meta = view.secrets.get(&work.permitted.destination().secret)?;
-        let grant = state_of(&work.me, meta)?.grant?;
+        state_of(&work.me, meta)?.grant
+    }
+
+    /// The lease that the Secret names.
+    fn named_lease(&self, work: &Work) -> Option<String> {
+        let grant = self.named_grant(work)?;
         Some(grant.lease).filter(|lease| !lease.is_empty())
     }
 
@@ -72,6 +78,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.named_lease(work).is_some_and(|lease| {
             let parent = self.ledger.parent_of(&work.key, &work.me.uid, &lease);
             parent == Some(Parent::Unknown)
+        })
+    }
+
+    /// Whether the Secret names a lease or a certificate that the ledger does not know.
+    pub(super) fn names_a_stranger(&self, work: &Work) -> bool {
+        self.named_grant(work).is_some_and(|grant| {
+            let nothing = grant.lease.is_empty() && grant.serial.is_empty();
+            let mut known = self.ledger.leases_of(&work.key).into_iter();
+            !nothing && !known.any(|(_, entry)| entry.uid == work.me.uid && entry.is_of(&grant))
         })
     }
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::alive::Kept;
 use super::entry::{LeaseEntry, TokenEntry};
 use crate::key::ResourceKey;
 use crate::policy::{PermittedLease, permit_lease};
 use crate::problem::Problem;
 use crate::reconcile::engine::Engine;
-use crate::reconcile::grants::Renewed;
 use crate::reconcile::ownership::state_of;
 use crate::reconcile::ports::{Clock, Cluster, Life};
 use crate::reconcile::queue::{Urgency, WorkKey};
@@ -22,41 +22,34 @@ use crate::vault::{Task, Upkeep, Vault};
 /// After this no request that another process sent is still on its way.
 const LATE_WRITES: Duration = Duration::from_secs(30);
 
-/// Between two tries to renew a lease that was replaced, and twice that.
-const KEEP_ALIVE_PAUSE: Duration = Duration::from_secs(60);
-
-/// Between two looks at such a lease.
-const SHORTEST_LOOK: Duration = Duration::from_secs(1);
-
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Gives back what a resource that is gone was given, under any uid but that of
     /// the one that is there now.
-    ///
-    /// # Errors
-    /// Why that is not done yet.
     pub(in crate::reconcile) async fn release_as_gone(
         &self,
         key: &ResourceKey,
         there: Option<&Work>,
-    ) -> Result<(), Problem> {
-        let mut outcome = Ok(());
+    ) -> Release {
+        let mut release = Release::default();
         for (name, lease) in self.ledger.leases_of(key) {
             let is_there = there.is_some_and(|work| work.me.uid == lease.uid);
             if is_there || self.is_known(&lease.uid) {
                 continue;
             }
-            let released = self.release_one_as_gone(key, &name, &lease).await;
-            if let (Ok(()), Some(work), true) = (&released, there, lease.revoke) {
-                let lease = shortened(&lease.lease);
-                let message = format!(
-                    "the lease {lease} is given back: it was made for a resource of the same name that is gone"
-                );
-                self.tell(work, "LeaseReleased", message).await;
+            match self.release_one_as_gone(key, &name, &lease).await {
+                Ok(Back::Left(until)) => release.again_at(until),
+                Ok(back) => {
+                    tracing::info!(resource = %key, what = lease.shown(), became = ?back, "what Vault gave a resource that is gone");
+                    // Where no other has its name, an event would be about nothing.
+                    if let Some(work) = there {
+                        self.tell_gone(work, &lease, back).await;
+                    }
+                }
+                // One that cannot be given back keeps no other.
+                Err(problem) => release.fails(problem),
             }
-            // One that cannot be given back keeps no other.
-            outcome = outcome.and(released);
         }
-        outcome
+        release
     }
 
     async fn release_one_as_gone(
@@ -64,42 +57,89 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         key: &ResourceKey,
         name: &str,
         lease: &LeaseEntry,
-    ) -> Result<(), Problem> {
+    ) -> Result<Back, Problem> {
         if self.cluster.life(key, &lease.uid).await? != Life::Gone {
             return Err(Problem::Conflict {
                 what: format!("give back what {key} was given"),
                 why: "the resource is still there".to_owned(),
             });
         }
-        if self.ledger.token(&lease.token).is_none() {
+        self.give_back_one(key, name, lease).await
+    }
+
+    /// Gives back what nobody needs any more; its entry goes with it, or at its end.
+    async fn give_back_one(
+        &self,
+        key: &ResourceKey,
+        name: &str,
+        lease: &LeaseEntry,
+    ) -> Result<Back, Problem> {
+        let back = if self.ledger.token(&lease.token).is_none() {
             self.metrics.left_to_expire();
-        } else if lease.revoke
-            && let Err(problem) = self.revoke(key, lease).await
-        {
+            Back::Left(None)
+        } else if lease.revoke {
+            self.revoke_or_leave(key, name, lease).await?
+        } else {
             let now = self.clock.now();
             let end = self.ledger.end_if_not_renewed(name, lease, now);
-            if end.is_none_or(|end| end > now) {
-                return Err(problem);
-            }
-            self.metrics.left_to_expire();
-            tracing::warn!(resource = %key, %problem, "a lease was left to its end");
+            Back::Left(end.filter(|end| !lease.lease.is_empty() && *end > now))
+        };
+        // Its token would take it along: as long as the entry is there, that lives.
+        if !matches!(back, Back::Left(Some(_))) {
+            self.forget_lease(name, lease).await?;
         }
-        self.forget_lease(name, lease).await?;
-        // Where no other has its name, an event could be about nothing.
-        tracing::info!(resource = %key, revoked = lease.revoke, "the lease of a resource that is gone is given back");
-        Ok(())
+        Ok(back)
+    }
+
+    /// Revokes what nobody needs any more. What cannot be, is a problem until it has
+    /// ended by itself.
+    async fn revoke_or_leave(
+        &self,
+        key: &ResourceKey,
+        name: &str,
+        lease: &LeaseEntry,
+    ) -> Result<Back, Problem> {
+        let problem = match self.revoke(key, lease).await {
+            Err(problem) => problem,
+            back => return back,
+        };
+        let now = self.clock.now();
+        let first = !self.ledger.is_left(name);
+        let end = self.ledger.end_if_not_renewed(name, lease, now);
+        if end.is_none_or(|end| end > now) {
+            self.wait_for_end(key, lease, end, first, &problem);
+            return Err(problem);
+        }
+        self.metrics.left_to_expire();
+        tracing::warn!(resource = %key, what = lease.shown(), %problem, "what Vault gave could not be given back and is left to its end");
+        Ok(Back::Gone)
+    }
+
+    /// What cannot be given back is tried again until it has ended by itself, and told
+    /// of at once: nobody looks at a resource that is gone.
+    fn wait_for_end(
+        &self,
+        key: &ResourceKey,
+        lease: &LeaseEntry,
+        end: Option<Timestamp>,
+        first: bool,
+        problem: &Problem,
+    ) {
+        if let Some(end) = end {
+            // Whatever the problem is, and however often that is tried again.
+            let work = WorkKey::Resource(key.clone());
+            self.queue.wake_at(work, end, Urgency::Routine);
+        }
+        if first && problem.is_finding() {
+            let until = end.map_or_else(|| "its token's end".to_owned(), |end| format!("{end:.0}"));
+            tracing::warn!(resource = %key, what = lease.shown(), %until, %problem, "what Vault gave cannot be given back; it is tried again, and ends by itself then");
+        }
     }
 
     /// Gives back what a living resource was given before what its Secret holds
-    /// now, once no pod needs it; or says when to look again.
-    ///
-    /// # Errors
-    /// Why that is not done yet.
-    pub(in crate::reconcile) async fn release_superseded(
-        &self,
-        work: &Work,
-    ) -> Result<Option<Timestamp>, Problem> {
-        self.release_as_gone(&work.key, Some(work)).await?;
+    /// now, once no pod needs it.
+    pub(in crate::reconcile) async fn release_superseded(&self, work: &Work) -> Release {
+        let mut release = Release::default();
         let state = {
             let view = self.view.borrow();
             let meta = view.secrets.get(&work.permitted.destination().secret);
@@ -109,13 +149,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             let grant = state.grant.clone()?;
             Some((state, grant))
         }) else {
-            return Ok(None);
+            return release;
         };
         // What the Secret names is a forgery, or of a ledger that is lost: nothing
         // shows that another one took the place of those that are known.
-        let orphaned = self.is_orphaned(work);
-        let mut again: Option<Timestamp> = None;
-        let mut look = |at: Timestamp| again = Some(again.map_or(at, |again| again.min(at)));
+        let orphaned = self.names_a_stranger(work);
         for (name, lease) in self.ledger.leases_of(&work.key) {
             let in_hand = self.unwritten_grant(&work.key);
             let in_hand = in_hand.is_some_and(|grant| lease.is_of(&grant));
@@ -123,94 +161,67 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 continue;
             }
             let now = self.clock.now();
-            let mut free = self.free_at(work, state.changed_at).filter(|_| !orphaned);
+            let free_at = self.free_at(work, state.changed_at);
+            // What was free once stays so, whatever rolls since.
+            let left = self.ledger.is_left(&name) && !orphaned;
+            let in_use = free_at.is_none() && !orphaned && !left;
+            // What has ended waits for nobody.
+            let mut free = match lease.ended(now) || left {
+                true => Some(now),
+                false => free_at.filter(|_| !orphaned),
+            };
             if self.ledger.is_older(&name) {
                 let late = later(self.term.borrow().started, LATE_WRITES);
                 free = free.map(|free| free.max(late));
             }
             if free.is_none_or(|free| free > now) {
                 // A rollout that ends wakes the resource.
-                free.into_iter().for_each(&mut look);
-                self.keep_alive(work, &lease)
-                    .await
-                    .into_iter()
-                    .for_each(&mut look);
+                release.again_at(free);
+                match self.keep_alive(&work.key, &lease).await {
+                    Kept::Until(again) => release.again_at(again),
+                    Kept::Gone => match self.forget_lease(&name, &lease).await {
+                        Ok(()) => {
+                            self.keep_no_more(&work.key, &lease);
+                            // Else it may have been this operator that gave it back.
+                            if in_use {
+                                self.tell_ended(work, &lease).await;
+                            }
+                        }
+                        Err(problem) => release.fails(problem),
+                    },
+                }
                 continue;
             }
-            let revoked = if self.ledger.token(&lease.token).is_none() {
-                self.metrics.left_to_expire();
-                None
-            } else if lease.revoke {
-                Some(self.revoke(&work.key, &lease).await?)
-            } else {
-                None
+            let told = !lease.revoke && self.ledger.is_left(&name);
+            let back = match self.give_back_one(&work.key, &name, &lease).await {
+                Ok(back) => back,
+                Err(problem) => {
+                    release.fails(problem);
+                    continue;
+                }
             };
-            self.forget_lease(&name, &lease).await?;
-            self.keep_in_memory(work, |memory| {
-                memory.kept_alive.remove(&lease.lease);
-            });
-            self.tell_released(work, &lease, revoked).await;
+            if let Back::Left(until) = back {
+                release.again_at(until);
+            }
+            self.keep_no_more(&work.key, &lease);
+            if in_use {
+                self.tell_ended(work, &lease).await;
+            } else if !told {
+                self.tell_released(work, &lease, back, state.changed_at)
+                    .await;
+            }
         }
-        Ok(again)
+        release
     }
 
     /// A lease is none any more; its token may have been the last one's.
-    async fn forget_lease(&self, name: &str, lease: &LeaseEntry) -> Result<(), Problem> {
+    pub(super) async fn forget_lease(&self, name: &str, lease: &LeaseEntry) -> Result<(), Problem> {
         self.write_entry(name, None).await?;
         if !self.ledger.is_in_use(&lease.token) {
             let token = WorkKey::Token(lease.token.clone());
             self.queue.wake(token, Urgency::Routine);
         }
         Ok(())
-    }
-
-    /// Renews a lease that another one took the place of, for the pods that still
-    /// use it; says when to look again. Where that cannot be, it ends by itself.
-    pub(in crate::reconcile) async fn keep_alive(
-        &self,
-        work: &Work,
-        lease: &LeaseEntry,
-    ) -> Option<Timestamp> {
-        let lasts = Duration::from_secs(lease.seconds);
-        if lasts.is_zero() || !lease.renewable {
-            return None;
-        }
-        let known = self.remembered(&work.key).kept_alive;
-        let known = known.get(&lease.lease).copied();
-        let due = |renewed: Renewed| later(renewed.at, renewed.duration / 2);
-        let now = self.clock.now();
-        let first = Renewed {
-            at: lease.since,
-            duration: lasts,
-        };
-        let due_at = due(known.unwrap_or(first));
-        if due_at > now {
-            return Some(due_at);
-        }
-        let renewed = match self.renew_superseded(work, lease).await {
-            Ok(duration) => Renewed { at: now, duration },
-            Err(problem) => {
-                tracing::info!(resource = %work.key, %problem, "a lease that was replaced could not be renewed");
-                Renewed {
-                    at: now,
-                    duration: KEEP_ALIVE_PAUSE,
-                }
-            }
-        };
-        self.keep_in_memory(work, |memory| {
-            memory.kept_alive.insert(lease.lease.clone(), renewed);
-        });
-        Some(due(renewed).max(later(now, SHORTEST_LOOK)))
-    }
-
-    async fn renew_superseded(&self, work: &Work, lease: &LeaseEntry) -> Result<Duration, Problem> {
-        let token = self.token_of_lease(lease)?;
-        let permitted = permit_lease(lease.request(&token), &self.policy, &self.own)?;
-        let asked = Some(Duration::from_secs(lease.seconds));
-        let reply = self
-            .lease_request(&work.key, &permitted, Task::RenewLease, asked)
-            .await?;
-        Ok(reply.lease.duration)
     }
 
     /// Revokes a lease or a certificate, with the login that its token came from.
@@ -231,8 +242,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
     }
 
-    fn token_of_lease(&self, lease: &LeaseEntry) -> Result<TokenEntry, Problem> {
-        let token = self.ledger.token(&lease.token);
+    pub(super) fn token_of_lease(&self, lease: &LeaseEntry) -> Result<TokenEntry, Problem> {
+        let token = self.token_entry(&lease.token);
         token.ok_or_else(|| Problem::Internal {
             why: format!(
                 "the ledger does not say how to log in for {}",
@@ -292,6 +303,33 @@ pub(in crate::reconcile) enum Back {
     Gone,
     /// Vault does not know it, so that it lives to its end.
     Unknown,
+    /// It is left to its end, and its entry stays until then; `None`: it is gone.
+    Left(Option<Timestamp>),
+}
+
+/// How giving back went.
+#[derive(Debug, Default)]
+pub(in crate::reconcile) struct Release {
+    /// When to look again.
+    pub again: Option<Timestamp>,
+    /// Why something could not be given back yet.
+    pub problem: Option<Problem>,
+}
+
+impl Release {
+    fn again_at(&mut self, at: Option<Timestamp>) {
+        self.again = self.again.into_iter().chain(at).min();
+    }
+
+    /// With what became of others.
+    pub(in crate::reconcile) fn joins(&mut self, other: Self) {
+        self.again_at(other.again);
+        self.problem = self.problem.take().or(other.problem);
+    }
+
+    fn fails(&mut self, problem: Problem) {
+        self.problem.get_or_insert(problem);
+    }
 }
 
 /// A lease's id as people may see it: enough to find it at Vault, too little to

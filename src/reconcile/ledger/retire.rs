@@ -83,6 +83,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             !one.terms(0.0).is_ok_and(|terms| terms.is_none())
         };
         let known = self.ledger.loaded.get() || !self.view.borrow().writers().any(mints);
-        known && !self.ledger.is_in_use(&name) && !self.ledger.carried.borrow().contains_key(&name)
+        known && !self.ledger.is_in_use(&name) && !self.hangs_on(&name)
+    }
+
+    /// Whether something hangs on a token that no entry tells of yet.
+    pub(super) fn hangs_on(&self, name: &str) -> bool {
+        let unwritten = self.unwritten.borrow();
+        self.ledger.carried.borrow().contains_key(name)
+            || unwritten.values().any(|hand| hand.token() == name)
     }
 }

@@ -86,7 +86,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// A token's turn: it is renewed where a lease hangs on it, else forgotten.
     pub(in crate::reconcile) async fn reconcile_token(&self, name: &str) -> Next {
-        let Some(entry) = self.ledger.token(name) else {
+        let Some(entry) = self.token_entry(name) else {
             self.note_end(name, None);
             return Next::Settled(None);
         };
@@ -111,6 +111,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Renews a token; `None`: nothing hangs on it.
     async fn keep_token(&self, name: &str, entry: &TokenEntry) -> Result<Option<Kept>, Problem> {
+        if !self.ledger.is_in_use(name) && !self.hangs_on(name) {
+            // Its entry says how to log in for the certificates.
+            let named = self.ledger.has_certificates(name);
+            return Ok(named.then_some(Kept {
+                left: LONGEST_LOOK,
+                end: None,
+            }));
+        }
         let connection = permit_connection(entry.connection.clone(), &self.policy, &self.own)?;
         let login = permit_login(entry.login.clone(), connection, &self.policy, &self.own)?;
         let now = self.clock.now();
@@ -130,14 +138,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     true => (end.at, Limit::Longest),
                     false => (end.at, Limit::NotRenewable),
                 }),
-            }));
-        }
-        if !self.ledger.is_in_use(name) {
-            // Its entry says how to log in for the certificates.
-            let named = self.ledger.has_certificates(name);
-            return Ok(named.then_some(Kept {
-                left: LONGEST_LOOK,
-                end: None,
             }));
         }
         let kept = self.keep_older(name, entry, &login, &present.entity).await;

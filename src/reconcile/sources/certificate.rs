@@ -44,7 +44,11 @@ pub(super) fn certificates(text: &str) -> Result<Vec<Certificate>, String> {
         let (_, parsed) = X509Certificate::from_der(der).map_err(|_| unreadable(()))?;
         let validity = parsed.validity();
         let time = |time: x509_parser::time::ASN1Time| {
-            Timestamp::from_second(time.timestamp()).map_err(|_| unreadable(()))
+            let seconds = time.timestamp();
+            // 99991231235959Z, "no end" in RFC 5280, is a day later than times can be.
+            let end = (seconds > 0).then_some(Timestamp::MAX);
+            let time = Timestamp::from_second(seconds).ok();
+            time.or(end).ok_or_else(|| unreadable(()))
         };
         Ok(Certificate {
             pem: pem("CERTIFICATE", der),

@@ -11,9 +11,10 @@ use super::{Held, SecretResource, Told, answered, parse};
 use crate::api::{HttpMethod, RotationSpec, StaticCredsMetaData, VaultDynamicSecret};
 use crate::config::duration;
 use crate::key::Kind;
-use crate::policy::Read;
+use crate::policy::{Fields, Read};
 use crate::problem::{Problem, printable};
 use crate::reconcile::grants::{Renewed, Terms};
+use crate::reconcile::meaning::unexpected_lease;
 use crate::reconcile::resolve::positive_duration;
 use crate::render::{Grant, Material, Rotated};
 use crate::vault::Reply;
@@ -28,6 +29,9 @@ const VOLATILE: [&str; 4] = [
     "rotation_schedule",
     "ttl",
 ];
+
+/// Vault is asked no more often than for what is only read.
+const LEAST_REFRESH: Duration = Duration::from_secs(1);
 
 impl SecretResource for VaultDynamicSecret {
     fn kind(&self) -> Kind {
@@ -88,6 +92,10 @@ impl SecretResource for VaultDynamicSecret {
             query: Vec::new(),
             mints: !self.is_rotated(),
             body: writes.then_some(params),
+            fields: Fields {
+                all: "spec.mount, spec.path, spec.params and spec.namespace",
+                ..Fields::default()
+            },
         })
     }
 
@@ -100,7 +108,7 @@ impl SecretResource for VaultDynamicSecret {
         let refresh_after = match text.filter(|text| !text.is_empty()) {
             None => None,
             Some(text) if duration::parse(text).is_ok_and(|found| found.is_zero()) => None,
-            Some(text) => Some(positive_duration("spec.refreshAfter", text)?),
+            Some(text) => Some(positive_duration("spec.refreshAfter", text)?.max(LEAST_REFRESH)),
         };
         let percent = self.spec.renewal_percent.clamp(0, i64::from(MOST_PERCENT));
         Ok(Some(Terms {
@@ -134,10 +142,16 @@ impl SecretResource for VaultDynamicSecret {
             refusal: false,
         };
         let lease = reply.lease.clone();
+        if self.is_rotated() && !lease.id.is_empty() {
+            return Err(unexpected_lease(
+                "spec.allowStaticCreds",
+                "leave it out, or name credentials in spec.path that Vault rotates by itself",
+            ));
+        }
         let mend = "correct spec.mount, spec.path and spec.namespace, or spec.requestHTTPMethod where the engine takes writes only";
         let data = answered(read, reply, mend)?;
         let grant = if self.is_rotated() {
-            let found: Rotation = parse(data.expose(), &read.path)?;
+            let found: Rotation = parse(data.expose(), &read.path, "spec.path")?;
             found.grant(now).ok_or_else(|| unusable("it lacks ttl, last_vault_rotation, and rotation_period or rotation_schedule, as credentials have that Vault rotates by itself; correct spec.path, or leave spec.allowStaticCreds out".to_owned()))?
         } else {
             Grant {

@@ -124,7 +124,7 @@ pub trait SecretResource: std::fmt::Debug {
     /// [`Problem::VaultAnswerUnusable`], which quotes no data.
     fn content(&self, data: &RawValue, path: &str) -> Result<Content, Problem> {
         Ok(Content {
-            fields: parse(data, path)?,
+            fields: parse(data, path, "spec.path")?,
             ..Content::default()
         })
     }
@@ -191,15 +191,20 @@ pub struct Told<'a> {
     pub lease: Option<&'a str>,
 }
 
-/// An answer's data as an object of some form.
+/// An answer's data as an object of some form; `field` is that of the spec which may
+/// ask for another one.
 ///
 /// # Errors
 /// [`Problem::VaultAnswerUnusable`].
-fn parse<'a, T: serde::Deserialize<'a>>(raw: &'a RawValue, path: &str) -> Result<T, Problem> {
+fn parse<'a, T: serde::Deserialize<'a>>(
+    raw: &'a RawValue,
+    path: &str,
+    field: &str,
+) -> Result<T, Problem> {
     object(raw.get().as_bytes()).map_err(|error| Problem::VaultAnswerUnusable {
         path: path.to_owned(),
         why: format!(
-            "its data is not an object of the expected form (column {}); correct spec.type, or look at what answers at the connection's address",
+            "its data is not an object of the expected form (column {}); correct {field}, or look at what answers at the connection's address",
             error.column()
         ),
         refusal: false,

@@ -12,7 +12,7 @@ use super::{Held, SecretResource, Told, answered, parse};
 use crate::api::VaultPKISecret;
 use crate::config::duration;
 use crate::key::{Kind, Redacted};
-use crate::policy::Read;
+use crate::policy::{Fields, Read};
 use crate::problem::Problem;
 use crate::reconcile::grants::Terms;
 use crate::reconcile::time::later;
@@ -30,6 +30,12 @@ const TLS: &str = "kubernetes.io/tls";
 /// What Vault says where a certificate would outlive its issuer, and the issuer
 /// refuses that (its `leaf_not_after_behavior` is `err`).
 const BEYOND_ISSUER: &str = "beyond the expiration of the CA certificate";
+
+/// What Vault says where there is no such issuer (pki/path_issue_sign.go in its source).
+const NO_ISSUER: &str = "could not fetch the CA certificate (was one set?)";
+
+/// The fields that say which engine answers.
+const ENGINE: &str = "spec.mount or spec.role";
 
 /// The fields of an answer that are looked into.
 #[derive(Deserialize)]
@@ -77,11 +83,7 @@ impl SecretResource for VaultPKISecret {
                 });
             }
         }
-        let issuer = self.spec.issuer_ref.as_deref().unwrap_or_default();
-        let path = match issuer.trim_matches('/') {
-            "" => format!("{mount}/issue/{role}"),
-            issuer => format!("{mount}/issuer/{issuer}/issue/{role}"),
-        };
+        let path = self.source_name("");
         Ok(Read {
             vault_namespace,
             mount: mount.to_owned(),
@@ -89,6 +91,10 @@ impl SecretResource for VaultPKISecret {
             query: Vec::new(),
             mints: true,
             body: Some(self.body()),
+            fields: Fields {
+                path: "spec.mount, spec.issuerRef or spec.role",
+                all: "spec.mount, spec.issuerRef, spec.role and spec.namespace, and the names, times and formats that the spec asks for,",
+            },
         })
     }
 
@@ -119,10 +125,10 @@ impl SecretResource for VaultPKISecret {
 
     fn content(&self, data: &RawValue, path: &str) -> Result<Content, Problem> {
         let mut content = Content {
-            fields: parse(data, path)?,
+            fields: parse(data, path, ENGINE)?,
             fixed: SecretData::new(),
         };
-        let answer: Answer = parse(data, path)?;
+        let answer: Answer = parse(data, path, ENGINE)?;
         if content.fields.contains_key("ca_chain")
             && let Ok(joined) = to_raw_value(&answer.ca_chain.join("\n"))
         {
@@ -135,18 +141,24 @@ impl SecretResource for VaultPKISecret {
     }
 
     fn granted(&self, data: &RawValue, path: &str, grant: Grant) -> Result<Grant, Problem> {
-        let answer: Answer = parse(data, path)?;
+        let answer: Answer = parse(data, path, ENGINE)?;
         let (certificate, issuer) = leaf_and_issuer(&answer, path)?;
         // As the certificate says, whatever else was read back, in whole seconds.
-        let since = match grant.since < certificate.not_after {
+        let within = certificate.not_before < grant.since && grant.since < certificate.not_after;
+        let since = match within {
             true => whole(grant.since),
             false => certificate.not_before,
         };
-        let lasts = certificate.not_after.duration_since(since);
+        // An issuer may be told to let certificates outlive it
+        // (`leaf_not_after_behavior: permit`): nobody trusts them then.
+        let issuer_ends = issuer.map(|issuer| issuer.not_after);
+        let issuer_ends = issuer_ends.filter(|ends| *ends <= certificate.not_after);
+        let end = issuer_ends.unwrap_or(certificate.not_after);
+        let lasts = end.duration_since(since);
         Ok(Grant {
             since,
             seconds: u64::try_from(lasts.as_secs()).unwrap_or_default(),
-            issuer_first: issuer.is_some_and(|issuer| issuer.not_after <= certificate.not_after),
+            issuer_first: issuer_ends.is_some(),
             serial: certificate.serial,
             ..grant
         })
@@ -164,10 +176,15 @@ impl SecretResource for VaultPKISecret {
         let grant = self.granted(data.expose(), &read.path, grant)?;
         let end = later(grant.since, grant.duration());
         if end <= now {
+            let whose = if grant.issuer_first {
+                " with its issuer"
+            } else {
+                ""
+            };
             return Err(Problem::CertificateTooShort {
                 path: read.path.clone(),
                 why: format!(
-                    "Vault issued a certificate that ended at {end:.0}, before it came; it is not written: look at the ttl of the role, at the issuer's end, and at the clocks of Vault and of this cluster"
+                    "Vault issued a certificate that ended{whose} at {end:.0}, before it came; it is not written: look at the ttl of the role, at the issuer's end, and at the clocks of Vault and of this cluster"
                 ),
             });
         }
@@ -193,12 +210,27 @@ impl SecretResource for VaultPKISecret {
                 ),
                 pause: None,
             },
+            // With a 500, as if it were Vault's own trouble.
+            Problem::VaultUnavailable { why, .. } if why.contains(NO_ISSUER) => {
+                Problem::VaultAnswerUnusable {
+                    path: self.source_name(""),
+                    why: format!(
+                        "{why}; correct spec.issuerRef, or give the engine at spec.mount that issuer"
+                    ),
+                    refusal: true,
+                }
+            }
             problem => problem,
         }
     }
 
     fn source_name(&self, _version: &str) -> String {
-        format!("{}/issue/{}", self.mount(), self.spec.role)
+        let (mount, role) = (self.mount(), self.spec.role.trim_matches('/'));
+        let issuer = self.spec.issuer_ref.as_deref().unwrap_or_default();
+        match issuer.trim_matches('/') {
+            "" => format!("{mount}/issue/{role}"),
+            issuer => format!("{mount}/issuer/{issuer}/issue/{role}"),
+        }
     }
 
     fn status_fields(&self, held: Option<&Held>, problem: Option<&Problem>) -> Value {

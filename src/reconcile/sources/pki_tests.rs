@@ -211,8 +211,13 @@ fn its_end_is_what_the_certificate_says() {
 fn one_that_ended_before_it_came_or_ends_with_its_issuer_is_told() {
     let ended = material(json!({}), &issued(2031).answer("pem"), at(BEGIN * 2));
     assert!(matches!(ended, Err(Problem::CertificateTooShort { .. })));
-    let found = material(json!({}), &issued(2050).answer("pem"), at(BEGIN)).unwrap();
-    assert!(found.grant.unwrap().issuer_first);
+    let [with, after] = [2050, 2060].map(|until| {
+        let found = material(json!({}), &issued(until).answer("pem"), at(BEGIN + 30));
+        found.unwrap().grant.unwrap()
+    });
+    assert!(with.issuer_first);
+    let end = |grant: &Grant| later(grant.since, grant.duration());
+    assert_eq!((after.issuer_first, end(&after)), (true, end(&with)));
     let refusal = |why: &str| {
         resource(json!({})).explained(Problem::VaultAnswerUnusable {
             path: "pki/issue/web".to_owned(),
@@ -220,6 +225,18 @@ fn one_that_ended_before_it_came_or_ends_with_its_issuer_is_told() {
             refusal: true,
         })
     };
+    let failing = |why: &str| {
+        let problem = Problem::VaultUnavailable {
+            address: "https://vault.test".to_owned(),
+            why: why.to_owned(),
+        };
+        resource(json!({})).explained(problem).reason()
+    };
+    assert_eq!(
+        failing(&format!("HTTP 500: {NO_ISSUER}: nobody")),
+        "VaultClientError"
+    );
+    assert_eq!(failing("HTTP 500: internal error"), "VaultUnavailable");
     let beyond = format!("HTTP 400: notAfter is {BEYOND_ISSUER} at 2030");
     assert_eq!(refusal(&beyond).reason(), "IssuerExpiresFirst");
     assert_eq!(
@@ -272,4 +289,14 @@ fn status_tells_serial_and_end_and_what_stands_against_it() {
         (told["valid"].clone(), told["error"].clone()),
         (json!(false), json!("InexistentDestination"))
     );
+}
+
+#[test]
+fn a_certificate_without_an_end_is_one() {
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.not_after = rcgen::date_time_ymd(9999, 12, 31);
+    let key = KeyPair::generate().unwrap();
+    let pem = params.self_signed(&key).unwrap().pem();
+    let found = certificates(&pem).unwrap();
+    assert_eq!(found[0].not_after, Timestamp::MAX);
 }

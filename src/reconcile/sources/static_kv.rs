@@ -14,8 +14,9 @@ use super::{Held, SecretResource, Told, parse};
 use crate::api::{KvType, OnSourceDelete, VaultStaticSecret, VaultStaticSecretSpec};
 use crate::config::duration;
 use crate::key::{Kind, Redacted};
-use crate::policy::Read;
+use crate::policy::{Fields, Read};
 use crate::problem::{Problem, printable};
+use crate::reconcile::meaning::unexpected_lease;
 use crate::reconcile::resolve::positive_duration;
 use crate::render::{Content, Material};
 use crate::vault::Reply;
@@ -134,8 +135,11 @@ pub fn request(
         mount: mount.to_owned(),
         path,
         query,
-        mints: false,
-        body: None,
+        fields: Fields {
+            all: "spec.mount, spec.path, spec.type and spec.namespace",
+            ..Fields::default()
+        },
+        ..Read::default()
     })
 }
 
@@ -168,6 +172,9 @@ pub fn material(
     reply: Reply,
 ) -> Result<Material, Problem> {
     let path = read.path.clone();
+    if !reply.lease.id.is_empty() {
+        return Err(unexpected_lease("spec.path", "use a VaultDynamicSecret"));
+    }
     let Some(data) = reply.data else {
         return Err(missing(path, reply.status, &reply.errors, &reply.warnings));
     };
@@ -175,7 +182,7 @@ pub fn material(
         if reply.status == 404 {
             return Err(missing(path, reply.status, &reply.errors, &reply.warnings));
         }
-        let fields = parse(data.expose(), &path)?;
+        let fields = parse(data.expose(), &path, "spec.type")?;
         return Ok(Material {
             content: Content {
                 fields,
@@ -197,7 +204,7 @@ fn versioned(
     data: Redacted<Box<RawValue>>,
     follows: bool,
 ) -> Result<Material, Problem> {
-    let answer: Versioned = parse(data.expose(), &path)?;
+    let answer: Versioned = parse(data.expose(), &path, "spec.type")?;
     let Some(metadata) = answer.metadata else {
         return Err(Problem::VaultAnswerUnusable {
             path,

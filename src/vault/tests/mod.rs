@@ -55,12 +55,9 @@ fn resolved(address: &str, path: &str) -> Resolved {
             },
         },
         read: Read {
-            mints: false,
-            body: None,
-            vault_namespace: None,
             mount: "secret".to_owned(),
             path: path.to_owned(),
-            query: Vec::new(),
+            ..Read::default()
         },
         destination: DestinationRequest {
             secret: ObjectKey::new("team", "app"),

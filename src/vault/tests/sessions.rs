@@ -343,6 +343,38 @@ async fn a_login_that_was_forgotten_while_it_ran_says_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_login_beside_a_token_that_works_tells_of_no_outage() {
+    let model = Model::new(3600, true);
+    let sessions = sessions(&model);
+    let good = permitted(ADDRESS, "secret/data/a");
+    let bad = permitted(ADDRESS, "secret/data/b");
+    let auth = ObjectKey::new("team", "auth");
+    let told = || sessions.last_login(&auth).map(|outcome| outcome.result);
+    sessions.read(&good, at(0)).await.unwrap();
+    model.0.borrow_mut().denied.insert("secret/data/b".into());
+    model.0.borrow_mut().login_fails = Some(unavailable());
+    sessions.read(&bad, at(60)).await.unwrap_err();
+    assert_eq!((model.counts().0, told()), (2, Some(Ok(()))));
+    tokio::time::advance(std::time::Duration::from_secs(60)).await;
+    model.0.borrow_mut().login_fails = Some(Problem::VaultRateLimited {
+        address: ADDRESS.to_owned(),
+        retry_after: Some(std::time::Duration::from_secs(1)),
+        since: None,
+    });
+    sessions.read(&bad, at(120)).await.unwrap_err();
+    assert_eq!((model.counts().0, told()), (3, Some(Ok(()))));
+    // That Vault refuses it is worth knowing before the token ends.
+    tokio::time::advance(std::time::Duration::from_secs(60)).await;
+    let refused = Problem::LoginFailed {
+        what: "auth/kubernetes/login".to_owned(),
+        why: "the role is gone".to_owned(),
+    };
+    model.0.borrow_mut().login_fails = Some(refused.clone());
+    sessions.read(&bad, at(180)).await.unwrap_err();
+    assert_eq!((model.counts().0, told()), (4, Some(Err(refused))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_ca_must_hold_a_certificate() {
     let model = Model::new(3600, true);
     let sessions = sessions(&model);

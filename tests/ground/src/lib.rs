@@ -33,6 +33,7 @@ pub mod process;
 mod progress;
 pub mod resources;
 pub mod selftest;
+pub mod shipped;
 pub mod supervisor;
 pub mod tenant;
 mod tls;

@@ -2,12 +2,15 @@
 //!
 //! It acts with the root token unless told otherwise; it is how a test plays Vault's administrator, never the operator.
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use crate::wait::wait_for;
 
@@ -26,6 +29,8 @@ pub struct VaultApi {
     http: reqwest::Client,
     address: String,
     token: String,
+    /// The display names of the tokens that were looked up, by accessor: they never change.
+    pub(crate) display_names: Arc<Mutex<HashMap<String, String>>>,
 }
 
 impl VaultApi {
@@ -43,6 +48,7 @@ impl VaultApi {
             http,
             address: address.to_owned(),
             token: token.to_owned(),
+            display_names: Arc::default(),
         })
     }
 

@@ -136,8 +136,18 @@ impl VaultApi {
     pub async fn tokens(&self, display_name: &str) -> Result<Vec<Token>> {
         let mut found = Vec::new();
         for accessor in self.accessors().await? {
-            let token = self.token_of(&accessor).await?;
-            found.extend(token.filter(|token| token.display_name.contains(display_name)));
+            let known = self.display_names.lock().await.get(&accessor).cloned();
+            if known.is_some_and(|name| !name.contains(display_name)) {
+                continue;
+            }
+            let Some(token) = self.token_of(&accessor).await? else {
+                continue;
+            };
+            let name = token.display_name.clone();
+            if name.contains(display_name) {
+                found.push(token);
+            }
+            self.display_names.lock().await.insert(accessor, name);
         }
         Ok(found)
     }

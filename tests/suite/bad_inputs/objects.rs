@@ -7,7 +7,7 @@ use ground::tenant::AUDIENCE;
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
-use super::{Case, Wrong};
+use super::{Case, STATIC, Wrong};
 use crate::support::{merge, static_secret};
 
 impl Case {
@@ -43,7 +43,16 @@ impl Case {
             _ => {
                 let mut more = json!({ "vaultAuthRef": name });
                 merge(&mut more, self.always.clone());
-                static_secret(tenant, name, more)
+                if kind == STATIC {
+                    static_secret(tenant, name, more)
+                } else {
+                    let mut spec = json!({
+                        "mount": pki_of(tenant), "role": name, "commonName": "web.test",
+                        "destination": { "name": name, "create": true },
+                    });
+                    merge(&mut spec, more);
+                    ours(name, spec)
+                }
             }
         };
         manifest["kind"] = kind.into();
@@ -56,7 +65,7 @@ impl Case {
     /// What a Role of names is made for.
     pub fn resources(&self, tenant: &Tenant) -> Vec<Value> {
         let right = |kind| self.manifest(tenant, kind, &Value::Null);
-        let mut resources = ["VaultConnection", "VaultAuth", "VaultStaticSecret"]
+        let mut resources = ["VaultConnection", "VaultAuth", self.kind]
             .map(right)
             .to_vec();
         if !self.names_others {
@@ -70,11 +79,11 @@ impl Case {
             resources.push(manifest);
         };
         match &self.wrong {
-            Wrong::Spec(patch) => wrong("VaultStaticSecret", patch),
+            Wrong::Spec(patch) => wrong(self.kind, patch),
             Wrong::Connection(patch) => wrong("VaultConnection", patch),
             Wrong::Auth(patch) => {
                 wrong("VaultAuth", patch);
-                wrong("VaultStaticSecret", &json!({ "vaultAuthRef": other }));
+                wrong(self.kind, &json!({ "vaultAuthRef": other }));
             }
             _ => {}
         }
@@ -92,6 +101,11 @@ fn ours(name: &str, spec: Value) -> Value {
         "apiVersion": "secrets.hashicorp.com/v1beta1",
         "metadata": { "name": name }, "spec": spec,
     })
+}
+
+/// The mount of the tenant's PKI engine.
+pub fn pki_of(tenant: &Tenant) -> String {
+    format!("{}-pki", tenant.namespace)
 }
 
 /// The Secret of its CA certificates.

@@ -10,13 +10,16 @@ use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use super::objects::{ca_of, tag};
+use super::objects::{ca_of, pki_of, tag};
 use super::scene::{CANARY, Scene};
-use super::{Case, Expected, Gone, Wrong};
+use super::{Case, Expected, Gone, STATIC, Wrong, certificates};
 use crate::support::{Team, merge};
 
 /// Seconds that a token of Vault lives where a case is about the login.
 const SHORT_LIFE: u64 = 3;
+
+/// Fields that only other kinds have.
+const STRANGE: [&str; 3] = ["spec.path", "spec.type", "spec.params"];
 
 /// One case on its scene.
 pub struct Stage<'a> {
@@ -36,20 +39,21 @@ impl Stage<'_> {
     pub async fn play(&self) -> Result<()> {
         let name = self.case.name;
         self.role(&Value::Null).await?;
+        self.issuing(&Value::Null).await?;
         self.write(self.good(0)).await?;
         for kind in [
             "ServiceAccount",
             "Secret",
             "VaultConnection",
             "VaultAuth",
-            "VaultStaticSecret",
+            self.case.kind,
         ] {
             self.apply(kind, &Value::Null).await?;
         }
         self.is_well(0).await.context("at first")?;
         for round in 1..=self.scene.rounds() {
             let before = self.kept().await?;
-            let fault = self.go_wrong().await;
+            let fault = self.go_wrong(round).await;
             let fault = self
                 .is_told(fault)
                 .await
@@ -69,24 +73,21 @@ impl Stage<'_> {
     }
 
     /// The kinds that tell of what is wrong.
-    fn kinds(&self) -> &'static [&'static str] {
-        match &self.case.wrong {
-            Wrong::Auth(_) | Wrong::Account | Wrong::Role(_) | Wrong::Login(_) => {
-                &["VaultAuth", "VaultStaticSecret"]
-            }
-            Wrong::Connection(_) | Wrong::Authority(_) => &["VaultConnection", "VaultStaticSecret"],
-            Wrong::Spec(_) | Wrong::Source(_) | Wrong::Gone(_) | Wrong::Read(_) => {
-                &["VaultStaticSecret"]
-            }
-        }
+    fn kinds(&self) -> Vec<&'static str> {
+        let also = match &self.case.wrong {
+            Wrong::Auth(_) | Wrong::Account | Wrong::Role(_) | Wrong::Login(_) => Some("VaultAuth"),
+            Wrong::Connection(_) | Wrong::Authority(_) => Some("VaultConnection"),
+            _ => None,
+        };
+        also.into_iter().chain([self.case.kind]).collect()
     }
 
-    async fn go_wrong(&self) -> Result<Fault> {
+    async fn go_wrong(&self, round: u64) -> Result<Fault> {
         let Self { scene, case, .. } = self;
         let tenant = &scene.tenant;
         let name = case.name;
         match &case.wrong {
-            Wrong::Spec(patch) => self.apply("VaultStaticSecret", patch).await?,
+            Wrong::Spec(patch) => self.apply(case.kind, patch).await?,
             Wrong::Auth(patch) => self.apply("VaultAuth", patch).await?,
             Wrong::Connection(patch) => self.apply("VaultConnection", patch).await?,
             Wrong::Authority(Value::Null) => {
@@ -103,6 +104,15 @@ impl Stage<'_> {
             Wrong::Role(patch) => self.role(patch).await?,
             Wrong::Source(content) => self.write(content.clone()).await?,
             Wrong::Gone(gone) => self.remove(*gone).await?,
+            Wrong::Issuing(patch) => {
+                self.issuing(patch).await?;
+                self.ask_anew(round).await?;
+            }
+            Wrong::Read(answer) if case.kind != STATIC => {
+                let rule = self.answer("/v1/", answer, "/issue/");
+                self.ask_anew(round).await?;
+                return Ok(Some(rule));
+            }
             Wrong::Read(answer) => return Ok(Some(self.answer("/v1/", answer, "/data/"))),
             Wrong::Login(answer) => return Ok(Some(self.answer("/v1/auth/", answer, "/login"))),
         }
@@ -111,7 +121,8 @@ impl Stage<'_> {
 
     async fn mend(&self, fault: Fault, round: u64) -> Result<()> {
         match &self.case.wrong {
-            Wrong::Spec(_) => self.apply("VaultStaticSecret", &Value::Null).await,
+            Wrong::Spec(_) => self.apply(self.case.kind, &Value::Null).await,
+            Wrong::Issuing(_) => self.issuing(&Value::Null).await,
             Wrong::Auth(_) => self.apply("VaultAuth", &Value::Null).await,
             Wrong::Connection(_) => self.apply("VaultConnection", &Value::Null).await,
             Wrong::Authority(_) => self.apply("Secret", &Value::Null).await,
@@ -137,6 +148,11 @@ impl Stage<'_> {
             }
             Expected::Taken(key, value) => {
                 let fault = wrong?;
+                if self.case.kind != STATIC {
+                    // What is expected may have been there before.
+                    team.wait_condition(self.case.kind, self.case.name, "Ready", "True")
+                        .await?;
+                }
                 team.wait_value(self.case.name, key, value).await?;
                 Ok(fault)
             }
@@ -147,11 +163,18 @@ impl Stage<'_> {
             } => {
                 let fault = wrong?;
                 for kind in self.kinds() {
-                    team.wait_for_condition(kind, self.case.name, condition, |c| {
-                        c.reason == *reason && words.iter().all(|word| c.message.contains(word))
-                    })
-                    .await
-                    .with_context(|| format!("{reason} {words:?}"))?;
+                    let told = team
+                        .wait_for_condition(kind, self.case.name, condition, |c| {
+                            c.reason == *reason && words.iter().all(|word| c.message.contains(word))
+                        })
+                        .await
+                        .with_context(|| format!("{reason} {words:?}"))?;
+                    let strange = STRANGE.iter().find(|field| told.message.contains(**field));
+                    ensure!(
+                        kind == STATIC || strange.is_none(),
+                        "a {kind} has no such field: {}",
+                        told.message
+                    );
                 }
                 Ok(fault)
             }
@@ -161,10 +184,12 @@ impl Stage<'_> {
     /// Waits until the content of a round is there and all is well.
     async fn is_well(&self, round: u64) -> Result<()> {
         let Self { team, case, .. } = self;
-        let wanted = self.good(round);
-        let password = wanted["password"].as_str().context("no password")?;
-        team.wait_value(case.name, "password", password).await?;
-        for kind in ["VaultConnection", "VaultAuth", "VaultStaticSecret"] {
+        if case.kind == STATIC {
+            let wanted = self.good(round);
+            let password = wanted["password"].as_str().context("no password")?;
+            team.wait_value(case.name, "password", password).await?;
+        }
+        for kind in ["VaultConnection", "VaultAuth", case.kind] {
             team.wait_condition(kind, case.name, "Ready", "True")
                 .await?;
         }
@@ -214,6 +239,26 @@ impl Stage<'_> {
         tenant.vault.write(&path, &role).await.map(drop)
     }
 
+    /// Writes its role of the PKI engine, with a patch.
+    async fn issuing(&self, patch: &Value) -> Result<()> {
+        if self.case.kind == STATIC {
+            return Ok(());
+        }
+        let tenant = &self.scene.tenant;
+        let path = format!("{}/roles/{}", pki_of(tenant), self.case.name);
+        let mut role = certificates::role();
+        if !patch.is_null() {
+            merge(&mut role, patch.clone());
+        }
+        tenant.vault.write(&path, &role).await.map(drop)
+    }
+
+    /// Asks for another certificate: what is there is not asked for again.
+    async fn ask_anew(&self, round: u64) -> Result<()> {
+        let other = json!({ "altNames": [format!("round-{round}.web.test")] });
+        self.apply(self.case.kind, &other).await
+    }
+
     /// The source's right content in a round.
     fn good(&self, round: u64) -> Value {
         json!({ "password": format!("{CANARY}: {}, round {round}", self.case.name) })
@@ -223,6 +268,9 @@ impl Stage<'_> {
     async fn write(&self, content: Value) -> Result<()> {
         let tenant = &self.scene.tenant;
         let name = self.case.name;
+        if self.case.kind != STATIC {
+            return Ok(());
+        }
         if self.case.always["type"] == "kv-v1" {
             return tenant.vault.kv1_put(&tenant.kv1, name, &content).await;
         }

@@ -168,7 +168,7 @@ impl Case {
 
     /// What asks for the right.
     fn asking(&self, tenant: &Tenant) -> Value {
-        let mut more = json!({ "path": "app", "refreshAfter": "1h" });
+        let mut more = json!({ "path": "app", "refreshAfter": "720h" });
         if let Some(kind) = self.workload() {
             let target = json!({ "kind": format!("{kind:?}"), "name": self.name });
             more["rolloutRestartTargets"] = json!([target]);

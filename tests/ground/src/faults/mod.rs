@@ -6,6 +6,7 @@
 
 pub mod http;
 pub mod killer;
+pub mod pause;
 pub mod sink;
 pub mod tcp;
 #[cfg(test)]
@@ -13,5 +14,6 @@ mod test_pki;
 
 pub use http::{Answer, HttpProxy, Match, Record, RuleHandle};
 pub use killer::KillPoint;
+pub use pause::Pause;
 pub use sink::Sink;
 pub use tcp::TcpProxy;

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::follow::{Ledger, Log, Mark};
 
@@ -45,6 +46,8 @@ pub struct VaultRequest {
     pub remote_port: u16,
     /// The lease in its answer: a new one, or one that was renewed; else empty.
     pub lease: String,
+    /// Whether it asks Vault to be done before it answers (`sync` of a revocation).
+    pub sync: bool,
     /// Whether its answer was logged.
     pub answered: bool,
 }
@@ -219,6 +222,7 @@ impl Ledger for VaultRequests {
             user_agent: line.request.headers.user_agent.concat(),
             remote_port: line.request.remote_port,
             lease: line.response.secret.lease_id,
+            sync: line.request.data.unwrap_or_default().sync == Value::Bool(true),
             answered,
         });
         Ok(())
@@ -267,6 +271,14 @@ struct Request {
     namespace: Namespace,
     remote_port: u16,
     headers: Headers,
+    data: Option<Data>,
+}
+
+/// What of a body is no text, so that Vault logs it as it is.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Data {
+    sync: Value,
 }
 
 /// The one header that Vault logs by default, and as it is.

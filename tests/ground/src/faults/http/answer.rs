@@ -30,6 +30,8 @@ pub(super) enum Action {
     Delay(Duration),
     DropBefore(Option<Hook>),
     DropAfter(Option<Hook>),
+    PauseBefore(Hook),
+    PauseAfter(Hook),
 }
 
 /// An answer of the proxy's own; the request isn't forwarded.
@@ -162,6 +164,14 @@ impl Answer {
         Self(Action::DropAfter(Some(hook)))
     }
 
+    pub(in crate::faults) fn run_and_forward(hook: Hook) -> Self {
+        Self(Action::PauseBefore(hook))
+    }
+
+    pub(in crate::faults) fn forward_and_run(hook: Hook) -> Self {
+        Self(Action::PauseAfter(hook))
+    }
+
     /// Adds a header to an answer of the proxy's own, such as `Retry-After: 2`. On other answers, and with a name or a
     /// value that HTTP doesn't allow, it changes nothing.
     #[must_use]
@@ -186,6 +196,8 @@ impl fmt::Debug for Answer {
             Action::Delay(delay) => return write!(f, "wait {delay:?}"),
             Action::DropBefore(_) => "drop before forwarding",
             Action::DropAfter(_) => "drop after the upstream answered",
+            Action::PauseBefore(_) => "hold back before forwarding",
+            Action::PauseAfter(_) => "hold the upstream's answer back",
         })
     }
 }

@@ -199,6 +199,15 @@ impl Line {
                 tokio::time::sleep(delay).await;
                 self.forward(request, record).await
             }
+            Some(Action::PauseBefore(hook)) => {
+                hook(record.clone()).await;
+                self.forward(request, record).await
+            }
+            Some(Action::PauseAfter(hook)) => {
+                let response = self.forward(request, record).await?;
+                hook(record.clone()).await;
+                Ok(response)
+            }
             Some(Action::Reply(reply)) => {
                 drain(request.into_body()).await?;
                 Ok(reply.response(record))
