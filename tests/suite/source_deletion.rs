@@ -112,13 +112,15 @@ async fn an_empty_or_mistaken_source_deletes_nothing(suite: &Suite, grade: Grade
 }
 
 async fn another_vault_that_lacks_it_deletes_nothing(suite: &Suite, grade: Grade) -> Result<()> {
-    let proxy = vault_proxy(&suite.ground).await?;
+    let one = vault_proxy(&suite.ground).await?;
     let (mut tenant, more) = tenant_of(suite, grade, "follows-one", Names::APP, "").await?;
-    tenant.vault_address = proxy.url();
+    tenant.vault_address = one.url();
     prepare(&tenant).await?;
-    // The same server under two names stands for two.
-    let other = proxy.url().replace("127.0.0.1", "localhost");
-    ensure!(other != proxy.url(), "{other}");
+    // The same server at two addresses stands for two.
+    let another = vault_proxy(&suite.ground).await?;
+    let other = another.url();
+    let read = Match::method("GET").path_contains("/data/app");
+    let lacks = another.on(read).answer(Answer::vault_error(404, &[]));
     let listed = config(&tenant, &more).replace(
         "vaultAddresses: [",
         &format!("vaultAddresses: [\"{other}\", "),
@@ -134,8 +136,6 @@ async fn another_vault_that_lacks_it_deletes_nothing(suite: &Suite, grade: Grade
     team.follows("app", json!({})).await?;
     let uid = team.uid("app").await?;
 
-    let read = Match::method("GET").path_contains("/data/app");
-    let lacks = proxy.on(read).answer(Answer::vault_error(404, &[]));
     let moved = Patch::Merge(json!({ "spec": { "address": other } }));
     let connections = team.resources("VaultConnection");
     connections
