@@ -80,6 +80,27 @@ fn an_edit_as_an_outage_ends_makes_one_credential() {
     }
 }
 
+#[test]
+fn what_the_leader_before_had_noted_last_is_given_back() {
+    for (seed, delay) in (0..10).flat_map(|seed| (20..60).map(move |delay| (seed, delay))) {
+        let ended = run(seed, None, async |world: Rc<World>| {
+            world.latency.set(Duration::from_secs(1));
+            let tenant = Tenant(Rc::clone(&world));
+            tenant.basics();
+            for name in ["app", "other"] {
+                tenant.role(name, 36_000, 36_000, true);
+                tenant.apply_dynamic(&dynamic_secret(name));
+            }
+            tokio::time::sleep(Duration::from_millis(250 * delay)).await;
+            tenant.hand_over();
+            tenant.delete_dynamic("app");
+            seconds(30).await;
+            rest(&world).await;
+        });
+        ended.expect_right(&format!("seed {seed}, a handover after {delay}"));
+    }
+}
+
 /// A rollout that takes longer than a lease lives.
 async fn long_rollout(world: Rc<World>) {
     rollout_of(world, 150, 3600).await;

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::entry::{LeaseEntry, TokenEntry, named};
+use super::release::LATE_WRITES;
 use super::{Entry, place, secret_names};
 use crate::key::{Kind, ObjectKey, Redacted};
 use crate::policy::PermittedLogin;
@@ -35,8 +36,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if self.config.watched(&self.own.namespace).iter().any(pending) {
             return Next::Settled(None);
         }
-        match self.load_ledger().await {
-            Ok(()) => Next::Settled(None),
+        let loaded = match self.load_ledger().await {
+            Ok(()) => self.load_late_entries().await,
+            Err(problem) => Err(problem),
+        };
+        match loaded {
+            Ok(again) => Next::Settled(again),
             Err(problem) => Next::Failed(problem),
         }
     }
@@ -50,6 +55,34 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if self.ledger.loaded.get() {
             return Ok(());
         }
+        let found = self.read_ledger().await?;
+        *self.ledger.older.borrow_mut() = found.keys().cloned().collect();
+        *self.ledger.entries.borrow_mut() = found;
+        self.ledger.loaded.set(true);
+        self.look_at_all();
+        Ok(())
+    }
+
+    /// Takes in what the operator before this one had sent, and what arrived after
+    /// the ledger was read. Answers when that will be known, until it is.
+    async fn load_late_entries(&self) -> Result<Option<Timestamp>, Problem> {
+        let late = later(self.term.borrow().started, LATE_WRITES);
+        if self.ledger.complete.get() || self.clock.now() < late {
+            return Ok((!self.ledger.complete.get()).then_some(late));
+        }
+        let _gate = self.ledger.gate.lock().await;
+        let mut found = self.read_ledger().await?;
+        found.retain(|name, _| !self.ledger.entries.borrow().contains_key(name));
+        self.ledger.complete.set(true);
+        if !found.is_empty() {
+            self.ledger.older.borrow_mut().extend(found.keys().cloned());
+            self.ledger.entries.borrow_mut().extend(found);
+            self.look_at_all();
+        }
+        Ok(None)
+    }
+
+    async fn read_ledger(&self) -> Result<BTreeMap<String, Entry>, Problem> {
         let mut found = BTreeMap::new();
         for name in secret_names() {
             let secret = ObjectKey::new(&self.own.namespace, name);
@@ -65,9 +98,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 }
             }
         }
-        *self.ledger.older.borrow_mut() = found.keys().cloned().collect();
-        *self.ledger.entries.borrow_mut() = found;
-        self.ledger.loaded.set(true);
+        Ok(found)
+    }
+
+    /// Has everybody looked at whom the ledger names.
+    fn look_at_all(&self) {
         for secret in self.ledger.cleared() {
             self.view.borrow_mut().hint(secret);
         }
@@ -77,7 +112,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 .wake(WorkKey::Resource(resource), Urgency::Routine);
         }
         self.wake_tokens();
-        Ok(())
     }
 
     /// Has all tokens looked at.

@@ -57,6 +57,8 @@ fn place(home: &str, entry: &str) -> ObjectKey {
 #[derive(Debug, Default)]
 pub struct Ledger {
     loaded: Cell<bool>,
+    /// Whether it was read again once nothing of another process could arrive any more.
+    complete: Cell<bool>,
     entries: RefCell<BTreeMap<String, Entry>>,
     /// Those that another process wrote.
     older: RefCell<BTreeSet<String>>,
@@ -76,6 +78,7 @@ impl Ledger {
     /// Forgets all that it knows: another process may have written since.
     pub fn forget(&self) {
         self.loaded.set(false);
+        self.complete.set(false);
         self.entries.borrow_mut().clear();
         self.older.borrow_mut().clear();
         self.ends.borrow_mut().clear();

@@ -20,7 +20,7 @@ use crate::reconcile::time::later;
 use crate::vault::{Task, Upkeep, Vault};
 
 /// After this no request that another process sent is still on its way.
-const LATE_WRITES: Duration = Duration::from_secs(30);
+pub(super) const LATE_WRITES: Duration = Duration::from_secs(30);
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Gives back what a resource that is gone was given, under any uid but that of
