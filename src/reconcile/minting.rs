@@ -63,9 +63,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let login = work.permitted.login();
         let carried = RefCell::new(None);
         let note = async |token: &Token| {
-            let noted = self.note_token(login, token).await?;
-            carried.replace(Some(self.ledger.carry(noted)));
-            Ok(())
+            // First: from here on nobody takes it for free.
+            let name = self.token_name(token);
+            carried.replace(Some(self.ledger.carry(name)));
+            self.note_token(login, token).await
         };
         let orphaned = self.is_orphaned(work);
         self.outlast(work).await?;

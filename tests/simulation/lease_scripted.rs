@@ -101,6 +101,32 @@ fn what_the_leader_before_had_noted_last_is_given_back() {
     }
 }
 
+#[test]
+fn a_token_that_one_request_leaves_while_another_takes_it_is_remembered() {
+    for delay in 0..100 {
+        let ended = run(1, None, async |world: Rc<World>| {
+            world.faults.replace(Faults {
+                of: Some(("read db/creds/bad", Fault::Refused)),
+                ..Faults::default()
+            });
+            let tenant = Tenant(Rc::clone(&world));
+            tenant.basics();
+            for name in ["app", "bad"] {
+                tenant.role(name, 36_000, 36_000, true);
+            }
+            tenant.apply_dynamic(&dynamic_secret("bad"));
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+            tenant.apply_dynamic(&dynamic_secret("app"));
+            seconds(2).await;
+            tenant.delete_dynamic("app");
+            seconds(5).await;
+            assert_eq!(live(&world), 0, "{}", world.last_of_trace());
+            rest(&world).await;
+        });
+        ended.expect_right(&format!("another after {delay} ms"));
+    }
+}
+
 /// A rollout that takes longer than a lease lives.
 async fn long_rollout(world: Rc<World>) {
     rollout_of(world, 150, 3600).await;

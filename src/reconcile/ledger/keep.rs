@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::MutexGuard;
 
 use super::entry::{LeaseEntry, TokenEntry, named};
 use super::release::LATE_WRITES;
@@ -133,13 +134,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.metrics.lives().leases(self.ledger.count_leases());
     }
 
-    /// Notes the token that the next request will carry, unless it is noted.
-    /// Answers with the name of its entry.
+    /// Notes the token that the next request will [carry](super::Ledger::carry), unless it is noted.
     pub(in crate::reconcile) async fn note_token(
         &self,
         login: &PermittedLogin,
         token: &Token,
-    ) -> Result<String, Problem> {
+    ) -> Result<(), Problem> {
         let name = self.token_name(token);
         let now = self.clock.now();
         // What is left of it: others may have used it for a while.
@@ -147,8 +147,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let left = life.map_or(token.ttl, |life| life.left.unwrap_or_default());
         let ends = (!left.is_zero()).then(|| later(now, left));
         self.note_told_end(&name, ends);
+        // Its entry may be on its way out.
+        drop(self.ledger.gate.lock().await);
         if self.ledger.has(&name) {
-            return Ok(name);
+            return Ok(());
         }
         let entry = TokenEntry {
             accessor: token.accessor.clone(),
@@ -160,13 +162,22 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         };
         self.write_entry(&name, Some(Entry::Token(Box::new(entry))))
             .await?;
-        self.queue
-            .wake(WorkKey::Token(name.clone()), Urgency::Routine);
-        Ok(name)
+        self.queue.wake(WorkKey::Token(name), Urgency::Routine);
+        Ok(())
+    }
+
+    /// Takes the entry of a token out, unless something hangs on it by now. Answers
+    /// whether it is out.
+    pub(super) async fn forget_token(&self, name: &str) -> Result<bool, Problem> {
+        let gate = self.ledger.gate.lock().await;
+        if self.ledger.is_in_use(name) || self.hangs_on(name) {
+            return Ok(false);
+        }
+        self.write_behind(&gate, name, None).await.map(|()| true)
     }
 
     /// Name of the ledger's entry of a token.
-    pub(super) fn token_name(&self, token: &Token) -> String {
+    pub(in crate::reconcile) fn token_name(&self, token: &Token) -> String {
         TokenEntry::name(token, &self.key)
     }
 
@@ -238,7 +249,16 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         name: &str,
         entry: Option<Entry>,
     ) -> Result<(), Problem> {
-        let _gate = self.ledger.gate.lock().await;
+        let gate = self.ledger.gate.lock().await;
+        self.write_behind(&gate, name, entry).await
+    }
+
+    async fn write_behind(
+        &self,
+        _gate: &MutexGuard<'_, ()>,
+        name: &str,
+        entry: Option<Entry>,
+    ) -> Result<(), Problem> {
         let text = entry.as_ref().map(as_text).transpose()?;
         let secret = place(&self.own.namespace, name);
         let change = BTreeMap::from([(name.to_owned(), text)]);

@@ -98,11 +98,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 let wait = wait.clamp(SHORTEST_LOOK, LONGEST_LOOK);
                 Next::Settled(Some(later(self.clock.now(), wait)))
             }
-            Ok(None) => match self.write_entry(name, None).await {
-                Ok(()) => {
+            Ok(None) => match self.forget_token(name).await {
+                Ok(true) => {
                     self.note_end(name, None);
                     Next::Settled(None)
                 }
+                // A request took it meanwhile.
+                Ok(false) => Next::Settled(Some(later(self.clock.now(), SHORTEST_LOOK))),
                 Err(problem) => Next::Failed(problem),
             },
             Err(problem) => Next::Failed(problem),
