@@ -85,6 +85,16 @@ impl Tenant {
         self.delete(&resource(Kind::VaultAuth, "default"));
     }
 
+    /// It comes again, where it is gone; what came due without it is made up for from
+    /// then on.
+    pub fn restore_login(&self) {
+        let auth = resource(Kind::VaultAuth, "default");
+        if !self.0.api.borrow().resources.contains_key(&auth) {
+            self.0.trouble(0);
+        }
+        self.login();
+    }
+
     /// The Secret's credentials are overwritten, or the Secret deleted.
     pub fn spoil(&self, name: &str, delete: bool) {
         if !self.0.api.borrow().secrets.contains_key(name) {

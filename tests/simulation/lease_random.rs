@@ -194,7 +194,7 @@ fn edit(tenant: &Tenant) {
         26 => tenant.pause("web", value == 0),
         27 => create_workload(tenant, "web"),
         28 => tenant.strip_template("web"),
-        29 => tenant.login(),
+        29 => tenant.restore_login(),
         _ => certificate_random::edit(tenant),
     }
 }
