@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use vault_tenant_operator::operator::secret_names;
 
 use crate::applied::{apply_without_warning, render, render_own};
-use crate::grades::{Grade, Names, grant, tenant_of};
+use crate::grades::{Grade, Names, grant, tenant_of, widened};
 use crate::lessee::{KIND, dynamic_secret, leased_certificate};
 use crate::support::{LONG, Suite, Team, config, prepare};
 
@@ -183,8 +183,8 @@ async fn a_tenant_is_under_thirty_lines(_: &Suite) -> Result<()> {
     Ok(())
 }
 
-/// Installs the overlay `beside` for a tenant, with the operator in `home`;
-/// answers with what was applied.
+/// Installs the overlay `beside` for a tenant, with the operator in `home`, and waits
+/// until it has its rights in both; answers with what was applied.
 pub async fn install_beside(
     suite: &Suite,
     tenant: &Tenant,
@@ -201,7 +201,9 @@ pub async fn install_beside(
             "--watch-namespaces=example",
             &format!("--watch-namespaces={}", tenant.namespace),
         );
-    apply_without_warning(&tenant.client, "default", &rendered).await
+    let applied = apply_without_warning(&tenant.client, "default", &rendered).await?;
+    widened(tenant, home).await?;
+    Ok(applied)
 }
 
 /// The operator's side of a tenant that it lives beside: its files and its

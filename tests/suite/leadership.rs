@@ -29,7 +29,7 @@ crate::trials![
     without_the_right_to_its_lease_it_says_so, without_election_nothing_is_asked_for,
 ];
 
-const LEADER: &str = "vault-tenant-operator-leader";
+pub const LEADER: &str = "vault-tenant-operator-leader";
 pub const CLAIM: &str = "vault-tenant-operator-claim";
 
 /// As long as nobody takes over from one who does not give up.
