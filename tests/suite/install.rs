@@ -217,8 +217,9 @@ pub fn beside(tenant: &Tenant, home: &str) -> Result<Tenant> {
 }
 
 async fn the_operator_works_beside_its_tenant(suite: &Suite, grade: Grade) -> Result<()> {
-    // So many leases that some are remembered in each Secret of the ledger.
-    let leased: Vec<String> = (0..12).map(|n| format!("leased-{n}")).collect();
+    // So many leases that some are remembered in each Secret of the ledger: one in a
+    // million that by chance none is.
+    let leased: Vec<String> = (0..20).map(|n| format!("leased-{n}")).collect();
     let secrets: Vec<&str> = std::iter::once("app")
         .chain(leased.iter().map(String::as_str))
         .collect();
