@@ -52,7 +52,13 @@ async fn what_vault_rotates_by_itself_is_followed(suite: &Suite, grade: Grade) -
             .team
             .wait_condition(KIND, name, "Ready", "True")
             .await?;
-        ensure!(lessee.login(name).await? == Login::Accepted, "{name}");
+        // Vault may rotate between the look at the Secret and the login.
+        wait_for(&format!("{name} to be let in"), LONG, || async {
+            let login = lessee.login(name).await?;
+            ensure!(login == Login::Accepted, "{login:?}");
+            Ok(())
+        })
+        .await?;
     }
     let status = lessee.status("yearly").await?;
     let told = &status["staticCredsMetaData"];

@@ -125,8 +125,12 @@ async fn with_replace_handshakes_fail(suite: &Suite, grade: Grade) -> Result<()>
         .team
         .wait_restarts(Kind::Deployment, "web", 1)
         .await?;
-    let seen = clients.end().await?;
-    let revoked = seen.refused.iter().any(|why| why.contains("Revoked"));
-    ensure!(revoked, "{:?}, accepted: {:?}", seen.refused, seen.accepted);
-    Ok(())
+    wait_for("a handshake to fail", LONG, || async {
+        let seen = clients.seen.lock().await;
+        let revoked = seen.refused.iter().any(|why| why.contains("Revoked"));
+        ensure!(revoked, "{:?}, accepted: {:?}", seen.refused, seen.accepted);
+        Ok(())
+    })
+    .await?;
+    clients.end().await.map(drop)
 }

@@ -84,7 +84,7 @@ async fn it_is_replaced_before_its_end(suite: &Suite, grade: Grade) -> Result<()
     bearer.team.tenant.apply(&web.to_string()).await?;
     let targets = json!([{ "kind": "Deployment", "name": "web" }]);
     let spec = json!({
-        "ttl": "30s", "expiryOffset": "20s", "revoke": true, "rolloutRestartTargets": targets,
+        "ttl": "60s", "expiryOffset": "40s", "revoke": true, "rolloutRestartTargets": targets,
     });
     bearer.ask("app", spec).await?;
     let first = bearer.wait_serial("app").await?;
@@ -92,10 +92,10 @@ async fn it_is_replaced_before_its_end(suite: &Suite, grade: Grade) -> Result<()
     let second = bearer.wait_other("app", &first).await?;
     let left = end.context("no end")? - bearer.issues(suite)?[1].as_second();
     ensure!(
-        (15..=21).contains(&left),
+        (25..=42).contains(&left),
         "replaced {left} s before its end"
     );
-    // Nobody waits for the next one, which would come in ten seconds.
+    // Nobody waits for the next one, which would come in twenty seconds.
     bearer
         .edit(
             "app",

@@ -1,9 +1,7 @@
 //! Which Secret is written, what of it is ours, and what becomes of it.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
-use ground::faults::{Answer, Match};
+use ground::faults::{Match, Pause};
 use ground::wait_for;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -255,18 +253,16 @@ async fn a_secret_that_nobody_saw_is_never_written_into(suite: &Suite, grade: Gr
     let (team, proxy) = Team::graded_behind_api_proxy(suite, grade, "unseen", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     let apply = Match::method("PATCH").path_contains("/secrets/app");
-    let late = proxy
-        .on(apply.clone())
-        .once()
-        .answer(Answer::delay(Duration::from_secs(3)));
+    let mut late = Pause::at_request(&proxy, apply.clone());
     team.static_secret(
         "app",
         json!({ "refreshAfter": "720h", "destination": { "labels": { "ours": "yes" } } }),
     )
     .await?;
-    late.hit(1, LONG).await?;
+    late.reached(LONG).await?;
     team.make_secret("app", json!({ "more": "theirs" })).await?;
     let made = team.secret("app").await?.metadata.resource_version;
+    late.go();
     let message = team.wait_problem("app", "DestinationNotOwned").await?;
     ensure!(message.contains("spec.destination.overwrite"), "{message}");
     let applies = proxy.wait_for_end(&apply, 1, LONG).await?;

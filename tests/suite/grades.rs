@@ -7,12 +7,11 @@ use anyhow::{Context, Result, ensure};
 use ground::faults::HttpProxy;
 use ground::judges::workloads::Kind;
 use ground::{Ground, Tenant, wait_for};
-use k8s_openapi::api::authorization::v1::SubjectAccessReview;
-use kube::Api;
-use kube::api::PostParams;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use crate::install::is_allowed;
+use crate::leadership::LEADER;
 use crate::probes::{api_proxy, vault_proxy};
 use crate::support::{LONG, Suite, Team, config, static_secret};
 
@@ -209,25 +208,44 @@ pub async fn grant(
 /// Waits until the API server goes by the Role: the resources can be listed, and
 /// no list of all Secrets any more.
 pub async fn narrowed(tenant: &Tenant, home: &str) -> Result<()> {
+    wait_for_rights(tenant, home, &lists(tenant, false)).await
+}
+
+/// The same for the shipped Roles, with which all Secrets can be listed; also for what
+/// the operator has of its own in `home`.
+pub async fn widened(tenant: &Tenant, home: &str) -> Result<()> {
+    let own = |group: &str, resource: &str, name: &str| {
+        let right = json!({
+            "namespace": home, "verb": "get", "group": group, "resource": resource, "name": name,
+        });
+        (right, true)
+    };
+    let mut rights = lists(tenant, true).to_vec();
+    rights.push(own("", "secrets", "vault-tenant-operator-key"));
+    rights.push(own("coordination.k8s.io", "leases", LEADER));
+    wait_for_rights(tenant, home, &rights).await
+}
+
+fn lists(tenant: &Tenant, all_secrets: bool) -> [(Value, bool); 2] {
+    let list = |group: &str, resource: &str| {
+        json!({
+            "namespace": tenant.namespace, "verb": "list", "group": group, "resource": resource,
+        })
+    };
+    let ours = list("secrets.hashicorp.com", "vaultstaticsecrets");
+    [(ours, true), (list("", "secrets"), all_secrets)]
+}
+
+/// Waits until the API server allows the operator in `home` this, and denies it that.
+async fn wait_for_rights(tenant: &Tenant, home: &str, rights: &[(Value, bool)]) -> Result<()> {
     let account = format!(
         "system:serviceaccount:{home}:{}",
         ground::tenant::OPERATOR_ACCOUNT
     );
-    let reviews: Api<SubjectAccessReview> = Api::all(tenant.client.clone());
-    let review = |group: &str, resource: &str| {
-        let attributes = json!({
-            "namespace": tenant.namespace, "verb": "list", "group": group, "resource": resource,
-        });
-        let spec = json!({ "user": account, "resourceAttributes": attributes });
-        serde_json::from_value(json!({ "spec": spec }))
-    };
-    let ours = review("secrets.hashicorp.com", "vaultstaticsecrets")?;
-    let all_secrets = review("", "secrets")?;
-    wait_for("the Role of names to hold", LONG, || async {
-        for (review, wanted) in [(&ours, true), (&all_secrets, false)] {
-            let answer = reviews.create(&PostParams::default(), review).await?;
-            let may = answer.status.is_some_and(|status| status.allowed);
-            ensure!(may == wanted, "{:?} is {may}", review.spec);
+    wait_for("the Roles to hold", LONG, || async {
+        for (attributes, wanted) in rights {
+            let may = is_allowed(tenant, &account, attributes).await?;
+            ensure!(may == *wanted, "{attributes} is {may}");
         }
         Ok(())
     })

@@ -31,6 +31,10 @@ const fn due(grade: Grade) -> usize {
     }
 }
 
+/// More requests than this are not made in any second of a recovery: the burst of the
+/// budget, and what comes back of it meanwhile.
+pub const BUDGET: usize = 100 + 50;
+
 /// What the operator's configuration lets pass between two probes, at most.
 const PROBES_APART: Duration = Duration::from_secs(2);
 
@@ -109,10 +113,7 @@ async fn two_hundred_that_are_due_wait_for_one_prober(suite: &Suite, grade: Grad
         "a storm: {due} in {spread} ms"
     );
     let most = most_in_a_second(&reads);
-    ensure!(
-        most <= 100,
-        "{most} reads in a second: over the budget's burst"
-    );
+    ensure!(most <= BUDGET, "{most} reads in a second: over the budget");
 
     let after = team.contents().await?;
     let kept = |all: &BTreeMap<String, String>| {
@@ -276,7 +277,7 @@ async fn one_prober(proxy: &HttpProxy) -> Result<()> {
         let apart = pair[1].at.as_millisecond() - pair[0].at.as_millisecond();
         ensure!(apart >= 500, "two probes within {apart} ms");
         ensure!(
-            apart <= 2 * i64::try_from(PROBES_APART.as_millis())? + 2000,
+            apart <= 2 * i64::try_from(PROBES_APART.as_millis())? + 5000,
             "{apart} ms without a probe"
         );
     }

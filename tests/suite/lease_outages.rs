@@ -16,7 +16,7 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use crate::grades::{Grade, Names, tenant_of};
-use crate::large_outages::most_in_a_second;
+use crate::large_outages::{BUDGET, most_in_a_second};
 use crate::leases::SHORT;
 use crate::lessee::{KIND, Lessee, engine_of};
 use crate::many::Many;
@@ -29,15 +29,15 @@ crate::trials![
 
 /// The life of the leases. They are due after fifteen to twenty-five percent of it: long
 /// before it ends, so that there is time for an outage.
-const LIFE: Duration = Duration::from_secs(75);
+const LIFE: Duration = Duration::from_secs(90);
 
 /// So long before the first of them ends Vault is back: less than the time over which
 /// so many that waited would be spread.
-const LEFT: SignedDuration = SignedDuration::from_secs(15);
+const LEFT: SignedDuration = SignedDuration::from_secs(18);
 
-/// More requests than this are not made in any second of the recovery: the burst of the
-/// budget, and what comes back of it meanwhile.
-const BUDGET: usize = 100 + 50;
+/// An answer that comes later is lost, and with it a credential: long enough for those
+/// that are made at first, and short beside `LEFT`, of which the last probe takes as much.
+const CONFIG: &str = "rotation: {drain: 1s}\nconnection: {timeout: 5s}\n";
 
 struct Leased {
     lessee: Lessee,
@@ -53,9 +53,8 @@ impl Leased {
             secrets: &secrets,
             workloads: &[(Kind::Deployment, "web")],
         };
-        let more = "rotation: {drain: 1s}\nconnection: {timeout: 2s}\n";
         let (mut tenant, more) =
-            tenant_of(suite, Grade::Namespace, "leases-due", names, more).await?;
+            tenant_of(suite, Grade::Namespace, "leases-due", names, CONFIG).await?;
         let role = DatabaseRole { ttl: LIFE, ..SHORT };
         let (engine, creds) = engine_of(suite, &tenant, &role).await?;
         let proxy = vault_proxy(&suite.ground).await?;

@@ -26,9 +26,10 @@ crate::trials![
     where_the_policy_denies_giving_back_all_else_goes_on,
 ];
 
-/// Short enough that a trial sees two renewals.
+/// Short enough that a trial sees two renewals, and long enough that a busy machine
+/// comes to them in time.
 pub const SHORT: DatabaseRole<'static> = DatabaseRole {
-    ttl: Duration::from_secs(6),
+    ttl: Duration::from_secs(10),
     max_ttl: Duration::from_secs(3600),
     creation: CREATION,
     revocation: &[],
@@ -51,8 +52,11 @@ async fn a_credential_arrives_once_and_is_renewed(suite: &Suite, grade: Grade) -
     );
     let status = lessee.status("app").await?;
     let told = &status["secretLease"];
+    // A renewal that came before may have given a little less, in whole seconds.
+    let life = SHORT.ttl.as_secs();
+    let duration = told["duration"].as_u64().context("no duration")?;
     ensure!(
-        told["duration"] == 6 && told["renewable"] == true,
+        (life - 1..=life).contains(&duration) && told["renewable"] == true,
         "{status}"
     );
     let renewals = format!("sys/leases/renew/{lease}");
@@ -82,7 +86,7 @@ async fn a_credential_arrives_once_and_is_renewed(suite: &Suite, grade: Grade) -
 
 async fn at_its_longest_life_it_is_replaced(suite: &Suite, grade: Grade) -> Result<()> {
     let role = DatabaseRole {
-        max_ttl: Duration::from_secs(9),
+        max_ttl: Duration::from_secs(15),
         ..SHORT
     };
     let lessee = Lessee::start(suite, grade, "longest", Names::ROLLED, &role).await?;
@@ -203,7 +207,7 @@ async fn a_lease_written_into_status_is_neither_renewed_nor_revoked(suite: &Suit
     let of_both = [&lessee.creds, &other.creds].map(String::as_str);
     lessee.team.tenant.grant(&of_both, &Right::ALL).await?;
     let forged = json!({ "status": { "secretLease": {
-        "id": theirs, "duration": 6, "renewable": true, "requestID": "",
+        "id": theirs, "duration": SHORT.ttl.as_secs(), "renewable": true, "requestID": "",
     } } });
     let params = PatchParams {
         field_manager: Some("kubectl-edit".to_owned()),

@@ -13,7 +13,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::endpoints::sample;
-use crate::grades::{Grade, Names, grant, placed, tenant_of};
+use crate::grades::{Grade, Names, grant, placed, tenant_of, widened};
 use crate::leadership::{CLAIM, instance};
 use crate::probes::{Eye, QUIET};
 use crate::support::{LONG, Suite, Team, config, prepare, static_secret};
@@ -47,7 +47,8 @@ pub async fn serve(
             "kind": "ServiceAccount", "name": OPERATOR_ACCOUNT, "namespace": home.namespace,
         }],
     });
-    tenant.apply(&binding.to_string()).await.map(drop)
+    tenant.apply(&binding.to_string()).await?;
+    widened(tenant, &home.namespace).await
 }
 
 /// The operator of `home` for its own namespace and the others'.

@@ -104,8 +104,8 @@ async fn what_it_takes_with_its_login_is_given_back_or_told(
     suite: &Suite,
     grade: Grade,
 ) -> Result<()> {
-    // The resource is the first to go, or the last; one with the account of the tenant.
-    let all = ["app", "last"];
+    // The resource is the first to go, or the last; or its login was seen to go before.
+    let all = ["app", "last", "late"];
     let (tenant, more) =
         tenant_of(suite, grade, "one-command", Names::secrets(&all), QUICK).await?;
     let mut named = Names::secrets(&all).resources(&tenant);
@@ -119,7 +119,12 @@ async fn what_it_takes_with_its_login_is_given_back_or_told(
         .allow(&tenant, &config(&tenant, &more), &named)
         .await?;
     bind(&tenant, &all).await?;
-    let (engine, creds) = engine_of(suite, &tenant, &short()).await?;
+    // Long enough that a lease lives while its login goes, and is renewed until then.
+    let role = DatabaseRole {
+        ttl: Duration::from_secs(20),
+        ..short()
+    };
+    let (engine, creds) = engine_of(suite, &tenant, &role).await?;
     let team = Team::of(suite, tenant, None, &more).await?;
     let lessee = Lessee {
         team,
@@ -131,22 +136,32 @@ async fn what_it_takes_with_its_login_is_given_back_or_told(
         for object in login(&lessee.team.tenant, name) {
             lessee.team.tenant.apply(&object.to_string()).await?;
         }
-        lessee.ask(name, json!({ "vaultAuthRef": name })).await?;
+        let spec = json!({ "vaultAuthRef": name, "renewalPercent": 10 });
+        lessee.ask(name, spec).await?;
         leases.push(lessee.wait_lease(name).await?);
     }
     let resource = |name| format!("vaultdynamicsecret/{name}");
     let auth = |name| format!("vaultauth/{name}");
     let account = |name| format!("serviceaccount/{name}");
-    let delete = async |objects: [String; 3]| {
+    let delete = async |objects: &[String]| {
         let objects = objects.iter().map(String::as_str);
         let arguments: Vec<&str> = ["delete"].into_iter().chain(objects).collect();
         lessee.team.kubectl(suite, &arguments).await
     };
-    delete([account("last"), auth("last"), resource("last")]).await?;
-    delete([resource("app"), auth("app"), account("app")]).await?;
+    delete(&[account("last"), auth("last"), resource("last")]).await?;
+    delete(&[resource("app"), auth("app"), account("app")]).await?;
+    delete(&[account("late"), auth("late")]).await?;
+    lessee
+        .team
+        .wait_for_condition(KIND, "late", "Ready", |ready| {
+            ready.reason == "InvalidResourceRef"
+        })
+        .await?;
+    delete(&[resource("late")]).await?;
     let eye = Eye::on(suite, &lessee.team);
     let left = wait_ends(&eye, &lessee.team, &leases).await?;
-    ensure!(left >= 1, "the account was gone before: {left}");
+    // Of the others it depends on what the operator sees first.
+    ensure!(left >= 1, "who can log in no more gave back: {left}");
     let remembered = lessee.remembered().await?;
     ensure!(remembered.is_empty(), "{remembered:?}");
     ensure!(told(&lessee.team, "cannot be given back; it is tried again")? == left);

@@ -11,7 +11,7 @@ use kube::Api;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::grades::{Grade, Names, grant};
+use crate::grades::{Grade, Names, grant, widened};
 use crate::install::{beside, install_beside, kind_of};
 use crate::leadership::CLAIM;
 use crate::rollouts::{KEY, KINDS, OF_ALL_KINDS, targets};
@@ -137,8 +137,9 @@ async fn moved_beside_its_tenant_and_back_it_restarts_nothing(
                 manifests::apply_object(client, namespace, &object).await?;
             }
         }
-        if grade == Grade::Named {
-            team.regrant(OF_ALL_KINDS).await?;
+        match grade {
+            Grade::Namespace => widened(&team.tenant, &team.tenant.namespace).await?,
+            Grade::Named => team.regrant(OF_ALL_KINDS).await?,
         }
         team.operator = at_home.clone();
         team.operator.restart().await?;

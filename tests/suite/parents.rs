@@ -150,7 +150,8 @@ async fn moved_with_its_ledger_it_keeps_every_lease(suite: &Suite, grade: Grade)
     let leases = lessee.ask_for_many(&json!({ "renewalPercent": 5 })).await?;
     lessee.team.end_operator().await?;
     let along = own_secrets(&lessee.team).await?;
-    ensure!(along.len() == 3, "{} Secrets", along.len());
+    // The key, and what holds the entries: by chance all lie in one Secret.
+    ensure!((2..=3).contains(&along.len()), "{} Secrets", along.len());
     let tenant = &lessee.team.tenant;
     let eye = Eye::of(&suite.ground, &beside(tenant, &home_of(tenant))?);
     let (mark, _) = eye.mark()?;
@@ -180,7 +181,11 @@ async fn what_a_lost_ledger_knew_is_replaced_one_by_one(suite: &Suite, grade: Gr
     let lessee = Lessee::spread_out(suite, grade, "lost-ledger", MANY_NAMES, &role).await?;
     let leases = lessee.ask_for_many(&json!({})).await?;
     lessee.team.operator.terminate(LONG).await;
-    for name in secret_names().into_iter().filter(|name| name != KEY) {
+    let own = own_secrets(&lessee.team).await?;
+    let own = own.into_iter().filter_map(|secret| secret.metadata.name);
+    let ledger: Vec<String> = own.filter(|name| name != KEY).collect();
+    ensure!(!ledger.is_empty(), "no ledger");
+    for name in ledger {
         let secrets = lessee.team.secrets();
         secrets.delete(&name, &DeleteParams::default()).await?;
     }

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use ground::faults::{Answer, Match};
+use ground::faults::{Answer, Match, Pause};
 use ground::manifests::{install_crds, kustomize};
 use ground::tenant::OPERATOR_ACCOUNT;
 use ground::{Exit, Ground, Operator, Options, wait_for};
@@ -35,17 +35,27 @@ async fn sigterm_lets_a_write_end(suite: &Suite, grade: Grade) -> Result<()> {
     let (team, proxy) = Team::graded_behind_api_proxy(suite, grade, "sigterm", Names::APP).await?;
     team.put("app", json!({ "password": "vault" })).await?;
     let apply = Match::method("PATCH").path_contains("/secrets/app");
-    let slow = proxy
-        .on(apply)
-        .once()
-        .answer(Answer::delay(Duration::from_secs(4)));
+    let mut slow = Pause::at_request(&proxy, apply);
     team.static_secret("app", json!({})).await?;
-    slow.hit(1, LONG).await?;
+    slow.reached(LONG).await?;
     ensure!(
         team.tenant.secret("app").await?.is_none(),
         "the write is already done"
     );
-    let exit = team.operator.terminate(GRACE).await;
+    // The write goes on once the operator ends: its endpoints are the first to close.
+    let write = async {
+        wait_for("the endpoints to close", GRACE, || async {
+            ensure!(team.operator.readyz().await.is_err(), "it is ready");
+            Ok(())
+        })
+        .await?;
+        let waits = team.operator.process.is_running();
+        ensure!(waits, "it ended before its write");
+        slow.go();
+        anyhow::Ok(())
+    };
+    let (exit, written) = tokio::join!(team.operator.terminate(GRACE), write);
+    written?;
     ensure!(
         exit == Exit::Code(0),
         "{exit:?}\n{}",

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::grades::{Grade, Names, tenant_of};
-use crate::lessee::{KIND, Lessee, QUICK, engine_of};
+use crate::lessee::{KIND, Lessee, engine_of};
 use crate::parents::took;
 use crate::probes::Eye;
 use crate::support::{LONG, Suite, Team};
@@ -38,10 +38,11 @@ impl Lessee {
         rules: TokenRules,
         rights: &[Right],
     ) -> Result<(Self, Vec<String>)> {
-        // Nobody waits for the Lease of who was killed.
-        let more = format!("{QUICK}leaderElect: false\n");
+        // Nobody waits for the Lease of who was killed; and what a Secret held a moment
+        // ago still works when it is tried.
+        let more = "rotation: {drain: 3s}\nleaderElect: false\n";
         let names = Names::secrets(&NAMES);
-        let (tenant, more) = tenant_of(suite, grade, name, names, &more).await?;
+        let (tenant, more) = tenant_of(suite, grade, name, names, more).await?;
         let (engine, creds) = engine_of(suite, &tenant, &DatabaseRole::default()).await?;
         tenant.token_rules(&rules).await?;
         tenant.grant(&[&creds], rights).await?;

@@ -67,7 +67,7 @@ async fn one_that_is_down_never_delays_the_other(suite: &Suite, grade: Grade) ->
     tenant.vault_address = first.url();
     prepare(&tenant).await?;
     let (second, there) = second_vault(suite, &tenant).await?;
-    let more = format!("connection:\n  timeout: 10s\n{}", grade.lines());
+    let more = format!("connection:\n  timeout: 20s\n{}", grade.lines());
     let config = config(&tenant, &more).replace(
         &format!("\"{}\"", first.url()),
         &format!("\"{}\", \"{}\"", first.url(), second.url()),
@@ -108,7 +108,8 @@ async fn one_that_is_down_never_delays_the_other(suite: &Suite, grade: Grade) ->
         let began = std::time::Instant::now();
         team.wait_value("app", "password", &password).await?;
         let took = began.elapsed();
-        ensure!(took < Duration::from_secs(5), "{took:?} in round {round}");
+        // Nobody waited for a request that hangs.
+        ensure!(took < Duration::from_secs(15), "{took:?} in round {round}");
         down.remove();
         for name in &others {
             team.wait_ready(name).await?;
