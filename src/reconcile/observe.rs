@@ -86,7 +86,11 @@ where
             return;
         }
         self.0.engine.put_resource::<T>(key, None);
-        self.0.engine.view.borrow_mut().bury(uid.map(str::to_owned));
+        self.0
+            .engine
+            .view
+            .borrow_mut()
+            .bury_as(uid.map(str::to_owned), true);
         self.changed::<T>(key, true);
     }
 
@@ -102,7 +106,7 @@ where
             let uid = T::get(&self.0.engine.view.borrow(), &key)
                 .and_then(|known| known.meta().uid.clone());
             self.0.engine.put_resource::<T>(&key, None);
-            self.0.engine.view.borrow_mut().bury(uid);
+            self.0.engine.view.borrow_mut().bury_as(uid, false);
             self.changed::<T>(&key, true);
         });
     }

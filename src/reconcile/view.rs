@@ -183,6 +183,15 @@ impl WorkloadMeta {
 #[derive(Clone, Copy, Debug)]
 pub struct Moment(u64);
 
+/// Something that the watches saw go.
+#[derive(Clone, Copy, Debug)]
+struct Departure {
+    /// After how many others.
+    number: u64,
+    /// Whether an event said that it is deleted.
+    told: bool,
+}
+
 /// Everything that the watches have shown.
 #[derive(Debug, Default)]
 pub struct View {
@@ -207,8 +216,8 @@ pub struct View {
     pub workloads: BTreeMap<WorkloadKey, WorkloadMeta>,
     /// How the watches themselves fare.
     pub stores: Stores,
-    /// Uids of what the watches saw go, and after how many others.
-    gone: HashMap<String, u64>,
+    /// Uids of what the watches saw go.
+    gone: HashMap<String, Departure>,
     /// How often something went.
     departures: u64,
     /// Resources that need to see what they name.
@@ -313,7 +322,7 @@ impl View {
     }
 
     fn went_since(&self, uid: &str, asked: Moment) -> bool {
-        self.gone.get(uid).is_some_and(|went| *went > asked.0)
+        self.gone.get(uid).is_some_and(|went| went.number > asked.0)
     }
 
     /// A Secret is gone.
@@ -357,15 +366,28 @@ impl View {
 
     /// Remembers the uid of what went, for as long as an answer about it may be
     /// on its way; the limit is only there so that they do not pile up.
-    pub(super) fn bury(&mut self, uid: Option<String>) {
+    fn bury(&mut self, uid: Option<String>) {
+        self.bury_as(uid, false);
+    }
+
+    /// The same; `told`: an event said that it is deleted.
+    pub(super) fn bury_as(&mut self, uid: Option<String>, told: bool) {
         const LIMIT: usize = 1024;
         if self.gone.len() >= LIMIT {
             self.gone.clear();
         }
         if let Some(uid) = uid {
             self.departures += 1;
-            self.gone.insert(uid, self.departures);
+            let number = self.departures;
+            self.gone.insert(uid, Departure { number, told });
         }
+    }
+
+    /// Whether an event told that the object with this uid is deleted: lists may lack
+    /// what is there.
+    #[must_use]
+    pub fn is_told_gone(&self, uid: &str) -> bool {
+        self.gone.get(uid).is_some_and(|departure| departure.told)
     }
 
     /// Whether a watch has seen the object with this uid go: a list of an older

@@ -150,14 +150,13 @@ async fn rollout_of(world: Rc<World>, takes: u64, longest: u64) {
     rest(&world).await;
 }
 
-/// A resource that a watch does not show for a while, and that may not be looked at.
+/// A resource that a list lacks for a while, and that may not be looked at.
 async fn unseen(world: Rc<World>) {
     let tenant = leased(&world);
     seconds(60).await;
-    world.faults.replace(Faults {
-        of: Some(("get VaultDynamicSecret", Fault::Forbidden)),
-        ..Faults::default()
-    });
+    world.faults.replace(may_not_be_looked_at());
+    // The next one's list lacks it.
+    world.crash.notify_one();
     let key = resource(Kind::VaultDynamicSecret, "app");
     world.at_api(|api| {
         let uid = api.resources[&key].uid();
@@ -171,6 +170,27 @@ async fn unseen(world: Rc<World>) {
     world.faults.take();
     tenant.apply_dynamic(&dynamic_secret("app"));
     rest(&world).await;
+}
+
+fn may_not_be_looked_at() -> Faults {
+    Faults {
+        of: Some(("get VaultDynamicSecret", Fault::Forbidden)),
+        ..Faults::default()
+    }
+}
+
+#[test]
+fn what_an_event_told_of_is_given_back_though_the_role_went_too() {
+    let ended = run(1, None, async |world: Rc<World>| {
+        let tenant = leased(&world);
+        seconds(60).await;
+        world.faults.replace(may_not_be_looked_at());
+        tenant.delete_dynamic("app");
+        seconds(5).await;
+        assert_eq!(live(&world), 0, "{}", world.last_of_trace());
+        rest(&world).await;
+    });
+    ended.expect_right("a deletion that nobody may look at");
 }
 
 #[test]

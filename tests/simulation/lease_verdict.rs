@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use vault_tenant_operator::key::Kind;
 
+use crate::api_server::resource;
 use crate::judge::Invariant::{EventuallyRight, NothingLingers, Quiet, StatusTrue};
 use crate::lease_judge::remembered;
 use crate::living::living;
@@ -176,6 +177,11 @@ pub fn due(world: &World, window: Duration) -> BTreeMap<&'static str, u64> {
     }
     for what in ["LookUpToken", "RenewToken", "RevokeToken", "patch ledger"] {
         add(what, 30);
+    }
+    // One that came again, and that nothing has needed since.
+    let auth = api.resources.get(&resource(Kind::VaultAuth, "default"));
+    if auth.is_some_and(|auth| ready(auth).1 != "LoggedIn") {
+        add("write the status of VaultAuth", 1);
     }
     // One that was deleted, or that no entry lay in before.
     add("make ledger", 2);
