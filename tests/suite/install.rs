@@ -60,8 +60,8 @@ async fn restricted(suite: &Suite, namespace: &str) -> Result<()> {
     Ok(())
 }
 
-/// The Deployment's pod runs: admission let it in.
-async fn runs(suite: &Suite, namespace: &str) -> Result<()> {
+/// The Deployment's pods run: admission let them in.
+async fn runs(suite: &Suite, namespace: &str, replicas: i32) -> Result<()> {
     let deployments: Api<Deployment> = Api::namespaced(suite.ground.client.clone(), namespace);
     wait_for(
         &format!("the operator's pod in {namespace}"),
@@ -72,7 +72,7 @@ async fn runs(suite: &Suite, namespace: &str) -> Result<()> {
                 .await?
                 .status
                 .unwrap_or_default();
-            ensure!(status.available_replicas == Some(1), "{status:?}");
+            ensure!(status.available_replicas == Some(replicas), "{status:?}");
             Ok(())
         },
     )
@@ -88,8 +88,8 @@ async fn overlays_run_where_pods_are_restricted(suite: &Suite) -> Result<()> {
             .await
             .with_context(|| format!("overlay {path}"))?;
     }
-    runs(suite, "example").await?;
-    runs(suite, "vto-example").await?;
+    runs(suite, "example", 1).await?;
+    runs(suite, "vto-example", 1).await?;
     // A namespace that restricts pods does say so.
     let loose = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "loose" },
@@ -110,12 +110,16 @@ async fn components_run_where_pods_are_restricted(suite: &Suite) -> Result<()> {
         "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
         "namespace": tenant.namespace,
         "resources": ["kustomize/base"],
-        "components": ["kustomize/components/network-policy", "kustomize/components/vault-ca"],
+        "components": [
+            "kustomize/components/network-policy",
+            "kustomize/components/standby",
+            "kustomize/components/vault-ca",
+        ],
         "configMapGenerator": [{ "name": "vault-ca", "files": ["ca.crt"] }],
     });
     let rendered = render_own(suite, &dir, overlay, &["resources", "components"]).await?;
     let objects = apply_without_warning(&tenant.client, &tenant.namespace, &rendered).await?;
-    runs(suite, &tenant.namespace).await?;
+    runs(suite, &tenant.namespace, 2).await?;
     // The generated name of the CA's ConfigMap reached the Deployment.
     let of = |kind: &'static str| objects.iter().filter(move |object| kind_of(object) == kind);
     let names: Vec<_> = of("ConfigMap")
@@ -128,7 +132,16 @@ async fn components_run_where_pods_are_restricted(suite: &Suite) -> Result<()> {
         .find(|name| name.starts_with("vault-ca-"))
         .context("no vault-ca")?;
     ensure!(volumes.contains(ca), "{ca} is not in {volumes}");
-    ensure!(of("NetworkPolicy").count() == 1);
+    let policies: Vec<_> = of("NetworkPolicy").collect();
+    let [policy] = policies[..] else {
+        anyhow::bail!("{} NetworkPolicies", policies.len());
+    };
+    let both = json!(["Ingress", "Egress"]);
+    ensure!(
+        policy.data["spec"]["policyTypes"] == both,
+        "{:?}",
+        policy.data
+    );
     Ok(())
 }
 
