@@ -8,7 +8,6 @@
 //! No container engine is needed, and none is asked. The same source and the same compiler give the same bytes. Beside
 //! the image lies its bill of materials (CycloneDX). `docs/releasing.md` says what to do with both.
 
-mod archive;
 mod bill;
 
 use std::collections::BTreeMap;
@@ -21,10 +20,9 @@ use anyhow::{Context, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Parser;
+use ground::image::{Description, File, Name, architecture, pack};
 use ground::{paths, shipped};
 use object::Object as _;
-
-use archive::{Description, File, Name, pack};
 
 /// Name of the binary, and of the image.
 const PROGRAM: &str = "vault-tenant-operator";
@@ -115,7 +113,7 @@ fn write(arguments: &Arguments) -> Result<()> {
             architecture,
             created: &created,
             user: USER,
-            entrypoint: "/vault-tenant-operator",
+            entrypoint: &["/vault-tenant-operator"],
             labels: labels(&revision, arguments.source.as_deref()),
         },
     )?;
@@ -172,17 +170,6 @@ fn source_of_git() -> Result<(String, String)> {
         revision.push_str("-dirty");
     }
     Ok((revision, git(&["log", "-1", "--format=%cI"])?))
-}
-
-/// As Go names it, and so OCI.
-fn architecture(target: &str) -> Result<&'static str> {
-    match target.split('-').next() {
-        Some("x86_64") if target.contains("linux") => Ok("amd64"),
-        Some("aarch64") if target.contains("linux") => Ok("arm64"),
-        _ => {
-            bail!("an image runs on Linux, on x86_64 or aarch64: this compiler builds for {target}")
-        }
-    }
 }
 
 /// Nothing in the image could load it otherwise.

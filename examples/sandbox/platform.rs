@@ -64,7 +64,7 @@ pub async fn set_up<'a>(screen: &Screen, ground: &'a Ground) -> Result<Site<'a>>
     );
     let platform = ground.dir().join("platform");
     for folder in ["kustomize", "rbac"] {
-        copy(&repository.join(folder), &platform.join(folder))?;
+        manifests::copy(&repository.join(folder), &platform.join(folder))?;
     }
     let overlay = platform.join("kustomize/overlays/example-tenant");
     write(&overlay.join("config.yaml"), &config(&ground.vault.address))?;
@@ -295,22 +295,6 @@ async fn start_operator(tenant: &Tenant, applied: &[DynamicObject]) -> Result<Op
 fn begin(screen: &Screen, text: &str) -> Instant {
     screen.begin(text);
     Instant::now()
-}
-
-/// Copies a folder of plain files and folders.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    let failed = || format!("can't copy {} to {}", from.display(), to.display());
-    std::fs::create_dir_all(to).with_context(failed)?;
-    for entry in std::fs::read_dir(from).with_context(failed)? {
-        let entry = entry.with_context(failed)?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        if source.is_dir() {
-            copy(&source, &target)?;
-        } else {
-            std::fs::copy(&source, &target).with_context(failed)?;
-        }
-    }
-    Ok(())
 }
 
 fn write(file: &Path, text: &str) -> Result<()> {

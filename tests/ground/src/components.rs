@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::disk;
 use crate::go_build;
+use crate::node::NodeKind;
 use crate::paths;
 use crate::progress::Progress;
 use crate::wait::wait_for;
@@ -36,6 +37,8 @@ pub(crate) struct Recipe {
     pub(crate) ldflags: String,
     /// The value of `-tags`; empty for none.
     pub(crate) tags: String,
+    /// Whether C is compiled too.
+    pub(crate) cgo: bool,
     /// About how long a build from nothing takes on two cores.
     pub(crate) cold: Duration,
 }
@@ -67,23 +70,33 @@ pub struct Components {
 }
 
 impl Components {
-    /// Finds every program of `build.tsv`, building what is missing, with a progress display on standard error.
+    /// Finds every program of `build.tsv`, and for a real node also those of `node.tsv`, building what is missing, with
+    /// a progress display on standard error.
     ///
     /// `KUBEBUILDER_ASSETS` names a folder whose programs take the place of ours, `VTO_VAULT_BIN` a Vault.
     ///
     /// # Errors
     /// A named program isn't there, or a build fails: a sentence says what to do.
-    pub async fn find() -> Result<Self> {
-        Self::find_or_build().await.map_err(disk::name_if_full)
+    pub async fn find(node: NodeKind) -> Result<Self> {
+        let tables: &[&str] = match node {
+            NodeKind::Fake => &["build.tsv"],
+            NodeKind::Real => &["build.tsv", "node.tsv"],
+        };
+        let found = Self::find_or_build(tables).await;
+        found.map_err(disk::name_if_full)
     }
 
-    async fn find_or_build() -> Result<Self> {
+    async fn find_or_build(tables: &[&str]) -> Result<Self> {
         let go = paths::repository().join("tests/ground/go");
         let folder = folder();
         let mut found = BTreeMap::new();
         let mut missing = Vec::new();
         let mut versions = BTreeMap::new();
-        for recipe in read_table(&go)? {
+        let mut recipes = Vec::new();
+        for table in tables {
+            recipes.extend(read_table(&go, table)?);
+        }
+        for recipe in recipes {
             if let Some(path) = given(&recipe.name, variable)? {
                 found.insert(recipe.name, path);
                 continue;
@@ -117,7 +130,9 @@ impl Components {
     /// `build.tsv` has no such name.
     pub fn path(&self, name: &str) -> Result<&Path> {
         let path = self.paths.get(name).map(PathBuf::as_path);
-        path.with_context(|| format!("tests/ground/go/build.tsv names no component {name}"))
+        path.with_context(|| {
+            format!("tests/ground/go names no component {name}, or none for this node")
+        })
     }
 }
 
@@ -141,6 +156,9 @@ impl Slot {
         for arg in recipe.args(Path::new("")) {
             hash.update(b"\0");
             hash.update(arg.as_encoded_bytes());
+        }
+        if recipe.cgo {
+            hash.update(b"\0cgo");
         }
         for file in sources(&recipe.dir)? {
             let text =
@@ -190,8 +208,8 @@ fn sources(module: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read_table(go: &Path) -> Result<Vec<Recipe>> {
-    let table = go.join("build.tsv");
+fn read_table(go: &Path, table: &str) -> Result<Vec<Recipe>> {
+    let table = go.join(table);
     let text = std::fs::read_to_string(&table)
         .with_context(|| format!("can't read {}", table.display()))?;
     let lines = text
@@ -199,7 +217,7 @@ fn read_table(go: &Path) -> Result<Vec<Recipe>> {
         .filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| match line.split('\t').collect::<Vec<_>>()[..] {
-            [name, dir, package, ldflags, tags, cold] => Ok(Recipe {
+            [name, dir, package, ldflags, tags, cgo, cold] => Ok(Recipe {
                 name: name.to_owned(),
                 dir: go.join(dir),
                 package: package.to_owned(),
@@ -209,12 +227,16 @@ fn read_table(go: &Path) -> Result<Vec<Recipe>> {
                 } else {
                     tags.to_owned()
                 },
+                cgo: cgo == "1",
                 cold: Duration::from_secs(
                     cold.parse()
-                        .with_context(|| format!("{cold:?} in build.tsv is no number"))?,
+                        .with_context(|| format!("{cold:?} in {} is no number", table.display()))?,
                 ),
             }),
-            _ => bail!("build.tsv has a line without six columns: {line:?}"),
+            _ => bail!(
+                "{} has a line without seven columns: {line:?}",
+                table.display()
+            ),
         })
         .collect()
 }

@@ -21,6 +21,7 @@ fn module() -> (tempfile::TempDir, Recipe) {
         package: ".".to_owned(),
         ldflags: "-s -w".to_owned(),
         tags: String::new(),
+        cgo: false,
         cold: Duration::from_secs(1),
     };
     (folder, recipe)
@@ -47,6 +48,9 @@ fn the_key_covers_sources_flags_and_the_version_of_go() {
     let mut tags = recipe.clone();
     tags.tags = "netgo".to_owned();
     differs("tags", slot(&tags, GO));
+    let mut c = recipe.clone();
+    c.cgo = true;
+    differs("C", slot(&c, GO));
     for name in ["go.mod", "go.sum", "main.go"] {
         let file = folder.path().join(name);
         let before = std::fs::read_to_string(&file).unwrap();
@@ -106,12 +110,23 @@ fn a_variable_that_names_no_program_is_told_with_the_mend() {
 }
 
 #[test]
-fn the_table_of_components_can_be_read() {
-    let recipes = read_table(&paths::repository().join("tests/ground/go")).unwrap();
-    let names: Vec<&str> = recipes.iter().map(|recipe| &*recipe.name).collect();
-    for name in ["etcd", "kube-apiserver", "kwok", "vault", "kustomize"] {
-        assert!(names.contains(&name), "{names:?}");
+fn the_tables_of_components_can_be_read() {
+    let go = paths::repository().join("tests/ground/go");
+    for (table, expected) in [
+        (
+            "build.tsv",
+            ["etcd", "kube-apiserver", "kwok", "vault", "kustomize"].as_slice(),
+        ),
+        ("node.tsv", &["kubelet", "containerd", "runc"]),
+    ] {
+        let recipes = read_table(&go, table).unwrap();
+        for name in expected {
+            assert!(
+                recipes.iter().any(|recipe| recipe.name == *name),
+                "{recipes:?}"
+            );
+        }
+        let module = |recipe: &Recipe| recipe.dir.join("go.mod").is_file();
+        assert!(recipes.iter().all(module), "{recipes:?}");
     }
-    let module = |recipe: &Recipe| recipe.dir.join("go.mod").is_file();
-    assert!(recipes.iter().all(module), "{recipes:?}");
 }

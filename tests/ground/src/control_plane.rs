@@ -1,4 +1,5 @@
-//! A real Kubernetes control plane on loopback: etcd, API server, controller manager, scheduler, and kwok's fake node.
+//! A real Kubernetes control plane on loopback: etcd, API server, controller manager, scheduler; and kwok's fake
+//! node, unless there is a real one.
 //!
 //! RBAC decides, and the audit log holds every request once with its answer: no bodies (level Metadata), but of
 //! RoleBindings that are written. Nothing here is safe for more than tests: etcd is plain HTTP on loopback and doesn't sync to disk.
@@ -14,6 +15,7 @@ use serde_json::json;
 
 use crate::components::Components;
 use crate::kubeconfig::{self, User};
+use crate::node::{self, NodeKind, SERVICE_ADDRESS};
 use crate::paths;
 use crate::pki::Pki;
 use crate::ports::start_on_free_ports;
@@ -78,8 +80,8 @@ pub struct ControlPlane {
     pub controller_manager: Process,
     /// kube-scheduler.
     pub scheduler: Process,
-    /// kwok: plays the kubelet of the one node.
-    pub kwok: Process,
+    /// kwok, unless there is a real node: plays the kubelet of the one node.
+    pub kwok: Option<Process>,
     /// The API server's address, `https://127.0.0.1:PORT`.
     pub url: String,
     /// A kubeconfig of a cluster administrator.
@@ -108,8 +110,9 @@ impl ControlPlane {
         components: &Components,
         pki: &Pki,
         dir: &Path,
+        node: NodeKind,
     ) -> Result<(Self, kube::Client)> {
-        let servers = start_servers(components, pki, dir).await?;
+        let servers = start_servers(components, pki, dir, node).await?;
         let kubeconfig = |name: &str, user: &str, group| -> Result<PathBuf> {
             let file = dir.join(format!("{name}.kubeconfig"));
             let identity = pki.client(name, user, group)?;
@@ -143,22 +146,27 @@ impl ControlPlane {
             )
             .arg("--leader-elect=false")
             .arg("--secure-port=0");
-        let kwok = Spec::new("kwok", components.path("kwok")?, dir)
-            .flag(
-                "kubeconfig",
-                kubeconfig("kwok", "kwok", Some("system:masters"))?,
-            )
-            .flag(
-                "config",
-                paths::repository().join("tests/ground/go/kwok/stages.yaml"),
-            )
-            .arg("--manage-all-nodes=true")
-            .arg("--node-ip=127.0.0.1");
-        let (controller_manager, scheduler, kwok) = tokio::try_join!(
-            Process::start(manager),
-            Process::start(scheduler),
-            Process::start(kwok)
-        )?;
+        let kwok = async {
+            if node == NodeKind::Real {
+                return Ok(None);
+            }
+            let spec = Spec::new("kwok", components.path("kwok")?, dir)
+                .flag(
+                    "kubeconfig",
+                    kubeconfig("kwok", "kwok", Some("system:masters"))?,
+                )
+                .flag(
+                    "config",
+                    paths::repository().join("tests/ground/go/kwok/stages.yaml"),
+                )
+                .arg("--manage-all-nodes=true")
+                .arg("--node-ip=127.0.0.1");
+            let kwok = Process::start(spec).await?;
+            create_node(&servers.client).await?;
+            Ok(Some(kwok))
+        };
+        let (controller_manager, scheduler, kwok) =
+            tokio::try_join!(Process::start(manager), Process::start(scheduler), kwok)?;
         let plane = Self {
             kubeconfig: dir.join("admin.kubeconfig"),
             audit_log: dir.join("audit.log"),
@@ -170,29 +178,29 @@ impl ControlPlane {
             kwok,
             url: servers.url,
         };
-        create_node(&servers.client).await?;
         Ok((plane, servers.client))
     }
 
     /// All processes, by which a caller can see whether one has ended.
-    pub fn processes(&self) -> [&Process; 5] {
-        [
+    pub fn processes(&self) -> Vec<&Process> {
+        let mut all = vec![
             &self.etcd,
             &self.api_server,
             &self.controller_manager,
             &self.scheduler,
-            &self.kwok,
-        ]
+        ];
+        all.extend(&self.kwok);
+        all
     }
 
-    /// The process of a part; stop, continue and kill it here.
-    pub fn process(&self, part: Part) -> &Process {
+    /// The process of a part, if it is there; stop, continue and kill it here.
+    pub fn process(&self, part: Part) -> Option<&Process> {
         match part {
-            Part::Etcd => &self.etcd,
-            Part::ApiServer => &self.api_server,
-            Part::ControllerManager => &self.controller_manager,
-            Part::Scheduler => &self.scheduler,
-            Part::Kwok => &self.kwok,
+            Part::Etcd => Some(&self.etcd),
+            Part::ApiServer => Some(&self.api_server),
+            Part::ControllerManager => Some(&self.controller_manager),
+            Part::Scheduler => Some(&self.scheduler),
+            Part::Kwok => self.kwok.as_ref(),
         }
     }
 
@@ -202,9 +210,10 @@ impl ControlPlane {
     /// [`ready_for_pods`](Self::ready_for_pods) or a pod shows.
     ///
     /// # Errors
-    /// It can't be started, or isn't ready within two minutes.
+    /// It isn't part of this ground, can't be started, or isn't ready within two minutes.
     pub async fn restart(&self, part: Part) -> Result<()> {
         let process = self.process(part);
+        let process = process.with_context(|| format!("this ground has no {part:?}"))?;
         process.restart().await?;
         if part == Part::Etcd {
             let health = || is_healthy(self.etcd_url.clone());
@@ -214,7 +223,8 @@ impl ControlPlane {
         self.api_server.ready(START, serves).await
     }
 
-    /// Waits until pods can run: the node is Ready, and the controllers have given `default` its ServiceAccount.
+    /// Waits until pods can run: the node is Ready, without a taint of a time before, and the controllers have given
+    /// `default` its ServiceAccount.
     ///
     /// # Errors
     /// Not within two minutes, or a component has ended.
@@ -222,8 +232,14 @@ impl ControlPlane {
         let nodes: Api<Node> = Api::all(client.clone());
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
         let ready = wait_for("the control plane to run pods", START, || async {
-            let status = nodes.get_status(NODE).await?.status.unwrap_or_default();
-            let conditions = status.conditions.unwrap_or_default();
+            let node = nodes.get(NODE).await?;
+            let conditions = node
+                .status
+                .unwrap_or_default()
+                .conditions
+                .unwrap_or_default();
+            let taints = node.spec.unwrap_or_default().taints.unwrap_or_default();
+            ensure!(taints.is_empty(), "the node has taints: {taints:?}");
             ensure!(
                 conditions
                     .iter()
@@ -244,7 +260,7 @@ impl ControlPlane {
 
     /// Returns when a component ends: that one.
     pub async fn first_end(&self) -> &Process {
-        let ends = self.processes().map(|process| {
+        let ends = self.processes().into_iter().map(|process| {
             Box::pin(async move {
                 process.wait().await;
                 process
@@ -254,14 +270,37 @@ impl ControlPlane {
     }
 }
 
-async fn start_servers(components: &Components, pki: &Pki, dir: &Path) -> Result<Servers> {
+/// What the API server does otherwise for a kubelet. Its address is one of the node's then, for pods and for the ground.
+fn for_kubelet(base: Spec, pki: &Pki) -> Result<Spec> {
+    let identity = pki.client(
+        "kube-apiserver-kubelet-client",
+        "kube-apiserver-kubelet-client",
+        Some("system:masters"),
+    )?;
+    Ok(base
+        .arg("--bind-address=0.0.0.0")
+        .flag("advertise-address", node::ADDRESS)
+        .arg("--authorization-mode=Node,RBAC")
+        .arg("--enable-admission-plugins=NodeRestriction")
+        .flag("kubelet-client-certificate", &identity.cert_file)
+        .flag("kubelet-client-key", &identity.key_file)
+        .flag("kubelet-certificate-authority", pki.ca_file())
+        .arg("--kubelet-preferred-address-types=InternalIP"))
+}
+
+async fn start_servers(
+    components: &Components,
+    pki: &Pki,
+    dir: &Path,
+    node: NodeKind,
+) -> Result<Servers> {
     let (etcd, etcd_url) = start_etcd(components.path("etcd")?, dir).await?;
     let serving = pki.server(
         "kube-apiserver",
         &[
             "127.0.0.1",
             "localhost",
-            "10.0.0.1",
+            SERVICE_ADDRESS,
             "kubernetes",
             "kubernetes.default",
             "kubernetes.default.svc",
@@ -275,8 +314,6 @@ async fn start_servers(components: &Components, pki: &Pki, dir: &Path) -> Result
     let kubeconfig = dir.join("admin.kubeconfig");
     let base = Spec::new("kube-apiserver", components.path("kube-apiserver")?, dir)
         .flag("etcd-servers", &etcd_url)
-        .arg("--bind-address=127.0.0.1")
-        .arg("--advertise-address=127.0.0.1")
         .flag("tls-cert-file", &serving.cert_file)
         .flag("tls-private-key-file", &serving.key_file)
         .flag("client-ca-file", pki.ca_file())
@@ -284,15 +321,24 @@ async fn start_servers(components: &Components, pki: &Pki, dir: &Path) -> Result
         .flag("service-account-signing-key-file", &sa_key)
         .arg("--service-account-issuer=https://kubernetes.default.svc")
         .arg("--service-cluster-ip-range=10.0.0.0/24")
-        .arg("--authorization-mode=RBAC")
         .arg("--profiling=false")
         .flag("audit-policy-file", audit_policy)
         .flag("audit-log-path", dir.join("audit.log"))
         // Judges read one file from its beginning: no rotation in the middle of a run.
         .arg("--audit-log-maxsize=10000");
+    let base = match node {
+        NodeKind::Fake => base
+            .arg("--bind-address=127.0.0.1")
+            .arg("--advertise-address=127.0.0.1")
+            .arg("--authorization-mode=RBAC"),
+        NodeKind::Real => for_kubelet(base, pki)?,
+    };
+    // What a pod is told of the API server: nothing else can be there.
+    let fixed = (node == NodeKind::Real).then_some(443);
     let (api_server, [port]) = start_on_free_ports(
         START,
-        |[port]| {
+        |[free]| {
+            let port = fixed.unwrap_or(free);
             kubeconfig::write(
                 &kubeconfig,
                 &url(port),
@@ -309,7 +355,7 @@ async fn start_servers(components: &Components, pki: &Pki, dir: &Path) -> Result
         etcd,
         etcd_url,
         api_server,
-        url: url(port),
+        url: url(fixed.unwrap_or(port)),
         client: client(&kubeconfig).await?,
         sa_key,
     })

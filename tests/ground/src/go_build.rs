@@ -15,7 +15,7 @@ use crate::disk;
 use crate::process::{Process, Spec};
 
 /// The user's own settings for other modules must not reach these builds, except where modules come from.
-const SETTINGS: [(&str, &str); 3] = [("CGO_ENABLED", "0"), ("GOWORK", "off"), ("GOFLAGS", "")];
+const SETTINGS: [(&str, &str); 2] = [("GOWORK", "off"), ("GOFLAGS", "")];
 
 /// How long a build may use no processor time. Go itself gives up on a silent connection only sometimes.
 const STALL: Duration = Duration::from_secs(180);
@@ -27,8 +27,12 @@ const PROXY: &str = "The Go module proxy does not answer: check the network and 
                      again; what was built is kept";
 
 /// What go's output holds when a cause is known, and the sentence for it.
-const CAUSES: [(&[&str], &str); 4] = [
+const CAUSES: [(&[&str], &str); 5] = [
     (&disk::SIGNS, disk::FULL),
+    (
+        &["pkg-config", "libseccomp"],
+        "The headers of libseccomp are missing: install libseccomp-dev and pkg-config (on Debian; libseccomp-devel elsewhere)",
+    ),
     (
         &[
             "no such host",
@@ -94,6 +98,7 @@ pub(crate) async fn build(go: &Path, recipe: &Recipe, output: &Path) -> Result<(
     for (name, value) in SETTINGS {
         spec = spec.env(name, value);
     }
+    spec = spec.env("CGO_ENABLED", if recipe.cgo { "1" } else { "0" });
     let _ = std::fs::remove_file(&spec.log);
     let go = Process::start(spec).await?;
     let task = format!("build {}", recipe.name);

@@ -20,10 +20,12 @@ mod disk;
 pub mod engines;
 pub mod faults;
 mod go_build;
+pub mod image;
 pub mod judges;
 pub mod kubeconfig;
 pub mod manifests;
 pub mod nobody;
+pub mod node;
 pub mod operator;
 pub mod paths;
 pub mod pki;
@@ -52,6 +54,7 @@ use anyhow::{Context, Result, anyhow};
 
 pub use components::Components;
 pub use control_plane::ControlPlane;
+pub use node::{Node, NodeKind};
 pub use operator::{Operator, OperatorBinary};
 pub use postgres::Postgres;
 pub use process::{Exit, Process};
@@ -76,25 +79,30 @@ pub struct Options {
     pub crds: bool,
     /// Where Vault keeps its data.
     pub vault_storage: VaultStorage,
+    /// What plays the node.
+    pub node: NodeKind,
     /// The repository whose `kustomize/` the tenants get.
     pub repository: PathBuf,
 }
 
 impl Default for Options {
-    /// CRDs installed, Vault in memory, this repository.
+    /// CRDs installed, Vault in memory, a fake node, this repository.
     fn default() -> Self {
         Self {
             crds: true,
             vault_storage: VaultStorage::Memory,
+            node: NodeKind::Fake,
             repository: paths::repository(),
         }
     }
 }
 
-/// A running control plane, fake node and Vault.
+/// A running control plane, node and Vault.
 pub struct Ground {
     /// The control plane.
     pub plane: ControlPlane,
+    /// The node, if it is a real one.
+    pub node: Option<Node>,
     /// Vault.
     pub vault: Vault,
     /// A client of the API server that acts as administrator.
@@ -120,15 +128,22 @@ impl Ground {
     pub async fn start(options: Options) -> Result<Self> {
         // Only the first caller in a process installs it; it is the same one anyway.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let components = Components::find().await?;
+        let components = Components::find(options.node).await?;
         let run = RunDir::create(&paths::ground().join("runs")).map_err(disk::name_if_full)?;
         let dir = run.path().to_owned();
         let starting = Starting(Some(run));
         let started = start_in(&dir, &components, &options).await;
         let run = starting.over()?;
         match started {
-            Ok((pki, plane, vault, client)) => Ok(Self {
+            Ok(Parts {
+                pki,
                 plane,
+                node,
+                vault,
+                client,
+            }) => Ok(Self {
+                plane,
+                node,
                 vault,
                 client,
                 pki,
@@ -183,6 +198,10 @@ impl Ground {
                 self.dir(),
                 "postgresql",
                 postgres::installed(),
+                match self.node {
+                    None => "127.0.0.1",
+                    Some(_) => node::ADDRESS,
+                },
             );
             started.await.map_err(|error| format!("{error:#}"))
         });
@@ -224,8 +243,9 @@ impl Ground {
 
     /// Every component's process; PostgreSQL's only if it was asked for.
     pub fn processes(&self) -> Vec<&Process> {
-        let mut all: Vec<&Process> = self.plane.processes().into();
+        let mut all = self.plane.processes();
         all.push(&self.vault.process);
+        all.extend(self.node.iter().flat_map(Node::processes));
         all.extend(self.started_postgres().map(|postgres| &postgres.process));
         all
     }
@@ -238,6 +258,9 @@ impl Ground {
         self.stopped.store(true, Ordering::Relaxed);
         if let Some(postgres) = self.started_postgres() {
             postgres.end().await;
+        }
+        if let Some(node) = &self.node {
+            node.stop().await?;
         }
         // Nothing else here has anything to save: the fastest end is the best one.
         self.processes().iter().for_each(|process| process.kill());
@@ -283,22 +306,37 @@ impl Drop for Starting {
     }
 }
 
-async fn start_in(
-    dir: &Path,
-    components: &Components,
-    options: &Options,
-) -> Result<(Pki, ControlPlane, Vault, kube::Client)> {
+/// What a start brings.
+struct Parts {
+    pki: Pki,
+    plane: ControlPlane,
+    node: Option<Node>,
+    vault: Vault,
+    client: kube::Client,
+}
+
+async fn start_in(dir: &Path, components: &Components, options: &Options) -> Result<Parts> {
     let pki = Pki::new(&dir.join("pki"))?;
     let ((plane, client), vault) = tokio::try_join!(
-        ControlPlane::start(components, &pki, dir),
-        Vault::start(components, &pki, dir, options.vault_storage),
+        ControlPlane::start(components, &pki, dir, options.node),
+        Vault::start(components, &pki, dir, options),
     )?;
+    let node = match options.node {
+        NodeKind::Fake => None,
+        NodeKind::Real => Some(Node::start(components, &pki, &plane.url, dir).await?),
+    };
     tokio::try_join!(
         plane.ready_for_pods(&client),
         vault.trust(&plane, &client, &pki.ca_pem),
         install_crds(&client, components, options),
     )?;
-    Ok((pki, plane, vault, client))
+    Ok(Parts {
+        pki,
+        plane,
+        node,
+        vault,
+        client,
+    })
 }
 
 async fn install_crds(

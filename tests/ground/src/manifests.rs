@@ -36,6 +36,25 @@ pub async fn kustomize(program: &Path, dir: &Path) -> Result<String> {
     String::from_utf8(output.stdout).context("kustomize wrote something that isn't UTF-8")
 }
 
+/// Copies a folder of plain files and folders, such as `kustomize/`, whose overlays a platform copies and changes.
+///
+/// # Errors
+/// Something can't be read or written.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    let failed = || format!("can't copy {} to {}", from.display(), to.display());
+    std::fs::create_dir_all(to).with_context(failed)?;
+    for entry in std::fs::read_dir(from).with_context(failed)? {
+        let entry = entry.with_context(failed)?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() {
+            copy(&source, &target)?;
+        } else {
+            std::fs::copy(&source, &target).with_context(failed)?;
+        }
+    }
+    Ok(())
+}
+
 /// The objects of a YAML text with any number of documents; empty ones are left out.
 ///
 /// # Errors

@@ -69,11 +69,14 @@ impl RunDir {
         let door = open(&runs.join("lock"))?;
         door.lock().context("can't lock the folder of runs")?;
         sweep(runs)?;
-        let name = format!(
-            "{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
+        // In a namespace of its own a process has an id that another had before.
+        let name = loop {
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{}-{count}", std::process::id());
+            if !runs.join(&name).exists() {
+                break name;
+            }
+        };
         let lock_file = runs.join(format!("{name}.lock"));
         let lock = open(&lock_file)?;
         lock.lock().context("can't lock the folder of this run")?;

@@ -56,6 +56,7 @@ impl Postgres {
         run: &Path,
         name: &str,
         installed: Option<PathBuf>,
+        host: &'static str,
     ) -> Result<Self> {
         let home = Home::make(run, name)?;
         let programs = match installed {
@@ -67,10 +68,13 @@ impl Postgres {
             .spec("server", &programs.join("postgres"))
             .arg("-D")
             .arg(&data)
-            .flag("listen_addresses", "127.0.0.1")
+            .flag("listen_addresses", host)
             .flag("unix_socket_directories", "")
             .flag("max_connections", "500")
             .flag("password_encryption", "md5")
+            // Who came from where, and what became of it.
+            .flag("log_connections", "on")
+            .flag("log_line_prefix", "from %h: ")
             .flag("shared_buffers", "32MB")
             .flag("dynamic_shared_memory_type", "mmap")
             .flag("fsync", "off")
@@ -78,6 +82,7 @@ impl Postgres {
             .flag("full_page_writes", "off");
         base.end = Some(END);
         let superuser = |port| Connection {
+            host,
             port,
             database: SUPERUSER.to_owned(),
             user: SUPERUSER.to_owned(),
@@ -135,6 +140,19 @@ pub(crate) fn installed() -> Option<PathBuf> {
             .all(|name| folder.join(name).is_file())
     };
     on_path.chain(kept).find(both)
+}
+
+/// Downloads what a start would have to, while there is a network.
+///
+/// # Errors
+/// The programs can't be brought.
+pub(crate) async fn fetch(components: &Components) -> Result<()> {
+    if installed().is_some() {
+        return Ok(());
+    }
+    let scratch = tempfile::tempdir()?;
+    let home = Home::make(scratch.path(), "postgresql")?;
+    home.bring_programs(components).await.map(drop)
 }
 
 /// The folder of a server, of the user that it runs as.
@@ -204,6 +222,8 @@ impl Home {
             .arg("--no-locale")
             .arg("--no-sync");
         succeeds(spec).await?;
+        // Pods come from elsewhere; who reaches the server at all, its address decides.
+        std::fs::write(data.join("pg_hba.conf"), "host all all all md5\n")?;
         Ok(data)
     }
 

@@ -86,7 +86,7 @@ impl Tenant {
 
     pub(crate) async fn create(setting: Setting, namespace: String, dir: PathBuf) -> Result<Self> {
         let tenant = Self::new(setting, namespace, dir)?;
-        tokio::try_join!(tenant.create_in_kubernetes(), tenant.create_in_vault())?;
+        tokio::try_join!(tenant.create_in_kubernetes(), tenant.let_into_vault())?;
         Ok(tenant)
     }
 
@@ -111,7 +111,11 @@ impl Tenant {
         Ok(())
     }
 
-    async fn create_in_vault(&self) -> Result<()> {
+    /// Its two mounts at Vault, and a role by which its ServiceAccount [`APP_ACCOUNT`] reads them.
+    ///
+    /// # Errors
+    /// Vault refuses a step.
+    pub async fn let_into_vault(&self) -> Result<()> {
         let policy = self.kv_policy();
         let role = KubernetesRole {
             service_account: APP_ACCOUNT,

@@ -13,9 +13,11 @@ use reqwest::Method;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::Options;
 use crate::components::Components;
 use crate::control_plane::ControlPlane;
 use crate::manifests;
+use crate::node::{self, NodeKind};
 use crate::pki::Pki;
 use crate::ports::start_on_free_ports;
 use crate::process::{Process, Spec};
@@ -61,7 +63,7 @@ pub struct Vault {
     pub process: Process,
     /// The API as root.
     pub api: VaultApi,
-    /// `https://127.0.0.1:PORT`.
+    /// Where it serves, `https://ADDRESS:PORT`.
     pub address: String,
     /// The audit log of Vault's file device: one JSON line for each request and one for each answer.
     pub audit_log: PathBuf,
@@ -86,30 +88,44 @@ impl Vault {
         components: &Components,
         pki: &Pki,
         dir: &Path,
-        storage: VaultStorage,
+        options: &Options,
     ) -> Result<Self> {
-        let serving = pki.server("vault", &["127.0.0.1", "localhost", "vault.vault.svc"])?;
+        let serving = pki.server(
+            "vault",
+            &[
+                "127.0.0.1",
+                "localhost",
+                node::ADDRESS,
+                node::VAULT,
+                "vault.vault.svc",
+            ],
+        )?;
         let (keys_file, access_log) = (dir.join("vault-keys.json"), dir.join("vault-access.log"));
         let mut base = Spec::new("vault", components.path("vault")?, dir)
             .flag("tls-cert", &serving.cert_file)
             .flag("tls-key", &serving.key_file)
             .flag("keys-file", &keys_file)
             .flag("access-log", &access_log);
-        if storage == VaultStorage::File {
+        if options.vault_storage == VaultStorage::File {
             base = base
                 .arg("--storage=file")
                 .flag("storage-dir", dir.join("vault"));
         }
-        let health = |[port]: [u16; 1]| {
-            let api = VaultApi::new(&format!("https://127.0.0.1:{port}"), &pki.ca_pem, "");
+        let place = |[port]: [u16; 1]| match options.node {
+            NodeKind::Fake => format!("127.0.0.1:{port}"),
+            // Alone there, so that it can have the port that the overlays name.
+            NodeKind::Real => format!("{}:8200", node::ADDRESS),
+        };
+        let health = |ports| {
+            let api = VaultApi::new(&format!("https://{}", place(ports)), &pki.ca_pem, "");
             async move { is_active(&api?).await }
         };
-        let spec = |[port]: [u16; 1]| Ok(base.clone().flag("address", format!("127.0.0.1:{port}")));
-        let (process, [port]) = start_on_free_ports(START, spec, health).await?;
+        let spec = |ports| Ok(base.clone().flag("address", place(ports)));
+        let (process, ports) = start_on_free_ports(START, spec, health).await?;
         let text = std::fs::read(&keys_file)
             .with_context(|| format!("can't read {}", keys_file.display()))?;
         let keys: Keys = serde_json::from_slice(&text).context("Vault's file of keys")?;
-        let address = format!("https://127.0.0.1:{port}");
+        let address = format!("https://{}", place(ports));
         let api = VaultApi::new(&address, &pki.ca_pem, &keys.root_token)?;
         let audit_log = dir.join("vault-audit.log");
         api.audit_to_file("file", &audit_log).await?;

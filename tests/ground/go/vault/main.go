@@ -124,6 +124,25 @@ func parseOptions(args []string) (*options, error) {
 	return opts, opts.check()
 }
 
+// onLoopbackInterface tells whether an address is one more of the loopback interface, as in the
+// network of a node of its own.
+func onLoopbackInterface(ip net.IP) bool {
+	loopback, err := net.InterfaceByName("lo")
+	if err != nil {
+		return false
+	}
+	addresses, err := loopback.Addrs()
+	if err != nil {
+		return false
+	}
+	for _, address := range addresses {
+		if network, is := address.(*net.IPNet); is && network.IP.Equal(ip) {
+			return true
+		}
+	}
+	return false
+}
+
 // check names every flag that is missing or contradicts another, all at once.
 func (o *options) check() error {
 	var problems []error
@@ -133,7 +152,7 @@ func (o *options) check() error {
 	switch ip := net.ParseIP(host); {
 	case err != nil:
 		refuse("--address=%s is not an address with a port: %w; give one such as 127.0.0.1:8200", o.address, err)
-	case ip == nil || !ip.IsLoopback():
+	case ip == nil || !ip.IsLoopback() && !onLoopbackInterface(ip):
 		refuse("--address=%s is not on loopback, where alone this test server may listen; give 127.0.0.1:PORT", o.address)
 	}
 	for _, path := range []struct{ flag, value string }{

@@ -56,6 +56,12 @@ impl Database {
         &self.owner.database
     }
 
+    /// Where a client finds it: `HOST:PORT/NAME`.
+    pub fn place(&self) -> String {
+        let Connection { host, port, .. } = self.owner;
+        format!("{host}:{port}/{}", self.owner.database)
+    }
+
     /// The password of its owner.
     pub fn password(&self) -> &str {
         &self.owner.password
@@ -64,8 +70,8 @@ impl Database {
     /// The `connection_url` for Vault's database engine.
     pub fn vault_url(&self) -> String {
         format!(
-            "postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{}/{}?sslmode=disable",
-            self.owner.port, self.owner.database
+            "postgresql://{{{{username}}}}:{{{{password}}}}@{}?sslmode=disable",
+            self.place()
         )
     }
 
@@ -105,6 +111,7 @@ impl Database {
 /// How to connect.
 #[derive(Clone, Debug)]
 pub(super) struct Connection {
+    pub(super) host: &'static str,
     pub(super) port: u16,
     pub(super) database: String,
     pub(super) user: String,
@@ -116,7 +123,7 @@ impl Connection {
     pub(super) async fn execute(&self, statements: &[&str]) -> Result<()> {
         let mut config = Config::new();
         config
-            .host("127.0.0.1")
+            .host(self.host)
             .port(self.port)
             .dbname(&self.database)
             .user(&self.user)

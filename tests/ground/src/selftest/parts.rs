@@ -1,6 +1,6 @@
 //! Stopping, killing and restarting the parts of a ground, on one that nobody else uses.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::{LONG, pods, stands_still_while_stopped};
@@ -57,7 +57,7 @@ pub(super) async fn second_ground(first: &Ground) -> Result<()> {
 /// Stops, continues, kills and restarts each part in turn; afterwards they work together as before.
 async fn every_part_comes_back(ground: &Ground) -> Result<()> {
     for part in Part::ALL {
-        let process = ground.plane.process(part);
+        let process = ground.plane.process(part).context("a fake node")?;
         stands_still_while_stopped(process).await?;
         let before = process.pid();
         process.kill();

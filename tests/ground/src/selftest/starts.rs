@@ -36,6 +36,7 @@ pub(super) async fn two_builds(ground: &Ground) -> Result<()> {
         package: ".".to_owned(),
         ldflags: "-s".to_owned(),
         tags: String::new(),
+        cgo: false,
         cold: Duration::from_secs(1),
     };
     let slot = Slot::of(&module.join("components"), &recipe, "go version go1.26.0")?;

@@ -147,7 +147,8 @@ pub(super) async fn rotated(ground: &Ground) -> Result<()> {
 /// The way of a machine without PostgreSQL.
 pub(super) async fn brought(ground: &Ground) -> Result<()> {
     let (components, run) = (ground.components(), ground.dir());
-    let postgres = Postgres::start(components, run, "postgresql-brought", None).await?;
+    let postgres =
+        Postgres::start(components, run, "postgresql-brought", None, "127.0.0.1").await?;
     let database = postgres.database("a \"quoted\" name").await?;
     let login = database.login(database.name(), database.password()).await?;
     ensure!(login == Login::Accepted, "{login:?}");

@@ -12,7 +12,7 @@ use std::fmt;
 use std::io::Write as _;
 use std::str::FromStr;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use ring::digest::{SHA256, digest};
@@ -38,8 +38,8 @@ pub struct Description<'a> {
     pub created: &'a str,
     /// `uid:gid` of its process.
     pub user: &'a str,
-    /// Its command.
-    pub entrypoint: &'a str,
+    /// Its command, with arguments.
+    pub entrypoint: &'a [&'a str],
     /// Labels (OCI Image Format Specification, "Pre-Defined Annotation Keys").
     pub labels: BTreeMap<&'static str, String>,
 }
@@ -94,6 +94,18 @@ pub struct Archive {
     pub manifest: String,
 }
 
+/// The architecture as Go names it, and so OCI: of a target such as `x86_64-unknown-linux-gnu`, or its first part.
+///
+/// # Errors
+/// It is none that an image of ours runs on.
+pub fn architecture(target: &str) -> Result<&'static str> {
+    match target.split('-').next() {
+        Some("x86_64") => Ok("amd64"),
+        Some("aarch64") => Ok("arm64"),
+        _ => bail!("an image runs on x86_64 or aarch64: this is {target}"),
+    }
+}
+
 /// Packs the image. The same input gives the same bytes.
 ///
 /// # Errors
@@ -111,7 +123,7 @@ pub fn pack(files: &[File<'_>], is: &Description<'_>) -> Result<Archive> {
             "created": is.created,
             "config": {
                 "User": is.user,
-                "Entrypoint": [is.entrypoint],
+                "Entrypoint": is.entrypoint,
                 "WorkingDir": "/",
                 "Labels": is.labels,
             },
@@ -252,5 +264,5 @@ fn header(mode: u32, what: tar::EntryType, size: u64) -> tar::Header {
 }
 
 #[cfg(test)]
-#[path = "archive_tests.rs"]
+#[path = "image_tests.rs"]
 mod tests;

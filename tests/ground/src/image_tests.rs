@@ -27,7 +27,7 @@ fn packed(name: &str) -> Archive {
         architecture: "amd64",
         created: "2026-01-01T00:00:00Z",
         user: "65532:65532",
-        entrypoint: "/program",
+        entrypoint: &["/program"],
         labels: BTreeMap::from([("org.opencontainers.image.version", "1".to_owned())]),
     };
     pack(&FILES, &is).unwrap()
