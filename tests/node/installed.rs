@@ -1,0 +1,124 @@
+//! `kubectl apply -k` of an overlay is all that an installation takes.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use ground::resources::static_secret;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::Api;
+use kube::api::DeleteParams;
+use serde_json::json;
+
+use crate::site::installation::{Installation, Overlay};
+use crate::site::{LONG, Site};
+
+crate::trials![
+    "installed": the_overlays_run_as_they_are_shipped, the_first_secret_is_there_within_five_seconds,
+];
+
+/// How long the operator's pod may take to be Ready.
+const READY: Duration = Duration::from_secs(10);
+
+/// How long it may take until the first Secret is there.
+const FIRST: Duration = Duration::from_secs(5);
+
+async fn the_overlays_run_as_they_are_shipped(site: &Site) -> Result<()> {
+    for overlay in Overlay::ALL {
+        site.restricted("example").await?;
+        let begun = Instant::now();
+        site.apply_overlay(&overlay.folder()).await?;
+        let home = overlay.home("example");
+        let pod = site.ready_operator(&home).await?;
+        let took = begun.elapsed();
+        println!("{overlay:?}: Ready {took:.1?} after kubectl apply -k");
+        ensure!(took < READY, "{overlay:?}: {took:?}");
+        locked_down(site, &pod).with_context(|| format!("{overlay:?}"))?;
+        let name = pod.metadata.name.as_deref().context("no name")?;
+        let logs = site.kubectl(&["logs", "-n", &home, name]).await?;
+        ensure!(!logs.stdout.is_empty(), "{overlay:?}: no log");
+        gone(site, &["example", &home]).await?;
+    }
+    Ok(())
+}
+
+async fn the_first_secret_is_there_within_five_seconds(site: &Site) -> Result<()> {
+    for (overlay, name) in [
+        (Overlay::Tenant, "first"),
+        (Overlay::Beside, "first-beside"),
+        (Overlay::Named, "first-named"),
+    ] {
+        let installation = Installation::prepare(site, overlay, name).await?;
+        let tenant = &installation.tenant;
+        let data = json!({ "password": "sesame" });
+        tenant.vault.kv2_put(&tenant.kv2, "app", &data).await?;
+        installation
+            .bring(&[static_secret(tenant, "app", json!({}))])
+            .await?;
+        let begun = Instant::now();
+        installation.apply(site).await?;
+        ground::wait_for("the first Secret", LONG, || async {
+            tenant.secret("app").await?.context("no Secret")
+        })
+        .await?;
+        let took = begun.elapsed();
+        println!("{overlay:?}: the first Secret {took:.1?} after kubectl apply -k");
+        ensure!(took < FIRST, "{overlay:?}: {took:?}");
+        installation.ready("VaultStaticSecret", "app").await?;
+    }
+    Ok(())
+}
+
+/// What the kernel says of the operator's process.
+fn locked_down(site: &Site, pod: &Pod) -> Result<()> {
+    let uid = pod.metadata.uid.as_deref().context("no uid")?;
+    let processes = site.node()?.processes_of(uid, "vault-tenant-operator");
+    let [process] = processes[..] else {
+        anyhow::bail!("the operator's processes: {processes:?}");
+    };
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let words = line.unwrap_or_default().split_whitespace();
+        words.collect::<Vec<_>>().join(" ")
+    };
+    for (name, expected) in [
+        ("Uid:", "65532 65532 65532 65532"),
+        ("Gid:", "65532 65532 65532 65532"),
+        ("CapInh:", "0000000000000000"),
+        ("CapPrm:", "0000000000000000"),
+        ("CapEff:", "0000000000000000"),
+        ("CapBnd:", "0000000000000000"),
+        ("CapAmb:", "0000000000000000"),
+        ("NoNewPrivs:", "1"),
+        // SECCOMP_MODE_FILTER.
+        ("Seccomp:", "2"),
+    ] {
+        ensure!(field(name) == expected, "{name} {}", field(name));
+    }
+    let mounts = std::fs::read_to_string(format!("/proc/{process}/mounts"))?;
+    let root = mounts
+        .lines()
+        .find(|line| line.split(' ').nth(1) == Some("/"));
+    let options = root
+        .and_then(|line| line.split(' ').nth(3))
+        .unwrap_or_default();
+    ensure!(options.split(',').any(|option| option == "ro"), "{root:?}");
+    Ok(())
+}
+
+async fn gone(site: &Site, namespaces: &[&str]) -> Result<()> {
+    let api: Api<Namespace> = Api::all(site.ground.client.clone());
+    for namespace in namespaces {
+        let _ = api.delete(namespace, &DeleteParams::default()).await;
+    }
+    ground::wait_for("the namespaces to go", LONG, || async {
+        for namespace in namespaces {
+            ensure!(
+                api.get_opt(namespace).await?.is_none(),
+                "{namespace} is there"
+            );
+        }
+        Ok(())
+    })
+    .await
+}
