@@ -105,7 +105,8 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
     }
 
     /// Makes a request that keeps or ends what Vault gave, with the token of a
-    /// session; a 403 is met as in [`Sessions::read`].
+    /// session; a 403 is met as in [`Sessions::read`]. Where nobody may log in any more,
+    /// since VaultAuth, ServiceAccount and Role went at once, a token of before does.
     ///
     /// # Errors
     /// As [`Sessions::read`].
@@ -121,7 +122,12 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
         let send = async |endpoint: &Endpoint, token: &Token| {
             self.vault.upkeep(endpoint, token, request).await
         };
-        self.send(login, asking, now, &send).await
+        match self.send(login, asking, now, &send).await {
+            Err(problem) if self.session(login, now).held().is_none() => {
+                self.upkeep_by_retired(login, request, problem).await
+            }
+            answer => answer,
+        }
     }
 
     /// The same, but a 403 is taken as it is, and for this kind of request the
@@ -144,7 +150,10 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
                 why: "denied before".to_owned(),
             });
         }
-        let held = self.token(&session, now).await?;
+        let held = match self.token(&session, now).await {
+            Ok(held) => held,
+            Err(problem) => return self.upkeep_by_retired(login, request, problem).await,
+        };
         let send = async |endpoint: &Endpoint, token: &Token| {
             self.vault.upkeep(endpoint, token, request).await
         };

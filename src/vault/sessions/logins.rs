@@ -191,7 +191,7 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
 }
 
 /// Whether who could not answer may do so soon.
-const fn passes(problem: &Problem) -> bool {
+pub(super) const fn passes(problem: &Problem) -> bool {
     problem.may_be_an_outage()
         || matches!(
             problem,

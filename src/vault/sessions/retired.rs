@@ -4,10 +4,11 @@
 use std::rc::Rc;
 
 use super::Sessions;
+use super::logins::passes;
 use crate::policy::PermittedLogin;
 use crate::problem::Problem;
 use crate::vault::authority::Authority;
-use crate::vault::ports::{Credentials, Task, Token, Upkeep, Vault};
+use crate::vault::ports::{Credentials, Reply, Task, Token, Upkeep, Vault};
 use crate::vault::session::Session;
 
 /// The most that are remembered; older ones are left to their end.
@@ -56,6 +57,28 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
             }
             !ends
         });
+    }
+
+    /// Makes a request that keeps or ends what Vault gave with a token of the same login
+    /// that no session uses any more, after `problem` kept a new login away. It is the
+    /// answer where there is no such token, or where that login may succeed soon.
+    pub(super) async fn upkeep_by_retired(
+        &self,
+        login: &PermittedLogin,
+        request: &Upkeep,
+        problem: Problem,
+    ) -> Result<Reply, Problem> {
+        let latest = {
+            let retired = self.retired.borrow();
+            let latest = retired.iter().rev().find(|one| one.login == *login);
+            latest.map(|one| (Rc::clone(&one.authority), one.token.clone()))
+        };
+        let Some((authority, token)) = latest.filter(|_| !passes(&problem)) else {
+            return Err(problem);
+        };
+        let endpoint = authority.endpoint(&self.credentials).await?;
+        let answer = self.vault.upkeep(&endpoint, &token, request).await;
+        authority.after(answer)
     }
 
     /// Whether there are tokens that no session uses any more.

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 
 use super::model::Model;
 use super::permitted;
-use crate::vault::{CertainEnd, Life, Sessions, Token};
+use crate::key::ObjectKey;
+use crate::problem::Problem;
+use crate::vault::{CertainEnd, Life, Sessions, Task, Token, Upkeep};
 
 const ADDRESS: &str = "https://vault:8200";
 
@@ -103,4 +105,44 @@ async fn a_token_that_another_took_the_place_of_is_told_of_once() {
     tokens.token_of(login, at(1000)).await.unwrap();
     tokens.retire_all();
     assert!(!tokens.has_retired());
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nobody_may_log_in_any_more_the_token_of_before_ends_what_hangs_on_it() {
+    let model = Model::new(3600, true);
+    model.0.borrow_mut().accessors = true;
+    let sessions = sessions(&model);
+    let permitted = permitted(ADDRESS, "secret/data/a");
+    let login = permitted.login();
+    sessions.read(&permitted, at(0)).await.unwrap();
+    let request = Upkeep {
+        task: Task::RevokeLease,
+        vault_namespace: None,
+        path: "sys/leases/revoke/one".to_owned(),
+        body: serde_json::Map::new(),
+    };
+    sessions.forget_login(&ObjectKey::new("team", "auth"));
+    let outage = Problem::KubernetesUnavailable {
+        what: "request a token".to_owned(),
+        why: "no answer".to_owned(),
+    };
+    let forbidden = Problem::KubernetesForbidden {
+        what: "request a token".to_owned(),
+        why: "the Role is gone".to_owned(),
+    };
+    for (second, problem, works) in [(1, outage, false), (60, forbidden, true)] {
+        model.0.borrow_mut().login_fails = Some(problem);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let now = at(second);
+        for answer in [
+            sessions.upkeep(login, &request, now).await,
+            sessions.upkeep_unless_denied(login, &request, now).await,
+        ] {
+            assert_eq!(answer.is_ok(), works, "{answer:?}");
+        }
+        // What is new takes a login of its own.
+        sessions.read(&permitted, now).await.unwrap_err();
+    }
+    assert_eq!(sessions.take_retired(|_| true).len(), 1);
+    sessions.upkeep(login, &request, at(61)).await.unwrap_err();
 }
