@@ -329,6 +329,20 @@ impl Problem {
         )
     }
 
+    /// Whether only a person can end it, by an edit of the resource, of what it refers to, or
+    /// of the configuration: it is not tried again by itself, and what it waits for is no
+    /// object that may still come while manifests are applied one after the other.
+    #[must_use]
+    pub const fn needs_a_person(&self) -> bool {
+        let comes_by_itself = matches!(
+            self,
+            Problem::ReferenceMissing { .. }
+                | Problem::DestinationMissing { .. }
+                | Problem::DestinationLeaving { .. }
+        );
+        !comes_by_itself && matches!(self.retry(), Retry::WhenChanged)
+    }
+
     /// An outage says since when it lasts.
     #[must_use]
     pub fn since(mut self, began: Timestamp) -> Self {

@@ -3,7 +3,7 @@
 
 use super::engine::Engine;
 use super::ports::{Clock, Cluster};
-use super::report::is_ready;
+use super::references::has_logged_in;
 use crate::key::{Kind, ObjectKey};
 use crate::policy::PermittedLogin;
 use crate::vault::Vault;
@@ -43,7 +43,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .status
             .as_ref()
             .map(|status| status.conditions.as_slice());
-        let told = is_ready(conditions.unwrap_or_default(), auth.metadata.generation);
+        let told = has_logged_in(conditions.unwrap_or_default(), auth.metadata.generation);
         !told
             && self
                 .sessions

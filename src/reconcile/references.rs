@@ -13,7 +13,7 @@ use super::engine::{Engine, Next};
 use super::kept::Kept;
 use super::ports::{Clock, Cluster};
 use super::queue::Urgency;
-use super::report::{self, Verdict, is_ready};
+use super::report::{self, Truth, Verdict, is_ready};
 use super::resolve;
 use super::view::Store;
 use crate::api::{VaultAuth, VaultAuthStatus, VaultConnection, VaultConnectionStatus};
@@ -21,6 +21,10 @@ use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::policy::{permit_connection, permit_login};
 use crate::problem::Problem;
 use crate::vault::Vault;
+
+/// The condition of a VaultAuth that is true only once a login was seen. `Ready` says
+/// that it can be used, which nobody may have done yet.
+const LOGIN_SEEN: &str = "Healthy";
 
 /// Before the reason why changes of a connection's CA are not seen.
 const UNSEEN_AUTHORITY: &str = "; another CA would go unseen, since its Secret cannot be watched: ";
@@ -131,7 +135,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         problem: Option<&Problem>,
     ) -> Result<(), Problem> {
         let previous = resource.status.clone().unwrap_or_default();
-        let valid = verdict.truth == report::Truth::True;
+        let valid = verdict.truth == Truth::True;
         let findings = verdict.findings(&["ResourceValidation", "VaultPing", "Healthy", "Ready"]);
         let conditions = self.conditions(&previous.conditions, &findings, &resource.metadata);
         let status = VaultConnectionStatus {
@@ -210,7 +214,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             None => {
                 let status = resource.status.clone().unwrap_or_default();
                 // What an earlier process saw of this generation stands.
-                if is_ready(&status.conditions, resource.metadata.generation) {
+                if has_logged_in(&status.conditions, resource.metadata.generation) {
                     return Ok(Verdict::good(
                         "LoggedIn",
                         format!("Vault accepted the login{unused}"),
@@ -233,7 +237,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let previous = resource.status.clone().unwrap_or_default();
         let verdict = judged.as_ref().map_or_else(Verdict::bad, Clone::clone);
         let error = judged.as_ref().err().map(ToString::to_string);
-        let findings = verdict.findings(&["Healthy", "Ready"]);
+        let mut findings = verdict.findings(&[LOGIN_SEEN, "Ready"]);
+        // Who applies what uses it only once it is ready would wait for ever.
+        for finding in &mut findings {
+            if finding.type_ == "Ready" && finding.truth == Truth::Unknown {
+                finding.truth = Truth::True;
+            }
+        }
         let conditions = self.conditions(&previous.conditions, &findings, &resource.metadata);
         let status = VaultAuthStatus {
             valid: Some(error.is_none()),
@@ -330,6 +340,11 @@ fn is_remarked(conditions: &[Condition], remark: &str) -> bool {
         "" => !message.contains(UNSEEN_AUTHORITY),
         remark => message.ends_with(remark),
     }
+}
+
+/// Whether the conditions of a VaultAuth tell of a login with this generation.
+pub(super) fn has_logged_in(conditions: &[Condition], generation: Option<i64>) -> bool {
+    report::is_true(conditions, LOGIN_SEEN, generation)
 }
 
 pub(super) fn reason_of(conditions: &[Condition]) -> Option<(&str, &str)> {

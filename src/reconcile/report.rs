@@ -11,6 +11,10 @@ use crate::problem::{Problem, printable};
 /// Longest message of a condition; the API allows 32768.
 const MESSAGE_LIMIT: usize = 2048;
 
+/// The condition that tells who waits for `Ready` to give up; there only while it is
+/// true. Its name is that of kstatus, by which Flux and others judge any kind.
+pub const STALLED: &str = "Stalled";
+
 /// A condition's status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Truth {
@@ -72,6 +76,8 @@ pub struct Verdict {
     pub reason: &'static str,
     /// The sentence.
     pub message: String,
+    /// Whether waiting is in vain, since only a person can end what stands against it.
+    pub stalled: bool,
 }
 
 impl Verdict {
@@ -81,6 +87,7 @@ impl Verdict {
             truth: Truth::True,
             reason,
             message: message.into(),
+            stalled: false,
         }
     }
 
@@ -91,6 +98,7 @@ impl Verdict {
             truth: Truth::False,
             reason: problem.reason(),
             message: problem.to_string(),
+            stalled: problem.needs_a_person(),
         }
     }
 
@@ -100,15 +108,18 @@ impl Verdict {
             truth: Truth::Unknown,
             reason,
             message: message.into(),
+            stalled: false,
         }
     }
 
-    /// The verdict as conditions of these types.
+    /// The verdict as conditions of these types, and as [`STALLED`] where it is that.
     #[must_use]
     pub fn findings(&self, types: &[&'static str]) -> Vec<Finding> {
+        let finding = |type_, truth| Finding::new(type_, truth, self.reason, self.message.clone());
         types
             .iter()
-            .map(|type_| Finding::new(type_, self.truth, self.reason, self.message.clone()))
+            .map(|type_| finding(type_, self.truth))
+            .chain(self.stalled.then(|| finding(STALLED, Truth::True)))
             .collect()
     }
 }
@@ -164,8 +175,14 @@ pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Conditio
 /// Whether the conditions say that this generation is ready.
 #[must_use]
 pub fn is_ready(conditions: &[Condition], generation: Option<i64>) -> bool {
-    find(conditions, "Ready")
-        .is_some_and(|ready| ready.status == "True" && ready.observed_generation == generation)
+    is_true(conditions, "Ready", generation)
+}
+
+/// Whether the condition of a type is true of this generation.
+#[must_use]
+pub fn is_true(conditions: &[Condition], type_: &str, generation: Option<i64>) -> bool {
+    find(conditions, type_)
+        .is_some_and(|found| found.status == "True" && found.observed_generation == generation)
 }
 
 #[cfg(test)]
@@ -191,6 +208,36 @@ mod tests {
         assert_eq!(turned[0].last_transition_time.0, at(30));
         assert!(is_ready(&turned, Some(2)) && !is_ready(&turned, Some(3)));
         assert!(!is_ready(&same, Some(2)));
+    }
+
+    #[test]
+    fn who_waits_is_told_where_that_is_in_vain() {
+        let stalled = |problem: &Problem| {
+            let findings = Verdict::bad(problem).findings(&["Ready"]);
+            let found = findings.iter().find(|finding| finding.type_ == STALLED);
+            found.is_some_and(|found| found.truth == Truth::True && !found.message.is_empty())
+        };
+        let (name, why) = (|| "app".to_owned(), || "for a reason".to_owned());
+        assert!(stalled(&Problem::NotServed { what: name() }));
+        assert!(stalled(&Problem::DestinationNotOwned {
+            name: name(),
+            why: why()
+        }));
+        // These may still come while manifests are applied one after the other.
+        assert!(!stalled(&Problem::ReferenceMissing {
+            what: name(),
+            by: name()
+        }));
+        assert!(!stalled(&Problem::DestinationMissing { name: name() }));
+        // This is tried again.
+        let path = name();
+        assert!(!stalled(&Problem::VaultDenied { path, why: why() }));
+        let refused = |answered| Problem::PolicyDenied {
+            rule: "policy.vaultAddresses",
+            why: why(),
+            answered,
+        };
+        assert!(stalled(&refused(false)) && !stalled(&refused(true)));
     }
 
     #[test]

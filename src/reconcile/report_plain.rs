@@ -74,9 +74,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let mut conditions = self.conditions(&previous, &verdict.findings(&types), metadata);
         // What else was found about the resource stands.
-        let others = previous
-            .iter()
-            .filter(|condition| report::find(&conditions, &condition.type_).is_none());
+        let others = previous.iter().filter(|condition| {
+            condition.type_ != report::STALLED
+                && report::find(&conditions, &condition.type_).is_none()
+        });
         conditions.extend(others.cloned().collect::<Vec<_>>());
         if conditions == previous {
             return Ok(());

@@ -18,7 +18,8 @@ use crate::{lease_people, lease_verdict};
 
 pub type Breach = (Invariant, String);
 
-/// Ready's status and reason, for this generation.
+/// Ready's status and reason, for this generation; of a VaultAuth, which can be ready before
+/// anything logged in, those of the condition that tells of a login.
 pub fn ready(object: &Object) -> (String, String) {
     let (status, generation) = match object {
         Object::Connection(one) => (serde_json::to_value(&one.status), one.metadata.generation),
@@ -28,12 +29,16 @@ pub fn ready(object: &Object) -> (String, String) {
         Object::Pki(one) => (serde_json::to_value(&one.status), one.metadata.generation),
         Object::Secret(_) | Object::Workload(_) => return Default::default(),
     };
+    let type_ = match object {
+        Object::Auth(_) => "Healthy",
+        _ => "Ready",
+    };
     let status = status.unwrap();
     let found = status["conditions"]
         .as_array()
         .into_iter()
         .flatten()
-        .find(|one| one["type"] == "Ready");
+        .find(|one| one["type"] == type_);
     let Some(found) = found else {
         return ("missing".to_owned(), String::new());
     };

@@ -29,6 +29,7 @@ mod example_certificate;
 mod example_database;
 mod examples;
 mod finalizers;
+mod gitops;
 mod grades;
 mod guardrails;
 mod install;
@@ -189,6 +190,7 @@ fn all() -> Vec<TrialOf> {
         example_database::trials(),
         examples::trials(),
         finalizers::trials(),
+        gitops::trials(),
         install::trials(),
         pods::trials(),
         leadership::trials(),

@@ -198,7 +198,7 @@ async fn the_announcements_own_login_works(suite: &Suite) -> Result<()> {
         .await?;
     team.wait_value("app", "password", "arrived").await?;
     let login = team
-        .wait_condition("VaultAuth", "vaultauth-sample", "Ready", "True")
+        .wait_condition("VaultAuth", "vaultauth-sample", "Healthy", "True")
         .await?;
     ensure!(login.reason == "LoggedIn", "{login:?}");
     Ok(())

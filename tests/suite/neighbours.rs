@@ -244,5 +244,9 @@ fn without_our_fields(definition: &mut Value) {
                 fields.retain(|name, _| !names.contains(&name.as_str()));
             }
         }
+        // A default names no field that isn't there.
+        if let Some(status) = properties["status"].as_object_mut() {
+            status.remove("default");
+        }
     }
 }

@@ -149,7 +149,7 @@ async fn without_vault_it_waits_and_says_so(suite: &Suite, grade: Grade) -> Resu
     team.wait_ready("app").await?;
     team.wait_condition("VaultConnection", "default", "Ready", "True")
         .await?;
-    team.wait_condition("VaultAuth", "default", "Ready", "True")
+    team.wait_condition("VaultAuth", "default", "Healthy", "True")
         .await?;
     Ok(())
 }

@@ -130,7 +130,7 @@ fn every_reason_has_an_entry() -> Result<()> {
 }
 
 /// The reasons of all problems with their retry rules, from the one table.
-fn problems() -> Result<BTreeMap<&'static str, &'static str>> {
+pub fn problems() -> Result<BTreeMap<&'static str, &'static str>> {
     let (_, table) = PROBLEM
         .split_once("const fn entry(&self)")
         .context("no table")?;

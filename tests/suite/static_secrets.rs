@@ -50,7 +50,7 @@ async fn a_kv_v2_secret_arrives(suite: &Suite, grade: Grade) -> Result<()> {
         "{events:?}"
     );
     let auth = team
-        .wait_condition("VaultAuth", "default", "Ready", "True")
+        .wait_condition("VaultAuth", "default", "Healthy", "True")
         .await?;
     ensure!(auth.reason == "LoggedIn", "{auth:?}");
     team.wait_condition("VaultConnection", "default", "Ready", "True")
