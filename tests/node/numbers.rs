@@ -1,36 +1,42 @@
 //! What the operator's pod weighs, as the kernel counts it, beside the same program as a process.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use ground::engines::PkiRole;
 use ground::judges::memory::Memory;
 use ground::resources::{config, prepare, resources, static_secret};
-use ground::{OperatorBinary, Tenant, shipped, wait_for};
+use ground::{OperatorBinary, Right, Tenant, shipped, wait_for};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use serde_json::json;
 
 use crate::site::installation::{Installation, Overlay};
 use crate::site::{LONG, Site};
 
-crate::trials!["numbers": with_a_hundred_resources_its_pod_is_small];
+crate::trials![
+    "numbers": with_a_hundred_resources_its_pod_is_small, with_a_thousand_leases_its_pod_is_small,
+];
 
 /// How many resources there are.
 const RESOURCES: usize = 100;
 
+/// How many leases there are.
+const LEASES: usize = 1000;
+
 /// What the operator's container may use, in bytes, as the kubelet counts it.
 const LIMIT: u64 = 12 << 20;
+
+/// The same, with so many leases.
+const LIMIT_WITH_LEASES: u64 = 16_000_000;
 
 async fn with_a_hundred_resources_its_pod_is_small(site: &Site) -> Result<()> {
     let installation = Installation::prepare(site, Overlay::Tenant, "weighs").await?;
     fill(&installation.tenant).await?;
     let pod = installation.install(site).await?;
-    all_ready(&installation.tenant).await?;
-    let uid = pod.metadata.uid.as_deref().context("no uid")?;
-    let processes = site.node()?.processes_of(uid, "vault-tenant-operator");
-    let process = *processes.first().context("no process")?;
-    let used = working_set(&group_of(process)?)?;
-    tell("as a pod", Memory::of(process)?);
-    println!("its container uses {} KiB", used >> 10);
+    all_ready(&installation.tenant, "VaultStaticSecret", RESOURCES).await?;
+    let used = weigh(site, &pod, &format!("{RESOURCES} resources"))?;
 
     let tenant = site.ground.tenant("weighs-process").await?;
     prepare(&tenant).await?;
@@ -41,10 +47,53 @@ async fn with_a_hundred_resources_its_pod_is_small(site: &Site) -> Result<()> {
     };
     let operator = tenant.operator(&binary).config(&config(&tenant, ""));
     let operator = operator.start().await?;
-    all_ready(&tenant).await?;
-    tell("as a process", Memory::of(operator.process.pid())?);
+    all_ready(&tenant, "VaultStaticSecret", RESOURCES).await?;
+    let memory = Memory::of(operator.process.pid())?;
+    tell(&format!("{RESOURCES} resources, as a process"), memory);
     ensure!(used <= LIMIT, "{used} bytes");
     Ok(())
+}
+
+async fn with_a_thousand_leases_its_pod_is_small(site: &Site) -> Result<()> {
+    let installation = Installation::prepare(site, Overlay::Tenant, "weighs-leases").await?;
+    let tenant = &installation.tenant;
+    // A certificate with a lease is what Vault makes a thousand of in the shortest time.
+    let engine = tenant.pki_engine(Duration::from_secs(24 * 3600)).await?;
+    let role = PkiRole {
+        generate_lease: true,
+        ..PkiRole::default()
+    };
+    let issue = engine.role("leased", &role).await?;
+    tenant.grant(&[&issue], &Right::ALL).await?;
+    for number in 0..LEASES {
+        let name = format!("l{number}");
+        let object = json!({
+            "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": "VaultDynamicSecret",
+            "metadata": { "name": name },
+            "spec": {
+                "mount": engine.mount, "path": "issue/leased",
+                "params": { "common_name": "web.test" },
+                "destination": { "name": name, "create": true },
+            },
+        });
+        tenant.apply(&object.to_string()).await?;
+    }
+    let pod = installation.install(site).await?;
+    all_ready(tenant, "VaultDynamicSecret", LEASES).await?;
+    let used = weigh(site, &pod, &format!("{LEASES} leases"))?;
+    ensure!(used <= LIMIT_WITH_LEASES, "{used} bytes");
+    Ok(())
+}
+
+/// What the kubelet counts for the operator's container, in bytes; printed with what its process has.
+fn weigh(site: &Site, pod: &Pod, with: &str) -> Result<u64> {
+    let uid = pod.metadata.uid.as_deref().context("no uid")?;
+    let processes = site.node()?.processes_of(uid, "vault-tenant-operator");
+    let process = *processes.first().context("no process")?;
+    let used = working_set(&group_of(process)?)?;
+    tell(&format!("{with}, as a pod"), Memory::of(process)?);
+    println!("with {with}, its container uses {} KiB", used >> 10);
+    Ok(used)
 }
 
 async fn fill(tenant: &Tenant) -> Result<()> {
@@ -58,9 +107,9 @@ async fn fill(tenant: &Tenant) -> Result<()> {
     Ok(())
 }
 
-async fn all_ready(tenant: &Tenant) -> Result<()> {
+async fn all_ready(tenant: &Tenant, kind: &str, count: usize) -> Result<()> {
     wait_for("all resources", LONG, || async {
-        let all = resources(tenant, "VaultStaticSecret");
+        let all = resources(tenant, kind);
         let all = all.list(&ListParams::default()).await?;
         let ready = all.iter().filter(|one| {
             let conditions = one.data["status"]["conditions"].as_array();
@@ -68,15 +117,15 @@ async fn all_ready(tenant: &Tenant) -> Result<()> {
             conditions.any(|one| one["type"] == "Ready" && one["status"] == "True")
         });
         let ready = ready.count();
-        ensure!(ready == RESOURCES, "{ready}");
+        ensure!(ready == count, "{ready}");
         Ok(())
     })
     .await
 }
 
-fn tell(how: &str, memory: Memory) {
+fn tell(with: &str, memory: Memory) {
     println!(
-        "with {RESOURCES} resources {how}: {} KiB resident, of it {} anonymous",
+        "with {with}: {} KiB resident, of it {} anonymous",
         memory.resident >> 10,
         memory.anonymous >> 10
     );
