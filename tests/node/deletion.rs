@@ -3,15 +3,14 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use ground::engines::DatabaseRole;
-use ground::{Right, TokenRules, wait_for};
+use ground::{TokenRules, wait_for};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::json;
 
 use crate::site::installation::{Installation, Overlay, deployment, from_secret};
-use crate::site::{LONG, Site};
+use crate::site::{LONG, Site, leased};
 
 crate::trials!["deletion": a_namespace_goes_and_its_leases_end];
 
@@ -25,27 +24,17 @@ async fn a_namespace_goes_and_its_leases_end(site: &Site) -> Result<()> {
     for (overlay, name) in [(Overlay::Beside, "goes-beside"), (Overlay::Tenant, "goes")] {
         let installation = Installation::prepare(site, overlay, name).await?;
         let tenant = &installation.tenant;
-        let database = site.ground.postgres().await?.database(name).await?;
-        let engine = tenant.database_engine(&database).await?;
-        let creds = engine.role("app", &DatabaseRole::default()).await?;
-        tenant.grant(&[&creds], &Right::ALL).await?;
+        let engine = leased::engine(site, tenant, &["app"]).await?;
+        let creds = leased::leases(&engine);
         tenant
             .token_rules(&TokenRules {
                 ttl: Duration::from_secs(60),
                 ..TokenRules::default()
             })
             .await?;
-        let secret = json!({
-            "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": "VaultDynamicSecret",
-            "metadata": { "name": "app" },
-            "spec": {
-                "mount": engine.mount, "path": "creds/app",
-                "destination": { "name": "app", "create": true },
-                "rolloutRestartTargets": [{ "kind": "Deployment", "name": "app" }],
-            },
-        });
         let container = json!({ "env": [from_secret("USERNAME", "app", "username")] });
         let app = deployment("app", 2, container, json!({}));
+        let secret = leased::login(&engine, "app");
         installation.bring(&[secret, app]).await?;
         installation.install(site).await?;
         installation.ready("VaultDynamicSecret", "app").await?;

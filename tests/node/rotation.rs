@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use ground::engines::{DatabaseRole, PkiRole};
+use ground::engines::PkiRole;
 use ground::resources::resources;
 use ground::tls_peers::{Handshake, TlsClient};
 use ground::{Right, wait_for};
@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::site::installation::{Installation, Overlay, address, deployment, from_secret};
-use crate::site::{LONG, Site};
+use crate::site::{LONG, Site, leased};
 
 crate::trials![
     "rotation": pods_connect_through_ten_rotations, with_replace_pods_are_refused,
@@ -46,35 +46,20 @@ impl<'a> Connecting<'a> {
     async fn start(site: &'a Site, name: &str, more: &str) -> Result<Self> {
         let installation = Installation::prepare(site, Overlay::Tenant, name).await?;
         installation.configure(more)?;
-        let tenant = &installation.tenant;
-        let database = site.ground.postgres().await?.database(name).await?;
-        let engine = tenant.database_engine(&database).await?;
-        let mut paths = Vec::new();
-        for role in roles(name) {
-            paths.push(engine.role(&role, &DatabaseRole::default()).await?);
-        }
-        let [one, two] = [&*paths[0], &*paths[1]];
-        tenant.grant(&[one, two], &Right::ALL).await?;
-        let secret = json!({
-            "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": "VaultDynamicSecret",
-            "metadata": { "name": "app" },
-            "spec": {
-                "mount": engine.mount, "path": format!("creds/{name}"),
-                "destination": { "name": "app", "create": true },
-                "rolloutRestartTargets": [{ "kind": "Deployment", "name": "app" }],
-            },
-        });
+        let [one, two] = &roles(name);
+        let engine = leased::engine(site, &installation.tenant, &[one, two]).await?;
         let container = json!({ "env": [
             from_secret("USERNAME", "app", "username"), from_secret("PASSWORD", "app", "password"),
-            { "name": "DATABASE", "value": database.place() }, { "name": "START_AFTER", "value": "2s" },
+            { "name": "DATABASE", "value": engine.database.place() }, { "name": "START_AFTER", "value": "2s" },
         ] });
         let app = deployment("app", REPLICAS, container, json!({}));
+        let secret = leased::login(&engine, name);
         installation.bring(&[secret, app]).await?;
         installation.install(site).await?;
         let connecting = Self {
             site,
             installation,
-            creds: format!("{}/creds", engine.mount),
+            creds: leased::leases(&engine),
         };
         connecting.busy().await?;
         Ok(connecting)

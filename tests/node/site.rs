@@ -2,6 +2,7 @@
 
 pub mod image;
 pub mod installation;
+pub mod leased;
 
 use std::path::Path;
 use std::process::Output;

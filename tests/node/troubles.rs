@@ -3,9 +3,8 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use ground::engines::DatabaseRole;
 use ground::resources::static_secret;
-use ground::{Right, wait_for};
+use ground::wait_for;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 use vault_tenant_operator::operator::LEADER_LEASE;
 
 use crate::site::installation::{Installation, Overlay, deployment, from_secret};
-use crate::site::{LONG, Site, is_ready};
+use crate::site::{LONG, Site, is_ready, leased};
 
 crate::trials!["troubles": nothing_rotates_and_nothing_restarts];
 
@@ -31,24 +30,12 @@ impl<'a> Tenancy<'a> {
     async fn start(site: &'a Site, name: &str) -> Result<Self> {
         let installation = Installation::prepare(site, Overlay::Beside, name).await?;
         let tenant = &installation.tenant;
-        let database = site.ground.postgres().await?.database(name).await?;
-        let engine = tenant.database_engine(&database).await?;
-        let creds = engine.role("app", &DatabaseRole::default()).await?;
-        tenant.grant(&[&creds], &Right::ALL).await?;
+        let engine = leased::engine(site, tenant, &["app"]).await?;
         for name in ["settings", "probe"] {
             let data = json!({ "value": "0" });
             tenant.vault.kv2_put(&tenant.kv2, name, &data).await?;
         }
         let targets = json!([{ "kind": "Deployment", "name": "app" }]);
-        let leased = json!({
-            "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": "VaultDynamicSecret",
-            "metadata": { "name": "app" },
-            "spec": {
-                "mount": engine.mount, "path": "creds/app",
-                "destination": { "name": "app", "create": true },
-                "rolloutRestartTargets": targets,
-            },
-        });
         let settings = static_secret(
             tenant,
             "settings",
@@ -59,13 +46,14 @@ impl<'a> Tenancy<'a> {
             from_secret("USERNAME", "app", "username"), from_secret("VALUE", "settings", "value"),
         ] });
         let app = deployment("app", 1, container, json!({}));
-        installation.bring(&[leased, settings, probe, app]).await?;
+        let login = leased::login(&engine, "app");
+        installation.bring(&[login, settings, probe, app]).await?;
         installation.install(site).await?;
         installation.rolled_out("app", 1).await?;
         let mut tenancy = Self {
             site,
             installation,
-            creds,
+            creds: leased::leases(&engine),
             before: Default::default(),
         };
         tenancy.works("0").await?;
