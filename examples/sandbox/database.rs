@@ -124,9 +124,7 @@ async fn killed(site: &Site<'_>, client: &Client) -> Result<Told> {
     let log = AccessLog::new(&site.ground.vault.access_log);
     let begun = log.mark()?;
     let since = |prefix: &str| AccessFilter::new().path_prefix(prefix).since(begun);
-    site.operator.process.kill();
-    site.operator.restart().await?;
-    site.operator.wait_ready(LONG).await?;
+    site.operator.kill_and_restart(site.ground, tenant).await?;
     log.wait_for(&since("/v1/sys/leases/lookup"), 1, LONG)
         .await?;
     let asked = log.count(&since("/v1/example-database/creds/"))?;

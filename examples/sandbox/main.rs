@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --example sandbox             # the tour; then it stays up until Ctrl-C
 //! cargo run --example sandbox -- --once   # the tour alone; exits 0 when all of it was seen, else 1
+//! cargo run --example sandbox -- --node real   # as root, on a real node: pods are processes
 //! ```
 //!
 //! The program is three in one: the sandbox, the supervisor of each process that it starts, and the operator itself.
@@ -12,6 +13,7 @@ mod certificate;
 mod database;
 mod observe;
 mod platform;
+mod running;
 mod screen;
 mod tour;
 mod visit;
@@ -20,9 +22,10 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
-use ground::{Ground, Options};
+use anyhow::{Context, Result, bail};
+use clap::{Parser, ValueEnum};
+use ground::node::isolation;
+use ground::{Ground, NodeKind, Options, node, shipped};
 
 use screen::Screen;
 use visit::Interruption;
@@ -45,6 +48,18 @@ struct Arguments {
     /// Do the tour, check every step, and exit: 0 when all was as it should be, else 1
     #[arg(long)]
     once: bool,
+    /// What plays the node; a real one needs root, and runs pods as processes
+    #[arg(long, value_enum, default_value_t = Node::Fake)]
+    node: Node,
+}
+
+/// What plays the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Node {
+    /// Pods are objects alone, and the operator is a process in the place of its pod
+    Fake,
+    /// A kubelet with containerd, in namespaces of its own
+    Real,
 }
 
 /// What the sandbox was told to do, and how it ended.
@@ -57,6 +72,7 @@ enum End {
 
 fn main() -> ExitCode {
     ground::supervisor::dispatch();
+    isolation::dispatch();
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     if arguments.get(1).is_some_and(|first| first == OPERATOR) {
         arguments.remove(1);
@@ -66,7 +82,15 @@ fn main() -> ExitCode {
     let screen = Screen::of_this_process();
     let outcome = tokio::runtime::Runtime::new()
         .context("the sandbox has no threads to run on")
-        .and_then(|runtime| runtime.block_on(run(&screen, arguments.once)));
+        .and_then(|runtime| {
+            if arguments.node == Node::Real && !isolation::is_inside() {
+                isolation::ensure_possible()?;
+                runtime.block_on(node::fetch())?;
+                shipped::build_image()?;
+                isolation::enter()?;
+            }
+            runtime.block_on(run(&screen, &arguments))
+        });
     screen.abandon();
     match outcome {
         Ok(End::Done) => ExitCode::SUCCESS,
@@ -79,15 +103,22 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(screen: &Screen, once: bool) -> Result<End> {
+async fn run(screen: &Screen, arguments: &Arguments) -> Result<End> {
     let mut interruption = Interruption::listen()?;
     screen.title("vault-tenant-operator sandbox");
     screen.heading("Setting up");
     let begun = Instant::now();
-    screen.begin("a Kubernetes control plane with one fake node, and a Vault");
+    let (node, what) = match arguments.node {
+        Node::Fake => (NodeKind::Fake, "one fake node"),
+        Node::Real => (NodeKind::Real, "a real node"),
+    };
+    screen.begin(&format!(
+        "a Kubernetes control plane with {what}, and a Vault"
+    ));
     // The cluster's overlay brings the CRDs, as it does for everybody.
     let options = Options {
         crds: false,
+        node,
         ..Options::default()
     };
     let ground = tokio::select! {
@@ -95,7 +126,7 @@ async fn run(screen: &Screen, once: bool) -> Result<End> {
         () = interruption.wait() => return Ok(End::Interrupted),
     };
     screen.end(begun.elapsed());
-    let outcome = on_ground(screen, &ground, &mut interruption, once).await;
+    let outcome = on_ground(screen, &ground, &mut interruption, arguments.once).await;
     if let Err(error) = outcome {
         ground.keep();
         let logs = ground.dir().display().to_string();
@@ -114,6 +145,9 @@ async fn on_ground(
     once: bool,
 ) -> Result<End> {
     let toured = async {
+        if let Some(node) = &ground.node {
+            node.import(&shipped::image()?).await?;
+        }
         let site = platform::set_up(screen, ground).await?;
         tour::walk(screen, &site).await?;
         anyhow::Ok(site)
@@ -125,10 +159,6 @@ async fn on_ground(
     if !once {
         visit::stay(screen, &site, interruption).await?;
     }
-    let ended = site.operator.terminate(GRACE).await;
-    ensure!(
-        ended.success(),
-        "the operator did not end well when it was asked to: {ended:?}"
-    );
+    site.operator.terminate(&site.tenant, GRACE).await?;
     Ok(End::Done)
 }

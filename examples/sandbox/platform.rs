@@ -1,8 +1,7 @@
 //! What a platform engineer does for a tenant, on a ground that has nothing yet: the CRDs from
 //! `kustomize/overlays/cluster`, a copy of `kustomize/overlays/example-tenant`, `examples/vault-setup.sh`, and the operator.
 //!
-//! The operator is a process of this machine where a cluster would run its pod (the fake node runs no containers); its
-//! account, its Role and its configuration are those that the overlay gave the tenant.
+//! On a fake node the operator is a process of this machine where a cluster would run its pod; its account, its Role and its configuration are those that the overlay gave the tenant.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -16,6 +15,7 @@ use kube::api::{Api, DynamicObject, PostParams};
 use serde_json::json;
 
 use crate::observe::LONG;
+use crate::running::{self, Running};
 use crate::screen::Screen;
 
 /// The namespace of `kustomize/overlays/example-tenant`.
@@ -35,7 +35,7 @@ pub struct Site<'a> {
     /// The tenant.
     pub tenant: Tenant,
     /// Its operator.
-    pub operator: Operator,
+    pub operator: Running,
     /// The copy of the overlay that was applied.
     pub overlay: PathBuf,
     /// The folder of the application's manifests.
@@ -79,15 +79,26 @@ pub async fn set_up<'a>(screen: &Screen, ground: &'a Ground) -> Result<Site<'a>>
     set_up_vault(ground).await?;
     screen.end(begun.elapsed());
 
-    let begun = begin(
-        screen,
-        "its operator, as the ServiceAccount vault-tenant-operator with nothing but its Role",
-    );
-    let operator = start_operator(&tenant, &objects).await?;
-    screen.end(begun.elapsed());
-    screen.note(
-        "(The fake node runs no containers: the operator is a process here, in the place of its pod.)",
-    );
+    let operator = match ground.node {
+        Some(_) => {
+            let begun = begin(screen, "its operator, in the pod of its Deployment");
+            running::ready_pod(&tenant).await?;
+            screen.end(begun.elapsed());
+            Running::Pod
+        }
+        None => {
+            let begun = begin(
+                screen,
+                "its operator, as the ServiceAccount vault-tenant-operator with nothing but its Role",
+            );
+            let operator = start_operator(&tenant, &objects).await?;
+            screen.end(begun.elapsed());
+            screen.note(
+                "(The fake node runs no containers: the operator is a process here, in the place of its pod.)",
+            );
+            Running::Process(operator)
+        }
+    };
     Ok(Site {
         ground,
         operator,
@@ -176,6 +187,9 @@ fn config(vault: &str) -> String {
 # The Vault that resources use when they name none, and the only one allowed.
 connection:
   address: {vault}
+policy:
+  # What the tour tries to get around.
+  allowedAuthMethods: [kubernetes]
 rollout:
   # Shorter than the default, so that nobody waits in the tour.
   debounce: 1s
@@ -282,12 +296,7 @@ async fn start_operator(tenant: &Tenant, applied: &[DynamicObject]) -> Result<Op
         path: std::env::current_exe().context("the sandbox can't find its own program")?,
         args_prefix: vec![crate::OPERATOR.into()],
     };
-    let operator = tenant
-        .operator(&binary)
-        .config(config)
-        .arg("--allowed-auth-methods=kubernetes")
-        .start()
-        .await?;
+    let operator = tenant.operator(&binary).config(config).start().await?;
     operator.wait_ready(LONG).await?;
     Ok(operator)
 }

@@ -241,8 +241,8 @@ async fn refused(site: &Site<'_>) -> Result<Told> {
         "there is a Secret by-approle"
     );
     Ok(Told {
-        done: "applied a VaultAuth by-approle with method appRole, and a VaultStaticSecret that uses it, under \
-               --allowed-auth-methods=kubernetes"
+        done: "applied a VaultAuth by-approle with method appRole, and a VaultStaticSecret that uses it, where \
+               policy.allowedAuthMethods is [kubernetes]"
             .to_owned(),
         seen: vec![
             format!("VaultAuth by-approle is {}: {}", auth.reason, auth.message),

@@ -5,7 +5,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use ground::node::isolation;
+
 use crate::platform::{NAMESPACE, Site};
+use crate::running::Running;
 use crate::screen::Screen;
 
 /// Ctrl-C, a polite kill, or a terminal that was closed.
@@ -52,12 +55,15 @@ impl Interruption {
 /// A component or the operator has ended by itself.
 pub async fn stay(screen: &Screen, site: &Site<'_>, interruption: &mut Interruption) -> Result<()> {
     say_what_next(screen, site).await?;
-    let (ground, operator) = (site.ground, &site.operator.process);
+    let ground = site.ground;
     let ended = tokio::select! {
         () = interruption.wait() => None,
         component = ground.plane.first_end() => Some(component),
         _ = ground.vault.process.wait() => Some(&ground.vault.process),
-        _ = operator.wait() => Some(operator),
+        _ = site.operator.wait() => match &site.operator {
+            Running::Process(operator) => Some(&operator.process),
+            Running::Pod => None,
+        },
     };
     if let Some(process) = ended {
         bail!(
@@ -77,6 +83,12 @@ async fn say_what_next(screen: &Screen, site: &Site<'_>) -> Result<()> {
     let ground = site.ground;
     let path = |file: &Path| quoted(&file.display().to_string());
     screen.heading("What to type next, in another terminal");
+    if let Some(namespaces) = isolation::process() {
+        screen.note("All of it lives in namespaces of its own; a shell in them, as root:");
+        screen.command(&format!(
+            "nsenter --target {namespaces} --mount --net --uts"
+        ));
+    }
     screen.command(&format!(
         "export KUBECONFIG={}",
         path(&ground.plane.kubeconfig)
@@ -113,10 +125,15 @@ async fn say_what_next(screen: &Screen, site: &Site<'_>) -> Result<()> {
         "{}   # the application's manifests",
         path(&site.app)
     ));
-    screen.command(&format!(
-        "{}   # the operator's log",
-        path(site.operator.process.log())
-    ));
+    match &site.operator {
+        Running::Process(operator) => screen.command(&format!(
+            "{}   # the operator's log",
+            path(operator.process.log())
+        )),
+        Running::Pod => screen.command(&format!(
+            "kubectl logs --namespace={NAMESPACE} deployment/vault-tenant-operator"
+        )),
+    }
     screen.note("");
     screen.note(
         "The sandbox stays up until Ctrl-C, and leaves nothing behind. Its tokens are good for a day.",

@@ -24,11 +24,12 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Result, anyhow};
 use futures::future::BoxFuture;
 use ground::node::{self, isolation};
+use ground::shipped;
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, watch};
 
-use site::{Site, image};
+use site::Site;
 
 /// Trials mostly wait, so more of them run at a time than there are cores.
 const TRIALS_AT_A_TIME: usize = 4;
@@ -77,7 +78,7 @@ fn main() -> Result<ExitCode> {
     if !arguments.list && !isolation::is_inside() {
         isolation::ensure_possible()?;
         runtime.block_on(node::fetch())?;
-        image::build()?;
+        shipped::build_image()?;
         isolation::enter()?;
     }
     let site: Arc<OnceLock<Result<Arc<Site>, String>>> = Arc::default();

@@ -1,6 +1,5 @@
 //! The cluster that the trials share, and a tenant's installation by `kubectl apply -k`.
 
-pub mod image;
 pub mod installation;
 pub mod leased;
 
@@ -10,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use ground::tenant::OPERATOR_ACCOUNT;
-use ground::{Ground, NodeKind, Options, manifests, node, paths, wait_for};
+use ground::{Ground, NodeKind, Options, manifests, node, paths, shipped, wait_for};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
@@ -35,7 +34,7 @@ impl Site {
         };
         let ground = Ground::start(options).await?;
         let node = ground.node.as_ref().context("no node")?;
-        node.import(&image::archive()?).await?;
+        node.import(&shipped::image()?).await?;
         let site = Self { ground };
         let cluster = paths::repository().join("kustomize/overlays/cluster");
         site.kubectl(&["apply", "--server-side", "-k", path(&cluster)?])

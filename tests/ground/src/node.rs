@@ -44,6 +44,9 @@ pub enum NodeKind {
 /// The image of the program in `tests/ground/go/app`.
 pub const APP_IMAGE: &str = "registry.example.com/app:1";
 
+/// The image that the manifests in `examples/` run, of which they need `sleep`.
+const EXAMPLES_IMAGE: &str = "busybox:1.37";
+
 /// The image of what holds a pod's sandbox.
 const PAUSE_IMAGE: &str = "registry.example.com/pause:1";
 
@@ -106,28 +109,31 @@ impl Node {
             names,
         };
         let app = std::fs::read(components.path("node-app")?)?;
-        node.import_app(dir, &app, PAUSE_IMAGE, &["/node-app", "pause"])
-            .await?;
-        node.import_app(dir, &app, APP_IMAGE, &["/node-app", "serve"])
-            .await?;
+        for (name, path, entrypoint) in [
+            (PAUSE_IMAGE, "node-app", ["/node-app", "pause"]),
+            (APP_IMAGE, "node-app", ["/node-app", "serve"]),
+            (EXAMPLES_IMAGE, "bin/sleep", ["sleep", "infinity"]),
+        ] {
+            let app = File {
+                path,
+                mode: 0o755,
+                data: &app,
+            };
+            node.import_app(dir, app, name, &entrypoint).await?;
+        }
         Ok(node)
     }
 
     async fn import_app(
         &self,
         dir: &Path,
-        app: &[u8],
+        app: File<'_>,
         name: &str,
         entrypoint: &[&str],
     ) -> Result<()> {
-        let files = [File {
-            path: "node-app",
-            mode: 0o755,
-            data: app,
-        }];
         let name: image::Name = name.parse().map_err(anyhow::Error::msg)?;
         let packed = image::pack(
-            &files,
+            &[app],
             &Description {
                 name: &name,
                 architecture: image::architecture(std::env::consts::ARCH)?,

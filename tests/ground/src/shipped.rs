@@ -1,4 +1,4 @@
-//! The operator as it is shipped: alone, so that no test's features come in; with the profile `dist`; and static, so that
+//! The operator as it is shipped, and its image: alone, so that no test's features come in; with the profile `dist`; and static, so that
 //! it runs in an empty root.
 
 use std::ffi::{OsStr, OsString};
@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::image::architecture;
 use crate::paths;
 
 /// Separates flags in `CARGO_ENCODED_RUSTFLAGS` (The Cargo Book, "Environment Variables").
@@ -36,6 +37,44 @@ pub fn build() -> Result<PathBuf> {
         .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
         .next_back()
         .context("cargo names no program that it built")
+}
+
+/// The name that the overlays ask for.
+const IMAGE: &str = concat!(
+    "registry.example.com/vault-tenant-operator:",
+    env!("CARGO_PKG_VERSION")
+);
+
+/// Makes the image, as somebody would who has read how.
+///
+/// # Errors
+/// What went wrong is on standard error.
+pub fn build_image() -> Result<()> {
+    let made = cargo()
+        .args(["run", "--quiet", "--example", "image", "--"])
+        .args(["--name", IMAGE])
+        .arg("--out")
+        .arg(images())
+        .status()
+        .context("cargo can't be started")?;
+    ensure!(made.success(), "the image can't be made");
+    Ok(())
+}
+
+/// The archive that [`build_image`] made.
+///
+/// # Errors
+/// This machine is none that an image runs on.
+pub fn image() -> Result<PathBuf> {
+    let architecture = architecture(std::env::consts::ARCH)?;
+    Ok(images().join(format!(
+        "vault-tenant-operator-{}-{architecture}.tar",
+        env!("CARGO_PKG_VERSION")
+    )))
+}
+
+fn images() -> PathBuf {
+    paths::ground().join("image")
 }
 
 /// Cargo, in the repository.

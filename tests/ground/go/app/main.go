@@ -4,6 +4,7 @@
 //	node-app serve                       an application that uses Secrets in every way, and shows
 //	                                     what it has
 //	node-app names LISTEN NAME=IPV4...   answers DNS queries over UDP
+//	sleep infinity                       under this name it waits
 //
 // What serve does is told by its environment:
 //
@@ -42,6 +43,9 @@ func main() {
 	ended, cancel := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer cancel()
 	switch arguments := os.Args[1:]; {
+	case filepath.Base(os.Args[0]) == "sleep":
+		// What the examples run.
+		<-ended.Done()
 	case len(arguments) == 1 && arguments[0] == "pause":
 		<-ended.Done()
 	case len(arguments) == 1 && arguments[0] == "serve":

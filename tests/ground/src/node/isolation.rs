@@ -25,6 +25,9 @@ const MARKER: &str = "--ground-init";
 /// Tells the program that it is in them: by the name of its control groups.
 const INSIDE: &str = "GROUND_NODE";
 
+/// How that name begins, before the id of the process outside.
+const PREFIX: &str = "ground-";
+
 /// What a kubelet sets for the whole machine.
 const SETTINGS: [&str; 6] = [
     "kernel/keys/root_maxbytes",
@@ -55,6 +58,12 @@ pub fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
+/// The process outside of them by which a shell gets in (`nsenter --target`), if this program is in them.
+pub fn process() -> Option<u32> {
+    let name = std::env::var(INSIDE).ok()?;
+    name.strip_prefix(PREFIX)?.parse().ok()
+}
+
 /// Says in time what [`enter`] would say.
 ///
 /// # Errors
@@ -82,7 +91,7 @@ pub fn enter() -> Result<std::convert::Infallible> {
         .arg(program)
         .arg(MARKER)
         .args(std::env::args_os().skip(1))
-        .env(INSIDE, format!("ground-{}", std::process::id()))
+        .env(INSIDE, format!("{PREFIX}{}", std::process::id()))
         .exec();
     Err(anyhow!(error).context("can't run unshare: install util-linux"))
 }
