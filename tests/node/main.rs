@@ -13,6 +13,7 @@ mod consumers;
 mod deletion;
 mod installed;
 mod numbers;
+mod power;
 mod rotation;
 mod site;
 mod tokens;
@@ -41,16 +42,59 @@ pub struct TrialOf {
 }
 
 impl TrialOf {
-    /// Whether it measures a time.
-    fn is_first(&self) -> bool {
-        self.name.starts_with("installed::")
+    /// In which of the [`PHASES`] it runs: first those that measure times, one after the other, last what takes the
+    /// pods of all others away.
+    fn phase(&self) -> usize {
+        match self.name {
+            name if name.starts_with("installed::") => 0,
+            name if name.starts_with("power::") => 2,
+            _ => 1,
+        }
     }
 }
 
-/// One of the first is over, however it ended.
-struct Done(Arc<watch::Sender<usize>>);
+/// How many there are.
+const PHASES: usize = 3;
 
-impl Drop for Done {
+/// How many trials of each phase are to come or under way.
+#[derive(Clone)]
+struct Phases {
+    left: Arc<[watch::Sender<usize>; PHASES]>,
+    /// Held by one trial of the first phase at a time.
+    turn: Arc<Mutex<()>>,
+}
+
+impl Phases {
+    fn of<'a>(trials: impl Iterator<Item = &'a TrialOf>) -> Self {
+        let left: [watch::Sender<usize>; PHASES] = Default::default();
+        for trial in trials {
+            left[trial.phase()].send_modify(|left| *left += 1);
+        }
+        Self {
+            left: Arc::new(left),
+            turn: Arc::default(),
+        }
+    }
+
+    /// Runs a trial once those of earlier phases are over.
+    async fn run(self, trial: TrialOf, site: Arc<Site>) -> Result<()> {
+        let phase = trial.phase();
+        let _done = Done(&self.left[phase]);
+        for earlier in &self.left[..phase] {
+            earlier.subscribe().wait_for(|left| *left == 0).await?;
+        }
+        let _turn = match phase {
+            0 => Some(self.turn.lock().await),
+            _ => None,
+        };
+        (trial.run)(site).await
+    }
+}
+
+/// A trial is over, however it ended.
+struct Done<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Done<'_> {
     fn drop(&mut self) {
         self.0.send_modify(|left| *left -= 1);
     }
@@ -91,18 +135,20 @@ fn main() -> Result<ExitCode> {
         rotation::trials(),
         deletion::trials(),
         troubles::trials(),
+        power::trials(),
     ];
     let all: Vec<TrialOf> = all.into_iter().flatten().collect();
     let chosen = |trial: &&TrialOf| {
-        let filter = arguments.filter.as_deref();
-        trial.is_first() && filter.is_none_or(|filter| trial.name.contains(filter))
+        let fits = |wanted: &str| match arguments.exact {
+            true => trial.name == wanted,
+            false => trial.name.contains(wanted),
+        };
+        arguments.filter.as_deref().is_none_or(fits) && !arguments.skip.iter().any(|one| fits(one))
     };
-    // Those that measure times come first, one after the other, on a node with nothing else to do.
-    let (left, first) = watch::channel(all.iter().filter(chosen).count());
-    let (left, turn) = (Arc::new(left), Arc::new(Mutex::new(())));
+    let phases = Phases::of(all.iter().filter(chosen));
     let trials = all.into_iter().map(|trial| {
         let (site, handle) = (Arc::clone(&site), runtime.handle().clone());
-        let (left, mut first, turn) = (Arc::clone(&left), first.clone(), Arc::clone(&turn));
+        let phases = phases.clone();
         Trial::test(trial.name, move || {
             let site = site.get_or_init(|| {
                 let started = handle.block_on(Site::start());
@@ -110,13 +156,7 @@ fn main() -> Result<ExitCode> {
             });
             let outcome = handle.block_on(async {
                 let site = site.clone().map_err(|error| anyhow!(error))?;
-                if !trial.is_first() {
-                    first.wait_for(|left| *left == 0).await?;
-                    return (trial.run)(site).await;
-                }
-                let _done = Done(left);
-                let _turn = turn.lock().await;
-                (trial.run)(site).await
+                phases.run(trial, site).await
             });
             outcome.map_err(|error| Failed::from(format!("{error:#}")))
         })

@@ -18,16 +18,16 @@ use crate::site::{LONG, Site, is_ready, leased};
 crate::trials!["troubles": nothing_rotates_and_nothing_restarts];
 
 /// A tenant with a leased login and a static secret that an application uses.
-struct Tenancy<'a> {
+pub struct Tenancy<'a> {
     site: &'a Site,
-    installation: Installation,
+    pub installation: Installation,
     creds: String,
     /// The leases at Vault, and what the two Secrets hold.
     before: (Vec<String>, Vec<Value>),
 }
 
 impl<'a> Tenancy<'a> {
-    async fn start(site: &'a Site, name: &str) -> Result<Self> {
+    pub async fn start(site: &'a Site, name: &str) -> Result<Self> {
         let installation = Installation::prepare(site, Overlay::Beside, name).await?;
         let tenant = &installation.tenant;
         let engine = leased::engine(site, tenant, &["app"]).await?;
@@ -88,7 +88,7 @@ impl<'a> Tenancy<'a> {
     }
 
     /// The operator comes back after `what`; how long that takes is printed.
-    async fn comes_back(&self, what: &str, begun: Instant) -> Result<()> {
+    pub async fn comes_back(&self, what: &str, begun: Instant) -> Result<()> {
         self.works(what).await?;
         println!("{what}: it works again after {:.1?}", begun.elapsed());
         self.site.ready_operator(&self.installation.home()).await?;
@@ -101,7 +101,7 @@ impl<'a> Tenancy<'a> {
         self.unchanged().await.with_context(|| what.to_owned())
     }
 
-    async fn unchanged(&self) -> Result<()> {
+    pub async fn unchanged(&self) -> Result<()> {
         let now = self.now().await?;
         ensure!(
             now.0 == self.before.0,

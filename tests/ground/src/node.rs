@@ -203,13 +203,16 @@ impl Node {
         [&self.kubelet, &self.containerd, &self.names]
     }
 
-    /// The node loses its power and comes back: kubelet, runtime and all pods are gone at once, and what was on disk
-    /// is there.
+    /// The node loses its power and comes back: kubelet, runtime and all pods are gone at once, with their mounts and
+    /// with what the runtime had in memory; what was on disk is there.
     ///
     /// # Errors
     /// A part can't be started again.
     pub async fn power_cycle(&self) -> Result<()> {
         self.kill().await?;
+        isolation::unmount_below(Path::new(HOME))?;
+        isolation::unmount_below(Path::new(config::STATE))?;
+        std::fs::remove_dir_all(config::STATE)?;
         self.containerd.restart().await?;
         self.runtime_answers().await?;
         self.kubelet.restart().await?;

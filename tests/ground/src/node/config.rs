@@ -13,6 +13,9 @@ use crate::pki::Identity;
 /// Where containerd listens.
 pub(super) const SOCKET: &str = "/run/containerd.sock";
 
+/// What containerd keeps until the next start of the machine.
+pub(super) const STATE: &str = "/run/containerd";
+
 /// The program that holds the containers of one pod.
 pub(super) const SHIM: &str = "containerd-shim-runc-v2";
 
@@ -37,7 +40,7 @@ pub(super) fn containerd(components: &Components, home: &Path) -> Result<String>
     Ok(format!(
         r#"version = 3
 root = {root}
-state = "/run/containerd"
+state = "{STATE}"
 disabled_plugins = [
   "io.containerd.internal.v1.opt",
   "io.containerd.internal.v1.tracing",

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
+};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use rustix::system::sethostname;
 
@@ -119,6 +121,22 @@ pub(super) fn kill(process: u32) -> Result<()> {
     let process = i32::try_from(process).ok().and_then(Pid::from_raw);
     let process = process.context("no process has such an id")?;
     Ok(kill_process(process, Signal::KILL)?)
+}
+
+/// Takes away every mount below a folder, the latest first.
+pub(super) fn unmount_below(folder: &Path) -> Result<()> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
+    // proc(5): the fifth field is the mount point.
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let below: Vec<&Path> = points
+        .map(Path::new)
+        .filter(|point| point.starts_with(folder) && *point != folder)
+        .collect();
+    for point in below.into_iter().rev() {
+        unmount(point, UnmountFlags::DETACH)
+            .with_context(|| format!("can't unmount {}", point.display()))?;
+    }
+    Ok(())
 }
 
 fn init(arguments: Vec<OsString>) -> Result<i32> {
