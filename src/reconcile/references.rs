@@ -26,6 +26,9 @@ use crate::vault::Vault;
 /// that it can be used, which nobody may have done yet.
 const LOGIN_SEEN: &str = "Healthy";
 
+/// The reason of a login that Vault refused.
+const REFUSED: &str = "VaultLoginFailed";
+
 /// Before the reason why changes of a connection's CA are not seen.
 const UNSEEN_AUTHORITY: &str = "; another CA would go unseen, since its Secret cannot be watched: ";
 
@@ -236,6 +239,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     ) -> Result<(), Problem> {
         let previous = resource.status.clone().unwrap_or_default();
         let verdict = judged.as_ref().map_or_else(Verdict::bad, Clone::clone);
+        // What an earlier process met stands until there is another login.
+        if verdict.truth == Truth::Unknown
+            && has_failed(&previous.conditions, resource.metadata.generation)
+        {
+            return Ok(());
+        }
         let error = judged.as_ref().err().map(ToString::to_string);
         let mut findings = verdict.findings(&[LOGIN_SEEN, "Ready"]);
         // Who applies what uses it only once it is ready would wait for ever.
@@ -345,6 +354,12 @@ fn is_remarked(conditions: &[Condition], remark: &str) -> bool {
 /// Whether the conditions of a VaultAuth tell of a login with this generation.
 pub(super) fn has_logged_in(conditions: &[Condition], generation: Option<i64>) -> bool {
     report::is_true(conditions, LOGIN_SEEN, generation)
+}
+
+/// Whether the conditions of a VaultAuth tell that Vault refused it with this generation.
+fn has_failed(conditions: &[Condition], generation: Option<i64>) -> bool {
+    report::find(conditions, LOGIN_SEEN)
+        .is_some_and(|seen| seen.reason == REFUSED && seen.observed_generation == generation)
 }
 
 pub(super) fn reason_of(conditions: &[Condition]) -> Option<(&str, &str)> {

@@ -129,9 +129,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// What a resource that is gone wrote and was given.
     async fn give_up_as_gone(&self, key: &ResourceKey) -> Result<Option<jiff::Timestamp>, Problem> {
-        self.leave_as_gone(key).await?;
+        // What cannot be left keeps nothing at Vault.
+        let left = self.leave_as_gone(key).await;
         let release = self.release_as_gone(key, None).await;
-        release.problem.map_or(Ok(release.again), Err)
+        left.and(release.problem.map_or(Ok(release.again), Err))
     }
 
     async fn sync(

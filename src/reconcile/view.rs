@@ -374,6 +374,10 @@ impl View {
     pub(super) fn bury_as(&mut self, uid: Option<String>, told: bool) {
         const LIMIT: usize = 1024;
         if self.gone.len() >= LIMIT {
+            // What hangs on what an event told of is given back one by one.
+            self.gone.retain(|_, departure| departure.told);
+        }
+        if self.gone.len() >= 8 * LIMIT {
             self.gone.clear();
         }
         if let Some(uid) = uid {

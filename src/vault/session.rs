@@ -80,6 +80,11 @@ impl Session {
         self.held.borrow().clone()
     }
 
+    /// Whether it holds a token that works as far as is known.
+    pub(super) fn works(&self, now: Timestamp) -> bool {
+        self.held().is_some_and(|held| held.due(now) != Due::Login)
+    }
+
     pub(super) fn hold(&self, held: Held) -> Rc<Held> {
         let held = Rc::new(held);
         self.held.replace(Some(Rc::clone(&held)));

@@ -123,7 +123,7 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
             self.vault.upkeep(endpoint, token, request).await
         };
         match self.send(login, asking, now, &send).await {
-            Err(problem) if self.session(login, now).held().is_none() => {
+            Err(problem) if !self.session(login, now).works(now) => {
                 self.upkeep_by_retired(login, request, problem).await
             }
             answer => answer,

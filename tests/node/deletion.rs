@@ -18,7 +18,7 @@ crate::trials!["deletion": a_namespace_goes_and_its_leases_end];
 const GONE: Duration = Duration::from_secs(60);
 
 /// How long its lease may live on where an operator is left, out of the namespace.
-const AT_ONCE: Duration = Duration::from_secs(10);
+const AT_ONCE: Duration = Duration::from_secs(30);
 
 async fn a_namespace_goes_and_its_leases_end(site: &Site) -> Result<()> {
     for (overlay, name) in [(Overlay::Beside, "goes-beside"), (Overlay::Tenant, "goes")] {

@@ -127,6 +127,33 @@ fn a_token_that_one_request_leaves_while_another_takes_it_is_remembered() {
     }
 }
 
+#[test]
+fn a_token_whose_forgetting_had_no_answer_is_remembered_again() {
+    for delay in (0..120).step_by(4) {
+        let ended = run(1, None, async |world: Rc<World>| {
+            let tenant = Tenant(Rc::clone(&world));
+            tenant.basics();
+            tenant.role("app", 36_000, 36_000, true);
+            tenant.apply_dynamic(&dynamic_secret("bad"));
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+            world.faults.replace(Faults {
+                of: Some(("patch ledger", Fault::LostAnswer)),
+                ..Faults::default()
+            });
+            tenant.apply_dynamic(&dynamic_secret("app"));
+            seconds(2).await;
+            world.faults.take();
+            seconds(60).await;
+            tenant.delete_dynamic("app");
+            seconds(5).await;
+            assert_eq!(live(&world), 0, "{}", world.last_of_trace());
+            tenant.role("bad", 36_000, 36_000, true);
+            rest(&world).await;
+        });
+        ended.expect_right(&format!("no answer after {delay} ms"));
+    }
+}
+
 /// A rollout that takes longer than a lease lives.
 async fn long_rollout(world: Rc<World>) {
     rollout_of(world, 150, 3600).await;

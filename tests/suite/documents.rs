@@ -341,8 +341,13 @@ fn gate_times() -> Result<()> {
     ];
     ensure!(lines == expected, "{said}");
     ensure!(
-        GATE.trim_end().ends_with("cargo test 2>&1 | timed"),
-        "the tests are not the last step, or not timed"
+        function("tests")?.ends_with("\"${@:2}\" 2>&1 | timed\n}\n"),
+        "the tests are not timed"
+    );
+    let last = "tests 'tests' cargo test\nif [ -n \"$real_node\" ]; then\n  tests 'the real node' cargo test --test node\nfi";
+    ensure!(
+        GATE.trim_end().ends_with(last),
+        "the tests are not the last step"
     );
     Ok(())
 }

@@ -170,9 +170,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// whether it is out.
     pub(super) async fn forget_token(&self, name: &str) -> Result<bool, Problem> {
         let gate = self.ledger.gate.lock().await;
-        if self.ledger.is_in_use(name) || self.hangs_on(name) {
+        let named = self.ledger.is_in_use(name) || self.ledger.has_certificates(name);
+        if named || self.hangs_on(name) {
             return Ok(false);
         }
+        // First: where no answer comes, whoever takes the token notes it again, and an
+        // entry too many harms nobody.
+        self.ledger.entries.borrow_mut().remove(name);
         self.write_behind(&gate, name, None).await.map(|()| true)
     }
 

@@ -117,9 +117,7 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
             return Err(problem);
         }
         let result = session.timed(self.request_login(session).await, now);
-        let works = session
-            .held()
-            .is_some_and(|held| held.due(now) != Due::Login);
+        let works = session.works(now);
         let outcome = result.as_ref().map(|_| ()).map_err(Clone::clone);
         let forgotten = !self
             .sessions

@@ -78,7 +78,11 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
         };
         let endpoint = authority.endpoint(&self.credentials).await?;
         let answer = self.vault.upkeep(&endpoint, &token, request).await;
-        authority.after(answer)
+        match authority.after(answer) {
+            // It has ended, perhaps: why there is no other one says more.
+            Err(Problem::VaultDenied { .. }) => Err(problem),
+            answer => answer,
+        }
     }
 
     /// Whether there are tokens that no session uses any more.

@@ -87,7 +87,9 @@ pub fn ensure_possible() -> Result<()> {
 pub fn enter() -> Result<std::convert::Infallible> {
     ensure_possible()?;
     let program = std::env::current_exe()?;
-    let error = Command::new("unshare")
+    // A terminal that is closed ends the program by a signal of its own, and what it leaves is put right after it.
+    let error = Command::new("env")
+        .args(["--ignore-signal=HUP", "unshare"])
         .args(["--mount", "--net", "--pid", "--ipc", "--uts"])
         .args(["--fork", "--mount-proc", "--kill-child=KILL"])
         .arg(program)
@@ -95,7 +97,7 @@ pub fn enter() -> Result<std::convert::Infallible> {
         .args(std::env::args_os().skip(1))
         .env(INSIDE, format!("{PREFIX}{}", std::process::id()))
         .exec();
-    Err(anyhow!(error).context("can't run unshare: install util-linux"))
+    Err(anyhow!(error).context("can't run env and unshare: install coreutils and util-linux"))
 }
 
 /// The name of this node among others on the machine.
@@ -155,12 +157,7 @@ fn init(arguments: Vec<OsString>) -> Result<i32> {
         .spawn()
         .context("can't start the program in its namespaces")?;
     let code = reap_until_the_end_of(program.id());
-    for process in processes()? {
-        if !process.is_init() {
-            let _ = kill_process(process, Signal::KILL);
-        }
-    }
-    while wait(WaitOptions::empty()).is_ok() {}
+    end_all()?;
     Cgroups::remove(&name);
     for (path, value) in before {
         if let Some(value) = value.filter(|value| std::fs::read(&path).ok().as_ref() != Some(value))
@@ -170,6 +167,26 @@ fn init(arguments: Vec<OsString>) -> Result<i32> {
         }
     }
     Ok(code)
+}
+
+/// Kills whatever is left, also what is forked meanwhile, until nothing is.
+fn end_all() -> Result<()> {
+    loop {
+        for process in processes()? {
+            if !process.is_init() {
+                let _ = kill_process(process, Signal::KILL);
+            }
+        }
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
+                Ok(None) => break,
+                // No child is left.
+                Err(_) => return Ok(()),
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
 
 fn prepare() -> Result<()> {
