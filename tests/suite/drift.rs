@@ -50,10 +50,12 @@ async fn an_edit_is_repaired_by_one_read_that_names_who_made_it(
     // What the other trials of a busy machine take is in every one of them.
     let least = times.iter().min();
     ensure!(least < Some(&Duration::from_secs(1)), "{times:?}");
-    let told = team.events("app").await?.into_iter().any(|(reason, note)| {
-        reason == "SecretDataDrift" && note.contains("was changed by kubectl-edit")
-    });
-    ensure!(told, "{:?}", team.events("app").await?);
+    team.wait_events("app", |events| {
+        events.iter().any(|(reason, note)| {
+            reason == "SecretDataDrift" && note.contains("was changed by kubectl-edit")
+        })
+    })
+    .await?;
     ensure!(team.restarts(Kind::Deployment, "web").await? == 0);
     Ok(())
 }

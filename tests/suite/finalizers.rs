@@ -221,14 +221,15 @@ async fn a_finalizer_that_must_stay_holds_up_nothing(suite: &Suite, grade: Grade
     team.wait_ready("app").await?;
     team.wait_value("app", "password", "served").await?;
     refused.hit(1, LONG).await?;
-    let events = team.events("app").await?;
-    let told: Vec<_> = events
-        .iter()
-        .filter(|(reason, _)| reason == "FinalizerLeft")
-        .collect();
-    ensure!(
-        told.len() == 1 && told[0].1.contains("admission says: it stays"),
-        "{events:?}"
-    );
+    team.wait_events("app", |events| {
+        let mut told = events
+            .iter()
+            .filter(|(reason, _)| reason == "FinalizerLeft");
+        let one = told
+            .next()
+            .is_some_and(|(_, note)| note.contains("admission says: it stays"));
+        one && told.next().is_none()
+    })
+    .await?;
     Ok(())
 }

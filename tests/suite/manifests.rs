@@ -250,11 +250,10 @@ async fn what_is_not_served_says_so_and_does_nothing(suite: &Suite, grade: Grade
             .wait_for_condition(kind, name, "Ready", |c| c.reason == "NotServedYet")
             .await?;
         ensure!(ready.status == "False", "{kind} {name}: {ready:?}");
-        let events = team.events(name).await?;
-        ensure!(
-            events.iter().any(|(reason, _)| reason == "NotServedYet"),
-            "{kind} {name}: {events:?}"
-        );
+        team.wait_events(name, |events| {
+            events.iter().any(|(reason, _)| reason == "NotServedYet")
+        })
+        .await?;
         ensure!(
             team.tenant.secret(name).await?.is_none(),
             "{kind} {name} wrote a Secret"

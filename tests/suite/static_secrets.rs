@@ -44,11 +44,10 @@ async fn a_kv_v2_secret_arrives(suite: &Suite, grade: Grade) -> Result<()> {
         labels["app.kubernetes.io/managed-by"] == "vault-tenant-operator",
         "{labels:?}"
     );
-    let events = team.events("app").await?;
-    ensure!(
-        events.len() == 1 && events[0].0 == "SecretSynced",
-        "{events:?}"
-    );
+    team.wait_events("app", |events| {
+        events.len() == 1 && events[0].0 == "SecretSynced"
+    })
+    .await?;
     let auth = team
         .wait_condition("VaultAuth", "default", "Healthy", "True")
         .await?;

@@ -186,6 +186,21 @@ impl Team {
             .collect())
     }
 
+    /// The events about an object, once these are as expected: they come after status,
+    /// and some of them wait while somebody waits for a Secret.
+    pub async fn wait_events(
+        &self,
+        name: &str,
+        expected: impl Fn(&[(String, String)]) -> bool,
+    ) -> Result<()> {
+        wait_for(&format!("the events about {name}"), LONG, || async {
+            let events = self.events(name).await?;
+            ensure!(expected(&events), "{events:?}");
+            Ok(())
+        })
+        .await
+    }
+
     /// Changes one key of a Secret by hand.
     pub async fn edit_secret(&self, name: &str, key: &str, value: &str) -> Result<()> {
         let patch = Patch::Merge(json!({ "stringData": { key: value } }));
