@@ -120,9 +120,10 @@ async fn what_it_takes_with_its_login_is_given_back_or_told(
         .allow(&tenant, &config(&tenant, &more), &named)
         .await?;
     bind(&tenant, &all).await?;
-    // Long enough that a lease lives while its login goes, and is renewed until then.
+    // Long enough that a lease lives while its login goes and the operator starts again, and
+    // is renewed until then.
     let role = DatabaseRole {
-        ttl: Duration::from_secs(20),
+        ttl: Duration::from_secs(40),
         ..short()
     };
     let (engine, creds) = engine_of(suite, &tenant, &role).await?;
