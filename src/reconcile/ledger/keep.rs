@@ -280,6 +280,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         self.ledger.older.borrow_mut().remove(name);
         self.ledger.stuck.borrow_mut().remove(name);
+        self.ledger.warned.borrow_mut().remove(name);
         let mut entries = self.ledger.entries.borrow_mut();
         match entry {
             Some(entry) => entries.insert(name.to_owned(), entry),

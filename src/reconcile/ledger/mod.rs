@@ -72,6 +72,8 @@ pub struct Ledger {
     gate: tokio::sync::Mutex<()>,
     /// Since when leases could not be given back, by the names of their entries.
     stuck: RefCell<BTreeMap<String, Timestamp>>,
+    /// Of which of them the log warns, by the names of their entries.
+    warned: RefCell<BTreeSet<String>>,
 }
 
 impl Ledger {
@@ -84,6 +86,7 @@ impl Ledger {
         self.ends.borrow_mut().clear();
         self.told_ends.borrow_mut().clear();
         self.stuck.borrow_mut().clear();
+        self.warned.borrow_mut().clear();
     }
 
     /// The leases of a resource, under whatever uid, with the names of their entries.
@@ -167,6 +170,11 @@ impl Ledger {
         let mut stuck = self.stuck.borrow_mut();
         let asked = *stuck.entry(name.to_owned()).or_insert(now);
         lease.end_since(asked)
+    }
+
+    /// Whether the log has not warned yet of what the entry names; from now on it has.
+    fn warns_first_of(&self, name: &str) -> bool {
+        self.warned.borrow_mut().insert(name.to_owned())
     }
 
     /// Whether what the entry names was not given back when that was first due.

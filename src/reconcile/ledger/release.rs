@@ -113,9 +113,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             back => return back,
         };
         let now = self.clock.now();
-        let first = !self.ledger.is_left(name);
         let end = self.ledger.end_if_not_renewed(name, lease, now);
         if end.is_none_or(|end| end > now) {
+            let first = problem.is_finding() && self.ledger.warns_first_of(name);
             self.wait_for_end(key, lease, end, first, &problem);
             return Err(problem);
         }
@@ -139,7 +139,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             let work = WorkKey::Resource(key.clone());
             self.queue.wake_at(work, end, Urgency::Routine);
         }
-        if first && problem.is_finding() {
+        if first {
             let until = end.map_or_else(|| "its token's end".to_owned(), |end| format!("{end:.0}"));
             tracing::warn!(resource = %key, what = lease.shown(), %until, %problem, "what Vault gave cannot be given back; it is tried again, and ends by itself then");
         }
