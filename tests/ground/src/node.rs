@@ -168,12 +168,6 @@ impl Node {
         Ok(())
     }
 
-    /// The control groups of a pod's containers, in the hierarchy of this controller, such as `memory`: that of the pod
-    /// first.
-    pub fn groups_of(&self, pod_uid: &str, controller: &str) -> Vec<PathBuf> {
-        self.cgroups.of_pod(pod_uid, controller)
-    }
-
     /// The ids of the processes in a pod that run a program of this name.
     pub fn processes_of(&self, pod_uid: &str, program: &str) -> Vec<u32> {
         let groups = self.cgroups.of_pod(pod_uid, "memory");
