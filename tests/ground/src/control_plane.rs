@@ -4,6 +4,8 @@
 //! RBAC decides, and the audit log holds every request once with its answer: no bodies (level Metadata), but of
 //! RoleBindings that are written. Nothing here is safe for more than tests: etcd is plain HTTP on loopback and doesn't sync to disk.
 
+mod servers;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,27 +17,14 @@ use serde_json::json;
 
 use crate::components::Components;
 use crate::kubeconfig::{self, User};
-use crate::node::{self, NodeKind, SERVICE_ADDRESS};
+use crate::node::NodeKind;
 use crate::paths;
 use crate::pki::Pki;
-use crate::ports::start_on_free_ports;
 use crate::process::{Process, Spec};
 use crate::wait::wait_for;
 
 /// How long one component may take to be ready; on an idle machine it is two seconds.
 const START: Duration = Duration::from_secs(120);
-
-/// Every request once, when it is answered: who, verb, resource, name, code; and who is bound where.
-const AUDIT_POLICY: &str = "\
-apiVersion: audit.k8s.io/v1
-kind: Policy
-omitStages: [RequestReceived]
-rules:
-- level: RequestResponse
-  verbs: [create, update, patch]
-  resources: [{group: rbac.authorization.k8s.io, resources: [rolebindings]}]
-- level: Metadata
-";
 
 /// What the ground's own clients call themselves, so that a request in a tenant's name isn't taken for the operator's.
 pub const USER_AGENT: &str = "ground";
@@ -89,16 +78,8 @@ pub struct ControlPlane {
     /// The API server's audit log, one JSON `audit.k8s.io/v1` Event a line.
     pub audit_log: PathBuf,
     etcd_url: String,
-}
-
-/// The parts that listen, before those that only call them.
-struct Servers {
-    etcd: Process,
-    api_server: Process,
-    etcd_url: String,
-    url: String,
-    client: kube::Client,
-    sa_key: PathBuf,
+    /// What pods are told to trust.
+    roots: PathBuf,
 }
 
 impl ControlPlane {
@@ -112,19 +93,21 @@ impl ControlPlane {
         dir: &Path,
         node: NodeKind,
     ) -> Result<(Self, kube::Client)> {
-        let servers = start_servers(components, pki, dir, node).await?;
+        let servers = servers::start(components, pki, dir, node).await?;
         let kubeconfig = |name: &str, user: &str, group| -> Result<PathBuf> {
             let file = dir.join(format!("{name}.kubeconfig"));
             let identity = pki.client(name, user, group)?;
             kubeconfig::write(
                 &file,
                 &servers.url,
-                &pki.ca_file(),
+                &pki.trust_file(),
                 User::Certificate(&identity),
                 "default",
             )?;
             Ok(file)
         };
+        let roots = dir.join("roots.crt");
+        std::fs::write(&roots, &pki.ca_pem)?;
         let manager = Spec::new(
             "kube-controller-manager",
             components.path("kube-controller-manager")?,
@@ -135,7 +118,7 @@ impl ControlPlane {
             kubeconfig("controller-manager", "system:kube-controller-manager", None)?,
         )
         .flag("service-account-private-key-file", &servers.sa_key)
-        .flag("root-ca-file", pki.ca_file())
+        .flag("root-ca-file", &roots)
         .arg("--use-service-account-credentials")
         .arg("--leader-elect=false")
         .arg("--secure-port=0");
@@ -177,6 +160,7 @@ impl ControlPlane {
             scheduler,
             kwok,
             url: servers.url,
+            roots,
         };
         Ok((plane, servers.client))
     }
@@ -216,11 +200,31 @@ impl ControlPlane {
         let process = process.with_context(|| format!("this ground has no {part:?}"))?;
         process.restart().await?;
         if part == Part::Etcd {
-            let health = || is_healthy(self.etcd_url.clone());
+            let health = || servers::etcd_is_healthy(self.etcd_url.clone());
             process.ready(START, health).await?;
         }
         let serves = || is_ready(&self.kubeconfig);
         self.api_server.ready(START, serves).await
+    }
+
+    /// Tells the pods of all namespaces, by the ConfigMap `kube-root-ca.crt`, to trust these CAs (PEM) at the API server,
+    /// in place of those that they trusted.
+    ///
+    /// # Errors
+    /// The controller manager, which does it, can't be started again.
+    pub async fn publish_roots(&self, pem: &str) -> Result<()> {
+        std::fs::write(&self.roots, pem)?;
+        self.restart(Part::ControllerManager).await
+    }
+
+    /// Gives the API server a certificate of the CA that takes the first one's place, and starts it again, so that
+    /// everybody has to look at it.
+    ///
+    /// # Errors
+    /// It isn't ready in time.
+    pub async fn change_authority(&self, pki: &Pki) -> Result<()> {
+        pki.successors_server(servers::SERVING, &servers::NAMES)?;
+        self.restart(Part::ApiServer).await
     }
 
     /// Waits until pods can run: the node is Ready, without a taint of a time before, and the controllers have given
@@ -268,133 +272,6 @@ impl ControlPlane {
         });
         futures::future::select_all(ends).await.0
     }
-}
-
-/// What the API server does otherwise for a kubelet. Its address is one of the node's then, for pods and for the ground.
-fn for_kubelet(base: Spec, pki: &Pki) -> Result<Spec> {
-    let identity = pki.client(
-        "kube-apiserver-kubelet-client",
-        "kube-apiserver-kubelet-client",
-        Some("system:masters"),
-    )?;
-    Ok(base
-        .arg("--bind-address=0.0.0.0")
-        .flag("advertise-address", node::ADDRESS)
-        .arg("--authorization-mode=Node,RBAC")
-        .arg("--enable-admission-plugins=NodeRestriction")
-        .flag("kubelet-client-certificate", &identity.cert_file)
-        .flag("kubelet-client-key", &identity.key_file)
-        .flag("kubelet-certificate-authority", pki.ca_file())
-        .arg("--kubelet-preferred-address-types=InternalIP"))
-}
-
-async fn start_servers(
-    components: &Components,
-    pki: &Pki,
-    dir: &Path,
-    node: NodeKind,
-) -> Result<Servers> {
-    let (etcd, etcd_url) = start_etcd(components.path("etcd")?, dir).await?;
-    let serving = pki.server(
-        "kube-apiserver",
-        &[
-            "127.0.0.1",
-            "localhost",
-            SERVICE_ADDRESS,
-            "kubernetes",
-            "kubernetes.default",
-            "kubernetes.default.svc",
-            "kubernetes.default.svc.cluster.local",
-        ],
-    )?;
-    let (sa_key, sa_public) = pki.service_account_keys()?;
-    let admin = pki.client("admin", "admin", Some("system:masters"))?;
-    let audit_policy = dir.join("audit-policy.yaml");
-    std::fs::write(&audit_policy, AUDIT_POLICY)?;
-    let kubeconfig = dir.join("admin.kubeconfig");
-    let base = Spec::new("kube-apiserver", components.path("kube-apiserver")?, dir)
-        .flag("etcd-servers", &etcd_url)
-        .flag("tls-cert-file", &serving.cert_file)
-        .flag("tls-private-key-file", &serving.key_file)
-        .flag("client-ca-file", pki.ca_file())
-        .flag("service-account-key-file", sa_public)
-        .flag("service-account-signing-key-file", &sa_key)
-        .arg("--service-account-issuer=https://kubernetes.default.svc")
-        .arg("--service-cluster-ip-range=10.0.0.0/24")
-        .arg("--profiling=false")
-        .flag("audit-policy-file", audit_policy)
-        .flag("audit-log-path", dir.join("audit.log"))
-        // Judges read one file from its beginning: no rotation in the middle of a run.
-        .arg("--audit-log-maxsize=10000");
-    let base = match node {
-        NodeKind::Fake => base
-            .arg("--bind-address=127.0.0.1")
-            .arg("--advertise-address=127.0.0.1")
-            .arg("--authorization-mode=RBAC"),
-        NodeKind::Real => for_kubelet(base, pki)?,
-    };
-    // What a pod is told of the API server: nothing else can be there.
-    let fixed = (node == NodeKind::Real).then_some(443);
-    let (api_server, [port]) = start_on_free_ports(
-        START,
-        |[free]| {
-            let port = fixed.unwrap_or(free);
-            kubeconfig::write(
-                &kubeconfig,
-                &url(port),
-                &pki.ca_file(),
-                User::Certificate(&admin),
-                "default",
-            )?;
-            Ok(base.clone().flag("secure-port", port.to_string()))
-        },
-        |_| is_ready(&kubeconfig),
-    )
-    .await?;
-    Ok(Servers {
-        etcd,
-        etcd_url,
-        api_server,
-        url: url(fixed.unwrap_or(port)),
-        client: client(&kubeconfig).await?,
-        sa_key,
-    })
-}
-
-fn url(port: u16) -> String {
-    format!("https://127.0.0.1:{port}")
-}
-
-async fn start_etcd(program: &Path, dir: &Path) -> Result<(Process, String)> {
-    let url = etcd_url;
-    let (etcd, [port, _]) = start_on_free_ports(
-        START,
-        |[client, peer]| {
-            Ok(Spec::new("etcd", program, dir)
-                .flag("data-dir", dir.join("etcd"))
-                .flag("listen-client-urls", url(client))
-                .flag("advertise-client-urls", url(client))
-                .flag("listen-peer-urls", url(peer))
-                .flag("initial-advertise-peer-urls", url(peer))
-                .flag("initial-cluster", format!("default={}", url(peer)))
-                .arg("--unsafe-no-fsync")
-                .arg("--log-level=warn"))
-        },
-        |[client, _]| is_healthy(url(client)),
-    )
-    .await?;
-    Ok((etcd, url(port)))
-}
-
-fn etcd_url(port: u16) -> String {
-    format!("http://127.0.0.1:{port}")
-}
-
-async fn is_healthy(etcd: String) -> Result<()> {
-    let answer = reqwest::get(format!("{etcd}/health")).await?;
-    let health = answer.text().await?;
-    ensure!(health.contains("\"health\":\"true\""), "etcd says {health}");
-    Ok(())
 }
 
 /// A client that acts as the user of this kubeconfig; a failing request fails at once.

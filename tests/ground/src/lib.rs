@@ -17,6 +17,7 @@
 mod components;
 pub mod control_plane;
 mod disk;
+pub mod documents;
 pub mod engines;
 pub mod faults;
 mod go_build;
@@ -325,9 +326,10 @@ async fn start_in(dir: &Path, components: &Components, options: &Options) -> Res
         NodeKind::Fake => None,
         NodeKind::Real => Some(Node::start(components, &pki, &plane.url, dir).await?),
     };
+    let authorities = pki.trust_pem();
     tokio::try_join!(
         plane.ready_for_pods(&client),
-        vault.trust(&plane, &client, &pki.ca_pem),
+        vault.trust(&plane, &client, &authorities),
         install_crds(&client, components, options),
     )?;
     Ok(Parts {

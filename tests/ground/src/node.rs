@@ -213,6 +213,19 @@ impl Node {
         self.kubelet.ready(START, is_healthy).await
     }
 
+    /// Has the kubelet find that the node runs out of process ids, or that it doesn't any more: as long as it does, it
+    /// evicts one pod after the other and takes no new one.
+    ///
+    /// # Errors
+    /// The kubelet can't be started again.
+    pub async fn short_of_processes(&self, short: bool) -> Result<()> {
+        let file = Path::new(HOME).join(config::KUBELET);
+        let config = config::with_pressure(&std::fs::read_to_string(&file)?, short)?;
+        std::fs::write(&file, config)?;
+        self.kubelet.restart().await?;
+        self.kubelet.ready(START, is_healthy).await
+    }
+
     /// Ends everything, and takes back what the node had of the machine.
     pub(crate) async fn stop(&self) -> Result<()> {
         self.names.kill();
@@ -308,11 +321,11 @@ async fn start_kubelet(
     kubeconfig::write(
         &file,
         url,
-        &pki.ca_file(),
+        &pki.trust_file(),
         User::Certificate(&identity),
         "default",
     )?;
-    let config = home.join("kubelet.json");
+    let config = home.join(config::KUBELET);
     let text = config::kubelet(home, &pki.ca_file(), &serving, cgroups.name())?;
     std::fs::write(&config, text)?;
     let spec = Spec::new("kubelet", components.path("kubelet")?, dir)

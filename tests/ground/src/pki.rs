@@ -1,4 +1,5 @@
-//! Certificates and keys of one ground: one CA, server and client certificates (X.509 v3), the ServiceAccount key.
+//! Certificates and keys of one ground: one CA and the one that may take its place, server and client certificates
+//! (X.509 v3), the ServiceAccount key.
 //!
 //! Everything lives as long as the run: keys are made in memory at start and written below the run's folder.
 
@@ -17,6 +18,9 @@ pub struct Pki {
     /// The CA certificate, PEM.
     pub ca_pem: String,
     issuer: Issuer<'static, KeyPair>,
+    /// The certificate, PEM, of the CA that may take the first one's place at the API server.
+    pub successor_pem: String,
+    successor: Issuer<'static, KeyPair>,
 }
 
 /// A certificate and its key, both as files and in memory (PEM).
@@ -33,24 +37,24 @@ pub struct Identity {
 }
 
 impl Pki {
-    /// Makes a CA and writes its certificate to `DIR/ca.crt`.
+    /// Makes both CAs and writes their certificates.
     ///
     /// # Errors
     /// The folder can't be written.
     pub fn new(dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("can't make {}", dir.display()))?;
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(Vec::new())?;
-        params.distinguished_name = name("ground-ca", None);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        let ca_pem = params.self_signed(&key)?.pem();
-        write(&dir.join("ca.crt"), &ca_pem)?;
-        Ok(Self {
+        let (ca_pem, issuer) = authority("ground-ca")?;
+        let (successor_pem, successor) = authority("ground-successor-ca")?;
+        let pki = Self {
             dir: dir.to_owned(),
             ca_pem,
-            issuer: Issuer::new(params, key),
-        })
+            issuer,
+            successor_pem,
+            successor,
+        };
+        write(&pki.ca_file(), &pki.ca_pem)?;
+        write(&pki.trust_file(), &pki.trust_pem())?;
+        Ok(pki)
     }
 
     /// The file of the CA certificate.
@@ -58,12 +62,30 @@ impl Pki {
         self.dir.join("ca.crt")
     }
 
+    /// The certificates of both CAs, PEM: who trusts these doesn't notice when the API server changes its own.
+    pub fn trust_pem(&self) -> String {
+        format!("{}{}", self.ca_pem, self.successor_pem)
+    }
+
+    /// The file of the certificates of both CAs.
+    pub fn trust_file(&self) -> PathBuf {
+        self.dir.join("trust.crt")
+    }
+
     /// A server certificate for these DNS names and IP addresses, named `NAME.crt` and `NAME.key`.
     ///
     /// # Errors
     /// A name is neither a DNS name nor an address, or the folder can't be written.
     pub fn server(&self, file: &str, names: &[&str]) -> Result<Identity> {
-        self.sign(file, serving(file, names)?)
+        self.sign(&self.issuer, file, serving(file, names)?)
+    }
+
+    /// The same of the CA that takes the first one's place.
+    ///
+    /// # Errors
+    /// As [`Pki::server`].
+    pub fn successors_server(&self, file: &str, names: &[&str]) -> Result<Identity> {
+        self.sign(&self.successor, file, serving(file, names)?)
     }
 
     /// The same, but its time ended at the beginning of the year 2001.
@@ -74,7 +96,7 @@ impl Pki {
         let mut params = serving(file, names)?;
         (params.not_before, params.not_after) =
             (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1));
-        self.sign(file, params)
+        self.sign(&self.issuer, file, params)
     }
 
     /// A client certificate for the API server: `user` is its CN, `group` its O.
@@ -85,7 +107,7 @@ impl Pki {
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name = name(user, group);
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.sign(file, params)
+        self.sign(&self.issuer, file, params)
     }
 
     /// The key pair that ServiceAccount tokens are signed with: files of the private and of the public key.
@@ -100,20 +122,35 @@ impl Pki {
         Ok((private, public))
     }
 
-    fn sign(&self, file: &str, mut params: CertificateParams) -> Result<Identity> {
+    fn sign(
+        &self,
+        issuer: &Issuer<'static, KeyPair>,
+        file: &str,
+        mut params: CertificateParams,
+    ) -> Result<Identity> {
         let key = KeyPair::generate()?;
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         let identity = Identity {
             cert_file: self.dir.join(format!("{file}.crt")),
             key_file: self.dir.join(format!("{file}.key")),
-            cert_pem: params.signed_by(&key, &self.issuer)?.pem(),
+            cert_pem: params.signed_by(&key, issuer)?.pem(),
             key_pem: key.serialize_pem(),
         };
         write(&identity.cert_file, &identity.cert_pem)?;
         write(&identity.key_file, &identity.key_pem)?;
         Ok(identity)
     }
+}
+
+fn authority(common: &str) -> Result<(String, Issuer<'static, KeyPair>)> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name = name(common, None);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let pem = params.self_signed(&key)?.pem();
+    Ok((pem, Issuer::new(params, key)))
 }
 
 fn serving(file: &str, names: &[&str]) -> Result<CertificateParams> {

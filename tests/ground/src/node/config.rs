@@ -75,6 +75,24 @@ disabled_plugins = [
     ))
 }
 
+/// The file of the kubelet's configuration.
+pub(super) const KUBELET: &str = "kubelet.json";
+
+/// More process ids than any kernel has (`PID_MAX_LIMIT`, 2^22).
+const MORE_THAN_ALL: &str = "10M";
+
+/// The kubelet's configuration with a threshold that no node can keep, or without.
+pub(super) fn with_pressure(config: &str, pressure: bool) -> Result<String> {
+    let mut config: serde_json::Value = serde_json::from_str(config)?;
+    let thresholds = config["evictionHard"].as_object_mut();
+    let thresholds = thresholds.context("no thresholds")?;
+    match pressure {
+        true => thresholds.insert("pid.available".to_owned(), json!(MORE_THAN_ALL)),
+        false => thresholds.remove("pid.available"),
+    };
+    Ok(config.to_string())
+}
+
 /// The kubelet's configuration, kubelet.config.k8s.io/v1beta1.
 pub(super) fn kubelet(home: &Path, ca: &Path, serving: &Identity, cgroup: &str) -> Result<String> {
     let resolver = home.join("resolv.conf");
@@ -99,6 +117,8 @@ pub(super) fn kubelet(home: &Path, ca: &Path, serving: &Identity, cgroup: &str) 
         // The machine's disk may be nearly full, which is none of the tests' business.
         "evictionHard": { "memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%", "nodefs.inodesFree": "1%" },
         "imageGCHighThresholdPercent": 100,
+        // How long a pressure lasts at least once it was seen; five minutes by default.
+        "evictionPressureTransitionPeriod": "1s",
         "maxPods": 100,
         // How soon a changed Secret is in a volume: as soon as the kubelet's watch tells of it.
         "syncFrequency": "5s",
