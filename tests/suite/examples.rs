@@ -1,9 +1,8 @@
 //! What lies under `examples/` works as it lies there: the manifests are applied
 //! and served, and the script for Vault gives a tenant what they need.
 
-use std::os::unix::fs::PermissionsExt as _;
-
 use anyhow::{Context, Result, ensure};
+use ground::documents::path_with_tools;
 use ground::tenant::{OPERATOR_ACCOUNT, Tenant};
 use ground::vault_api::KubernetesRole;
 use ground::wait_for;
@@ -24,9 +23,6 @@ crate::trials![
 ];
 
 const FIRST_SECRET: &str = include_str!("../../examples/first-secret.yaml");
-
-/// Maps the subcommands that the script uses to Vault's HTTP API.
-const VAULT_CLI: &str = include_str!("../fixtures/vault-cli.sh");
 
 /// The examples name mounts and roles of Vault, the same for whoever applies
 /// them: one trial at a time.
@@ -232,20 +228,14 @@ pub async fn vault_script(
     script: &str,
     arguments: &[&str],
 ) -> Result<()> {
-    let folder = tenant.dir.join("bin");
-    std::fs::create_dir_all(&folder)?;
-    let cli = folder.join("vault");
-    std::fs::write(&cli, VAULT_CLI)?;
-    std::fs::set_permissions(&cli, std::fs::Permissions::from_mode(0o755))?;
-    let others = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(folder).chain(std::env::split_paths(&others));
+    let path = path_with_tools(suite.ground.components(), &tenant.dir.join("bin"))?;
     let created = tenant.vault.write("auth/token/create", &json!({})).await?;
     let token = created["auth"]["client_token"]
         .as_str()
         .context("no token")?;
     let output = Command::new(ground::paths::repository().join(script))
         .args(arguments)
-        .env("PATH", std::env::join_paths(folders)?)
+        .env("PATH", path)
         .env("VAULT_ADDR", &tenant.vault_address)
         .env("VAULT_CACERT", suite.ground.pki.ca_file())
         .env("VAULT_TOKEN", token)

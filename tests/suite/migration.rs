@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use ground::documents::{blocks, path_with_tools};
 use ground::judges::workloads::Kind;
 use ground::{Tenant, wait_for};
 use kube::api::{Patch, PatchParams};
@@ -11,7 +12,6 @@ use serde_json::json;
 
 use crate::adoption::made_by_that_operator;
 use crate::applied::render_own;
-use crate::readme::{blocks, with_kubectl};
 use crate::support::{LONG, Suite, Team, config, deployment, prepare, resources};
 
 crate::trials!["migration": the_switch_runs_as_written];
@@ -133,7 +133,10 @@ async fn run(suite: &Suite, overlays: &Path, tenants: &str, blocks: &[&str]) -> 
     let output = tokio::process::Command::new("bash")
         .args(["-euc", &format!("set -o pipefail\n{}", blocks.join("\n"))])
         .current_dir(ground::paths::repository())
-        .env("PATH", with_kubectl(suite)?)
+        .env(
+            "PATH",
+            path_with_tools(suite.ground.components(), &suite.ground.dir().join("bin"))?,
+        )
         .env("KUBECONFIG", &suite.ground.plane.kubeconfig)
         .env("TENANTS", tenants)
         .env("OVERLAYS", overlays)

@@ -2,10 +2,10 @@
 //! in one shell, with the variables that the sandbox prints. Only the names of
 //! the sandbox's tenant give way to those of the trial's own.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use ground::documents::{blocks, path_with_tools, section};
 use ground::tenant::Tenant;
 use serde_json::json;
 
@@ -17,7 +17,7 @@ const README: &str = include_str!("../../README.md");
 
 async fn the_tour_runs_as_written(suite: &Suite) -> Result<()> {
     let team = Team::start(suite, "tour").await?;
-    let commands = blocks(section("Five minutes")?).join("\n");
+    let commands = blocks(section(README, "Five minutes")?).join("\n");
     let commands = of_tenant(&commands, &team.tenant)?;
     login_called_app(&team).await?;
     let vault = &team.tenant.vault;
@@ -25,7 +25,10 @@ async fn the_tour_runs_as_written(suite: &Suite) -> Result<()> {
     let token = created["auth"]["client_token"].as_str();
     let output = tokio::process::Command::new("bash")
         .args(["-euc", &format!("set -o pipefail\n{commands}")])
-        .env("PATH", with_kubectl(suite)?)
+        .env(
+            "PATH",
+            path_with_tools(suite.ground.components(), &team.tenant.dir.join("bin"))?,
+        )
         .env("KUBECONFIG", kubeconfig(suite, &team.tenant)?)
         .env("VAULT_ADDR", &team.tenant.vault_address)
         .env("VAULT_CACERT", suite.ground.pki.ca_file())
@@ -44,31 +47,6 @@ async fn the_tour_runs_as_written(suite: &Suite) -> Result<()> {
         "it does not show the refusal: {out}"
     );
     Ok(())
-}
-
-/// The text of a section of the README, up to the next of its level.
-fn section(title: &str) -> Result<&'static str> {
-    let (_, after) = README
-        .split_once(&format!("\n## {title}\n"))
-        .with_context(|| format!("the README has no section {title}"))?;
-    Ok(after.split_once("\n## ").map_or(after, |(text, _)| text))
-}
-
-/// The commands of the fenced shell blocks.
-pub fn blocks(text: &str) -> Vec<&str> {
-    text.split("```sh\n")
-        .skip(1)
-        .filter_map(|rest| Some(rest.split_once("```")?.0))
-        .collect()
-}
-
-/// `PATH` with the ground's own kubectl before any other.
-pub fn with_kubectl(suite: &Suite) -> Result<OsString> {
-    let kubectl = suite.ground.components().path("kubectl")?;
-    let folder = kubectl.parent().context("kubectl lies in no folder")?;
-    let others = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&others));
-    Ok(std::env::join_paths(folders)?)
 }
 
 /// The commands with the tenant's names instead of the sandbox's.

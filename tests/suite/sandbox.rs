@@ -7,10 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use ground::documents::path_with_tools;
 use ground::process::{Spec, processes_naming};
 use ground::{Exit, Process, wait_for};
 
-use crate::readme::with_kubectl;
 use crate::sandbox_home::Home;
 use crate::support::{LONG, Suite};
 
@@ -244,7 +244,7 @@ impl Sandbox {
             );
         }
         commands.push(ARRIVED);
-        let path = with_kubectl(suite)?;
+        let path = path_with_tools(suite.ground.components(), &home.dir.join("bin"))?;
         let shell = tokio::process::Command::new("bash")
             .args(["-euc", &commands.join("\n")])
             .env_clear()
