@@ -20,7 +20,7 @@ impl Bench {
     /// Builds the operator and starts the ground.
     pub async fn start() -> Result<Self> {
         let binary = OperatorBinary {
-            path: shipped::build()?,
+            path: shipped::Sources::present().build()?,
             args_prefix: Vec::new(),
         };
         let ground = Ground::start(Options::default()).await?;

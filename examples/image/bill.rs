@@ -4,16 +4,17 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use ground::{paths, shipped};
+use ground::paths;
+use ground::shipped::{self, Sources};
 
 /// The tool (<https://github.com/CycloneDX/cyclonedx-rust-cargo>), at a version that was tried.
 const TOOL: &str = "cargo-cyclonedx@0.5.9";
 
-/// Writes the bill of materials of what is shipped for a target.
+/// Writes the bill of materials of what is built from these sources for a target.
 ///
 /// # Errors
 /// Where the tool can't be had, or fails.
-pub fn write(target: &str, created: &str, bill: &Path) -> Result<()> {
+pub fn write(sources: &Sources, target: &str, created: &str, bill: &Path) -> Result<()> {
     let tools = paths::target().join("tools");
     // Does nothing where that version is there.
     let installed = shipped::cargo()
@@ -28,7 +29,7 @@ pub fn write(target: &str, created: &str, bill: &Path) -> Result<()> {
     // The tool writes beside Cargo.toml, and so it does for each member.
     let name = "bill-of-materials";
     let described = Command::new(&tool)
-        .current_dir(paths::repository())
+        .current_dir(&sources.folder)
         .args([
             "cyclonedx",
             "--quiet",
@@ -45,11 +46,11 @@ pub fn write(target: &str, created: &str, bill: &Path) -> Result<()> {
         .with_context(|| format!("{} can't be started", tool.display()))?;
     ensure!(described.success(), "{TOOL} failed");
     let written = |folder: &str| {
-        let folder = paths::repository().join(folder);
+        let folder = sources.folder.join(folder);
         folder.join(format!("{name}.json"))
     };
     // Where the sources lie on this machine is nobody's business.
-    let here = reqwest::Url::from_file_path(paths::repository());
+    let here = reqwest::Url::from_file_path(&sources.folder);
     let here = here.map_err(|()| anyhow!("the repository has no absolute path"))?;
     let text = std::fs::read_to_string(written("."))?.replace(here.as_str(), "file:///source");
     std::fs::write(bill, text).with_context(|| format!("{} can't be written", bill.display()))?;

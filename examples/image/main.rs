@@ -14,14 +14,15 @@ use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Parser;
 use ground::image::{Description, File, Name, architecture, pack};
-use ground::{paths, shipped};
+use ground::paths;
+use ground::shipped::{self, Sources};
 use object::Object as _;
 
 /// Name of the binary, and of the image.
@@ -55,6 +56,10 @@ struct Arguments {
     /// URL of the source code, for the label org.opencontainers.image.source
     #[arg(long)]
     source: Option<String>,
+    /// Commit to build, in place of the sources as they are: an earlier version, to upgrade from or to go back to. The
+    /// list of CA roots is the present one
+    #[arg(long, value_name = "COMMIT", conflicts_with_all = ["revision", "root"])]
+    commit: Option<String>,
     /// Commit that this is built from, where git can't say it
     #[arg(long, requires = "created")]
     revision: Option<String>,
@@ -74,16 +79,32 @@ fn main() -> ExitCode {
 }
 
 fn write(arguments: &Arguments) -> Result<()> {
-    let (revision, created) = match (&arguments.revision, &arguments.created) {
-        (Some(revision), Some(created)) => (revision.clone(), created.clone()),
-        _ => source_of_git()?,
+    let (sources, revision, created) = match arguments {
+        Arguments {
+            commit: Some(commit),
+            ..
+        } => {
+            let revision =
+                said_by_git(&["rev-parse", "--verify", &format!("{commit}^{{commit}}")])?;
+            let created = said_by_git(&["log", "-1", "--format=%cI", &revision])?;
+            (Sources::of(&revision)?, revision, created)
+        }
+        Arguments {
+            revision: Some(revision),
+            created: Some(created),
+            ..
+        } => (Sources::present(), revision.clone(), created.clone()),
+        _ => {
+            let (revision, created) = source_of_git().context("git doesn't say what this is built from: give --revision and --created, as for sources without a history")?;
+            (Sources::present(), revision, created)
+        }
     };
     created
         .parse::<jiff::Timestamp>()
         .with_context(|| format!("--created {created} is no time, such as 2026-01-31T12:00:00Z"))?;
     let target = shipped::host()?;
     let architecture = architecture(&target)?;
-    let binary = std::fs::read(shipped::build()?)?;
+    let binary = std::fs::read(sources.build()?)?;
     ensure_static(&binary)?;
     let roots = roots();
     let files = [
@@ -106,6 +127,7 @@ fn write(arguments: &Arguments) -> Result<()> {
     if let Some(root) = &arguments.root {
         return unpack(root, &files);
     }
+    let version = sources.version()?;
     let image = pack(
         &files,
         &Description {
@@ -114,19 +136,19 @@ fn write(arguments: &Arguments) -> Result<()> {
             created: &created,
             user: USER,
             entrypoint: &["/vault-tenant-operator"],
-            labels: labels(&revision, arguments.source.as_deref()),
+            labels: labels(&version, &revision, arguments.source.as_deref()),
         },
     )?;
     let folder = arguments.out.clone();
     let folder = folder.unwrap_or_else(|| paths::target().join("image"));
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("the folder {} can't be made", folder.display()))?;
-    let named = format!("{PROGRAM}-{}-{architecture}", env!("CARGO_PKG_VERSION"));
+    let named = format!("{PROGRAM}-{version}-{architecture}");
     let file = folder.join(format!("{named}.tar"));
     std::fs::write(&file, &image.bytes)
         .with_context(|| format!("{} can't be written", file.display()))?;
     let bill = folder.join(format!("{named}.cdx.json"));
-    bill::write(&target, &created, &bill)?;
+    bill::write(&sources, &target, &created, &bill)?;
     let packed = image.bytes.len();
     println!("{}", file.display());
     println!("{}", bill.display());
@@ -150,26 +172,17 @@ fn unpack(root: &Path, files: &[File<'_>]) -> Result<()> {
 
 /// Commit and its time. A commit with changes is another source.
 fn source_of_git() -> Result<(String, String)> {
-    let git = |arguments: &[&str]| {
-        let said = Command::new("git")
-            .current_dir(paths::repository())
-            .args(arguments)
-            .output();
-        match said {
-            Ok(said) if said.status.success() => {
-                Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
-            }
-            _ => bail!(
-                "git doesn't say what this is built from: give --revision and --created, as for sources without a history"
-            ),
-        }
-    };
-    let mut revision = git(&["rev-parse", "HEAD"])?;
-    if !git(&["status", "--porcelain"])?.is_empty() {
+    let mut revision = said_by_git(&["rev-parse", "HEAD"])?;
+    if !said_by_git(&["status", "--porcelain"])?.is_empty() {
         eprintln!("the sources differ from the commit {revision}: the image is not for others");
         revision.push_str("-dirty");
     }
-    Ok((revision, git(&["log", "-1", "--format=%cI"])?))
+    Ok((revision, said_by_git(&["log", "-1", "--format=%cI"])?))
+}
+
+fn said_by_git(arguments: &[&str]) -> Result<String> {
+    let said = shipped::git(arguments)?;
+    Ok(String::from_utf8_lossy(&said).trim().to_owned())
 }
 
 /// Nothing in the image could load it otherwise.
@@ -197,17 +210,14 @@ fn roots() -> String {
     pem
 }
 
-fn labels(revision: &str, source: Option<&str>) -> BTreeMap<&'static str, String> {
+fn labels(version: &str, revision: &str, source: Option<&str>) -> BTreeMap<&'static str, String> {
     let mut labels = BTreeMap::from([
         ("org.opencontainers.image.title", PROGRAM.to_owned()),
         (
             "org.opencontainers.image.description",
             env!("CARGO_PKG_DESCRIPTION").to_owned(),
         ),
-        (
-            "org.opencontainers.image.version",
-            env!("CARGO_PKG_VERSION").to_owned(),
-        ),
+        ("org.opencontainers.image.version", version.to_owned()),
         ("org.opencontainers.image.revision", revision.to_owned()),
         ("org.opencontainers.image.licenses", LICENCES.to_owned()),
     ]);

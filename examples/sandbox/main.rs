@@ -86,7 +86,7 @@ fn main() -> ExitCode {
             if arguments.node == Node::Real && !isolation::is_inside() {
                 isolation::ensure_possible()?;
                 runtime.block_on(node::fetch())?;
-                shipped::build_image()?;
+                shipped::build_image(shipped::TAG, &[])?;
                 isolation::enter()?;
             }
             runtime.block_on(run(&screen, &arguments))
@@ -146,7 +146,7 @@ async fn on_ground(
 ) -> Result<End> {
     let toured = async {
         if let Some(node) = &ground.node {
-            node.import(&shipped::image()?).await?;
+            node.import(&shipped::image(shipped::TAG)?).await?;
         }
         let site = platform::set_up(screen, ground).await?;
         tour::walk(screen, &site).await?;
