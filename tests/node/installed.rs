@@ -4,16 +4,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use ground::resources::static_secret;
+use ground::{documents, manifests, paths, shipped};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Api;
 use kube::api::DeleteParams;
 use serde_json::json;
+use tokio::process::Command;
 
-use crate::site::installation::{Installation, Overlay};
+use crate::site::installation::{Installation, Overlay, trust_vault};
 use crate::site::{LONG, Site};
 
 crate::trials![
     "installed": the_overlays_run_as_they_are_shipped, the_first_secret_is_there_within_five_seconds,
+    the_readme_installs_it,
 ];
 
 /// How long the operator's pod may take to be Ready.
@@ -66,6 +69,47 @@ async fn the_first_secret_is_there_within_five_seconds(site: &Site) -> Result<()
         installation.ready("VaultStaticSecret", "app").await?;
     }
     Ok(())
+}
+
+/// The commands of the README as they stand there. The overlay they apply has been changed as its comment says, for a
+/// Vault with a private CA.
+async fn the_readme_installs_it(site: &Site) -> Result<()> {
+    let repository = paths::repository();
+    let platform = site.ground.dir().join("platform");
+    for folder in ["examples", "kustomize", "rbac"] {
+        manifests::copy(&repository.join(folder), &platform.join(folder))?;
+    }
+    let overlay = platform.join("kustomize/overlays/example-tenant");
+    trust_vault(&overlay, "../..", &site.ground.pki.ca_pem)?;
+    let readme = std::fs::read_to_string(repository.join("README.md"))?;
+    let commands = documents::blocks(documents::section(&readme, "Install")?);
+    let (image, commands) = commands.split_first().context("no commands")?;
+    let name = format!("{}:{}", shipped::REPOSITORY, shipped::TAG);
+    ensure!(
+        image.trim() == format!("cargo run --example image -- --name {name}"),
+        "the image that this site has is made otherwise: {image}"
+    );
+    let vault = &site.ground.vault;
+    let created = vault.api.write("auth/token/create", &json!({})).await?;
+    let token = created["auth"]["client_token"].as_str();
+    let said = Command::new("bash")
+        .args(["-euc", &commands.join("\n")])
+        .current_dir(&platform)
+        .env(
+            "PATH",
+            documents::path_with_tools(site.ground.components(), &platform.join("bin"))?,
+        )
+        .env("KUBECONFIG", &site.ground.plane.kubeconfig)
+        .env("VAULT_ADDR", &vault.address)
+        .env("VAULT_CACERT", site.ground.pki.ca_file())
+        .env("VAULT_TOKEN", token.context("no token")?)
+        .output()
+        .await?;
+    let words = [said.stdout, said.stderr].map(|out| String::from_utf8_lossy(&out).into_owned());
+    ensure!(said.status.success(), "{}\n{}", words[0], words[1]);
+    let pod = site.ready_operator("example").await?;
+    locked_down(site, &pod)?;
+    gone(site, &["example"]).await
 }
 
 /// What the kernel says of the operator's process.

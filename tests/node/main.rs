@@ -9,6 +9,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod authority;
 mod consumers;
 mod deletion;
 mod installed;
@@ -16,8 +17,10 @@ mod numbers;
 mod power;
 mod rotation;
 mod site;
+mod tenancy;
 mod tokens;
 mod troubles;
+mod upgrade;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -41,34 +44,53 @@ pub struct TrialOf {
     run: fn(Arc<Site>) -> BoxFuture<'static, Result<()>>,
 }
 
+/// Trials run in phases: first those that measure times, then those that are alone in their namespaces, then what
+/// concerns the whole cluster, last what takes the pods of all others away.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Measured,
+    Apart,
+    Cluster,
+    Node,
+}
+
+impl Phase {
+    /// How many there are.
+    const COUNT: usize = Self::Node as usize + 1;
+
+    /// Its trials run one after the other.
+    fn takes_turns(self) -> bool {
+        self != Self::Apart
+    }
+}
+
 impl TrialOf {
-    /// In which of the [`PHASES`] it runs: first those that measure times, one after the other, last what takes the
-    /// pods of all others away.
-    fn phase(&self) -> usize {
-        match self.name {
-            name if name.starts_with("installed::") => 0,
-            name if name.starts_with("power::") => 2,
-            _ => 1,
+    /// The phase that it begins in, and the one that is not over without it.
+    fn phases(&self) -> (Phase, Phase) {
+        match self.name.split_once("::").map(|(module, _)| module) {
+            Some("installed") => (Phase::Measured, Phase::Measured),
+            // Ten minutes, in which it waits and minds nothing that the next phase does.
+            Some("tokens") => (Phase::Apart, Phase::Cluster),
+            Some("authority" | "upgrade") => (Phase::Cluster, Phase::Cluster),
+            Some("power") => (Phase::Node, Phase::Node),
+            _ => (Phase::Apart, Phase::Apart),
         }
     }
 }
 
-/// How many there are.
-const PHASES: usize = 3;
-
-/// How many trials of each phase are to come or under way.
+/// How many trials of each phase are to come or under way, by the phase that waits for them.
 #[derive(Clone)]
 struct Phases {
-    left: Arc<[watch::Sender<usize>; PHASES]>,
-    /// Held by one trial of the first phase at a time.
+    left: Arc<[watch::Sender<usize>; Phase::COUNT]>,
+    /// Held by one trial at a time of those that take turns.
     turn: Arc<Mutex<()>>,
 }
 
 impl Phases {
     fn of<'a>(trials: impl Iterator<Item = &'a TrialOf>) -> Self {
-        let left: [watch::Sender<usize>; PHASES] = Default::default();
+        let left: [watch::Sender<usize>; Phase::COUNT] = Default::default();
         for trial in trials {
-            left[trial.phase()].send_modify(|left| *left += 1);
+            left[trial.phases().1 as usize].send_modify(|left| *left += 1);
         }
         Self {
             left: Arc::new(left),
@@ -78,14 +100,14 @@ impl Phases {
 
     /// Runs a trial once those of earlier phases are over.
     async fn run(self, trial: TrialOf, site: Arc<Site>) -> Result<()> {
-        let phase = trial.phase();
-        let _done = Done(&self.left[phase]);
-        for earlier in &self.left[..phase] {
+        let (begins, ends) = trial.phases();
+        let _done = Done(&self.left[ends as usize]);
+        for earlier in &self.left[..begins as usize] {
             earlier.subscribe().wait_for(|left| *left == 0).await?;
         }
-        let _turn = match phase {
-            0 => Some(self.turn.lock().await),
-            _ => None,
+        let _turn = match begins.takes_turns() {
+            true => Some(self.turn.lock().await),
+            false => None,
         };
         (trial.run)(site).await
     }
@@ -119,13 +141,6 @@ fn main() -> Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(TRIALS_AT_A_TIME);
     let runtime = Runtime::new()?;
-    if !arguments.list && !isolation::is_inside() {
-        isolation::ensure_possible()?;
-        runtime.block_on(node::fetch())?;
-        shipped::build_image()?;
-        isolation::enter()?;
-    }
-    let site: Arc<OnceLock<Result<Arc<Site>, String>>> = Arc::default();
     let all = [
         installed::trials(),
         // The longest one, which mostly waits.
@@ -135,6 +150,8 @@ fn main() -> Result<ExitCode> {
         rotation::trials(),
         deletion::trials(),
         troubles::trials(),
+        authority::trials(),
+        upgrade::trials(),
         power::trials(),
     ];
     let all: Vec<TrialOf> = all.into_iter().flatten().collect();
@@ -145,7 +162,21 @@ fn main() -> Result<ExitCode> {
         };
         arguments.filter.as_deref().is_none_or(fits) && !arguments.skip.iter().any(|one| fits(one))
     };
-    let phases = Phases::of(all.iter().filter(chosen));
+    if !arguments.list && !isolation::is_inside() {
+        isolation::ensure_possible()?;
+        runtime.block_on(node::fetch())?;
+        shipped::build_image(shipped::TAG, &[])?;
+        if all
+            .iter()
+            .filter(&chosen)
+            .any(|trial| trial.name.starts_with("upgrade::"))
+        {
+            upgrade::build()?;
+        }
+        isolation::enter()?;
+    }
+    let site: Arc<OnceLock<Result<Arc<Site>, String>>> = Arc::default();
+    let phases = Phases::of(all.iter().filter(&chosen));
     let trials = all.into_iter().map(|trial| {
         let (site, handle) = (Arc::clone(&site), runtime.handle().clone());
         let phases = phases.clone();

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 use ground::engines::PkiRole;
 use ground::judges::memory::Memory;
 use ground::resources::{config, prepare, resources, static_secret};
-use ground::{OperatorBinary, Right, Tenant, shipped, wait_for};
+use ground::shipped::Sources;
+use ground::{OperatorBinary, Right, Tenant, wait_for};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use serde_json::json;
@@ -42,7 +43,7 @@ async fn with_a_hundred_resources_its_pod_is_small(site: &Site) -> Result<()> {
     prepare(&tenant).await?;
     fill(&tenant).await?;
     let binary = OperatorBinary {
-        path: tokio::task::spawn_blocking(shipped::build).await??,
+        path: tokio::task::spawn_blocking(|| Sources::present().build()).await??,
         args_prefix: Vec::new(),
     };
     let operator = tenant.operator(&binary).config(&config(&tenant, ""));

@@ -1,14 +1,37 @@
-//! The node restarts, and with it every pod at once.
+//! What happens to a whole node: it runs short of something and evicts pods, or it restarts and with it every pod at once.
 
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use ground::wait_for;
 
-use crate::site::Site;
 use crate::site::installation::address;
-use crate::troubles::Tenancy;
+use crate::site::{LONG, Site};
+use crate::tenancy::Tenancy;
 
-crate::trials!["power": after_a_restart_of_its_node_nothing_has_rotated];
+crate::trials![
+    "power": after_an_eviction_by_its_node_nothing_has_rotated,
+    after_a_restart_of_its_node_nothing_has_rotated,
+];
+
+async fn after_an_eviction_by_its_node_nothing_has_rotated(site: &Site) -> Result<()> {
+    let tenancy = Tenancy::start(site, "evicted").await?;
+    let pod = tenancy.operator().await?;
+    let name = pod.metadata.name.as_deref().context("no name")?;
+    let node = site.node()?;
+    node.short_of_processes(true).await?;
+    wait_for("the kubelet to evict the operator", LONG, || async {
+        let pod = tenancy.pods().get(name).await?;
+        let status = pod.status.unwrap_or_default();
+        ensure!(status.reason.as_deref() == Some("Evicted"), "{status:?}");
+        Ok(())
+    })
+    .await?;
+    // The next pod has no node to go to until then.
+    let begun = Instant::now();
+    node.short_of_processes(false).await?;
+    tenancy.comes_back("evicted by its node", begun).await
+}
 
 async fn after_a_restart_of_its_node_nothing_has_rotated(site: &Site) -> Result<()> {
     let tenancy = Tenancy::start(site, "restarted-node").await?;

@@ -34,12 +34,18 @@ impl Site {
         };
         let ground = Ground::start(options).await?;
         let node = ground.node.as_ref().context("no node")?;
-        node.import(&shipped::image()?).await?;
+        node.import(&shipped::image(shipped::TAG)?).await?;
         let site = Self { ground };
-        let cluster = paths::repository().join("kustomize/overlays/cluster");
-        site.kubectl(&["apply", "--server-side", "-k", path(&cluster)?])
-            .await?;
+        site.apply_definitions(&paths::repository()).await?;
         Ok(site)
+    }
+
+    /// What a cluster needs once, from the sources of some version.
+    pub async fn apply_definitions(&self, sources: &Path) -> Result<()> {
+        let cluster = sources.join("kustomize/overlays/cluster");
+        self.kubectl(&["apply", "--server-side", "-k", path(&cluster)?])
+            .await
+            .map(drop)
     }
 
     pub fn node(&self) -> Result<&node::Node> {
@@ -85,14 +91,19 @@ impl Site {
             .map(drop)
     }
 
-    /// The pods of an operator.
+    /// The pods of an operator, without those that have ended for good, such as evicted ones.
     pub async fn operators(&self, namespace: &str) -> Result<Vec<Pod>> {
         let pods: Api<Pod> = Api::namespaced(self.ground.client.clone(), namespace);
         let label = format!("app.kubernetes.io/name={OPERATOR_ACCOUNT}");
-        Ok(pods
+        let mut pods = pods
             .list(&ListParams::default().labels(&label))
             .await?
-            .items)
+            .items;
+        pods.retain(|pod| {
+            let status = pod.status.as_ref();
+            status.is_none_or(|status| status.phase.as_deref() != Some("Failed"))
+        });
+        Ok(pods)
     }
 
     /// The operator's only pod, once it is Ready.

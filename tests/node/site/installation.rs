@@ -1,6 +1,6 @@
 //! A tenant that is installed by a copy of a shipped overlay.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -62,20 +62,12 @@ impl Installation {
         tenant.vault_address = format!("https://{}:8200", node::VAULT);
         site.restricted(namespace).await?;
         tenant.let_into_vault().await?;
-        let platform = tenant.dir.join("platform");
-        for folder in ["kustomize", "rbac"] {
-            manifests::copy(&paths::repository().join(folder), &platform.join(folder))?;
-        }
-        let name = overlay.folder();
-        let name = name.file_name().context("no name")?;
-        let folder = platform.join("kustomize/overlays").join(name);
-        let installation = Self {
+        let mut installation = Self {
             tenant,
             overlay,
-            folder,
+            folder: PathBuf::new(),
         };
-        installation.change_names()?;
-        installation.trust_vault()?;
+        installation.take(&paths::repository(), None)?;
         let login = &references(&installation.tenant)[1];
         let account = json!({
             "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": APP_ACCOUNT },
@@ -84,6 +76,26 @@ impl Installation {
             installation.tenant.apply(&object.to_string()).await?;
         }
         Ok(installation)
+    }
+
+    /// Makes the copy anew, from the sources of another version; its image goes by the tag.
+    pub fn take(&mut self, sources: &Path, tag: Option<&str>) -> Result<()> {
+        let platform = self.tenant.dir.join("platform");
+        if platform.exists() {
+            std::fs::remove_dir_all(&platform)?;
+        }
+        for folder in ["kustomize", "rbac"] {
+            manifests::copy(&sources.join(folder), &platform.join(folder))?;
+        }
+        let name = self.overlay.folder();
+        let name = name.file_name().context("no name")?;
+        self.folder = platform.join("kustomize/overlays").join(name);
+        self.change_names(tag)?;
+        let up = match self.overlay {
+            Overlay::Beside => "../../..",
+            Overlay::Tenant | Overlay::Named => "../..",
+        };
+        trust_vault(&self.half_of_the_operator(), up, &self.tenant.ca_pem)
     }
 
     /// More of the operator's configuration, before it is applied.
@@ -208,7 +220,7 @@ impl Installation {
     }
 
     /// What the comments of the overlays ask for.
-    fn change_names(&self) -> Result<()> {
+    fn change_names(&self, tag: Option<&str>) -> Result<()> {
         let to = &self.tenant.namespace;
         let mut folders = vec![self.folder.clone()];
         while let Some(folder) = folders.pop() {
@@ -218,35 +230,18 @@ impl Installation {
                     folders.push(entry);
                     continue;
                 }
-                let text = std::fs::read_to_string(&entry)?
+                let mut text = std::fs::read_to_string(&entry)?
                     .replace("vto-example", &format!("vto-{to}"))
                     .replace("namespace: example\n", &format!("namespace: {to}\n"))
                     .replace("-namespaces=example\n", &format!("-namespaces={to}\n"));
+                if let Some((before, after)) = tag.and(text.split_once("newTag: ")) {
+                    let after = after.split_once('\n').map_or("", |(_, after)| after);
+                    let tag = tag.unwrap_or_default();
+                    text = format!("{before}newTag: {tag}\n{after}");
+                }
                 std::fs::write(&entry, text)?;
             }
         }
-        Ok(())
-    }
-
-    /// What the component `vault-ca` asks for.
-    fn trust_vault(&self) -> Result<()> {
-        let folder = self.half_of_the_operator();
-        let up = match self.overlay {
-            Overlay::Beside => "../../..",
-            Overlay::Tenant | Overlay::Named => "../..",
-        };
-        std::fs::write(folder.join("ca.crt"), &self.tenant.ca_pem)?;
-        let file = folder.join("kustomization.yaml");
-        let text = std::fs::read_to_string(&file)?.replace(
-            "configMapGenerator:\n",
-            &format!(
-                "components:\n  - {up}/components/vault-ca\nconfigMapGenerator:\n  - name: vault-ca\n    files: [ca.crt]\n"
-            ),
-        );
-        std::fs::write(file, text)?;
-        let file = folder.join("config.yaml");
-        let text = std::fs::read_to_string(&file)? + "  caCertPath: /etc/vault-ca/ca.crt\n";
-        std::fs::write(file, text)?;
         Ok(())
     }
 
@@ -260,6 +255,22 @@ impl Installation {
         self.apply(site).await?;
         site.ready_operator(&self.home()).await
     }
+}
+
+/// What the component `vault-ca` asks for in an overlay, from which the way to all of `kustomize/` is `up`.
+pub fn trust_vault(overlay: &Path, up: &str, ca_pem: &str) -> Result<()> {
+    std::fs::write(overlay.join("ca.crt"), ca_pem)?;
+    let file = overlay.join("kustomization.yaml");
+    let text = std::fs::read_to_string(&file)?.replace(
+        "configMapGenerator:\n",
+        &format!(
+            "components:\n  - {up}/components/vault-ca\nconfigMapGenerator:\n  - name: vault-ca\n    files: [ca.crt]\n"
+        ),
+    );
+    std::fs::write(file, text)?;
+    let file = overlay.join("config.yaml");
+    let text = std::fs::read_to_string(&file)? + "  caCertPath: /etc/vault-ca/ca.crt\n";
+    Ok(std::fs::write(file, text)?)
 }
 
 /// A Deployment of the application, locked down as its namespace asks, with more of its container's and its pods' spec.
