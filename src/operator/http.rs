@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::BindAddress;
@@ -92,16 +93,29 @@ pub async fn probes(listener: TcpListener, readiness: Readiness, stop: Cancellat
     serve(listener, router, stop).await;
 }
 
-/// Serves the metrics until `stop`.
+/// Serves the metrics until `stop`. What they tell of is this thread's alone, and
+/// handlers have to be ones that could move to another: so they ask, and are
+/// answered from here.
 pub async fn metrics(listener: TcpListener, metrics: Metrics, stop: CancellationToken) {
-    serve(
-        listener,
-        Router::new()
-            .route("/metrics", get(exposition))
-            .with_state(metrics),
-        stop,
-    )
-    .await;
+    let (ask, mut asked) = mpsc::channel::<Scrape>(1);
+    let router = Router::new()
+        .route("/metrics", get(exposition))
+        .with_state(ask);
+    let answers = async {
+        while let Some(scrape) = asked.recv().await {
+            // Who asked may be gone.
+            let _ = scrape.answer.send(metrics.exposition(&scrape.accept));
+        }
+    };
+    tokio::join!(serve(listener, router, stop), answers);
+}
+
+/// Somebody asks for the metrics.
+struct Scrape {
+    /// The `Accept` header.
+    accept: String,
+    /// Takes content type and text.
+    answer: oneshot::Sender<(&'static str, String)>,
 }
 
 async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
@@ -120,10 +134,16 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
     }
 }
 
-async fn exposition(State(metrics): State<Metrics>, headers: HeaderMap) -> impl IntoResponse {
+async fn exposition(State(ask): State<mpsc::Sender<Scrape>>, headers: HeaderMap) -> Response {
     let accept = headers
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok());
-    let (content_type, text) = metrics.exposition(accept.unwrap_or_default());
-    ([(header::CONTENT_TYPE, content_type)], text)
+    let (answer, answered) = oneshot::channel();
+    let accept = accept.unwrap_or_default().to_owned();
+    // Both fail only at the end of the process.
+    let _ = ask.send(Scrape { accept, answer }).await;
+    match answered.await {
+        Ok((type_, text)) => ([(header::CONTENT_TYPE, type_)], text).into_response(),
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+    }
 }

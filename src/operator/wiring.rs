@@ -46,8 +46,13 @@ pub fn engine(config: Config, found: &Found) -> Rc<Operator> {
         }),
     );
     let vault = Fenced::new(vault, Rc::clone(&found.tenure));
-    Rc::new(Engine::new(Parts {
-        sessions: Sessions::new(Rc::clone(&kubernetes), vault),
+    let observed = Rc::clone(&metrics);
+    let sessions =
+        Sessions::new(Rc::clone(&kubernetes), vault).observed(Rc::new(move |method, outcome| {
+            observed.vault_login(method, outcome)
+        }));
+    let engine = Rc::new(Engine::new(Parts {
+        sessions,
         cluster: kubernetes,
         clock: WallClock,
         config,
@@ -55,7 +60,15 @@ pub fn engine(config: Config, found: &Found) -> Rc<Operator> {
         own,
         key: found.key.clone(),
         metrics,
-    }))
+    }));
+    // Weak, since the engine has the metrics.
+    let seen = Rc::downgrade(&engine);
+    found.metrics.looks(move || {
+        seen.upgrade()
+            .map(|engine| engine.world())
+            .unwrap_or_default()
+    });
+    engine
 }
 
 /// The configuration refuses zero; the type says so.

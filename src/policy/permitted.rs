@@ -122,6 +122,15 @@ impl LoginMethod {
             LoginMethod::NotServed(name) => name,
         }
     }
+
+    /// The same as the label of a metric: one of few.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            LoginMethod::Kubernetes { .. } => "kubernetes",
+            LoginMethod::NotServed(_) => "other",
+        }
+    }
 }
 
 /// A request for the data of a secret: a read at Vault, or a write that answers

@@ -44,6 +44,30 @@ pub enum Place<'a> {
     After(&'a ResourceKey),
 }
 
+/// All claims on a Secret; who is being deleted has none.
+pub fn claims_on<'a>(view: &'a View, secret: &ObjectKey) -> Vec<Claim<'a>> {
+    let meta = view.secrets.get(secret);
+    view.resources_of_secret(secret)
+        .filter_map(|claimant| Some((claimant, view.writer(claimant)?)))
+        .filter(|(_, found)| found.metadata().deletion_timestamp.is_none())
+        .map(|(claimant, found)| Claim {
+            key: claimant,
+            holds: holds(meta, uid_of(&*found)),
+            since: found
+                .metadata()
+                .creation_timestamp
+                .as_ref()
+                .map(|time| time.0),
+            share: found.destination().share == Some(true),
+        })
+        .collect()
+}
+
+/// Whether one of them comes after another, as [`place`] says.
+pub fn is_contested(claims: &[Claim<'_>]) -> bool {
+    claims.len() > 1 && !claims.iter().all(|claim| claim.share)
+}
+
 /// The place of `me` among all claims on one Secret, its own among them.
 pub fn place<'a>(mut claims: Vec<Claim<'a>>, me: &ResourceKey) -> Place<'a> {
     claims.sort_by(|one, other| {
@@ -67,7 +91,8 @@ pub fn place<'a>(mut claims: Vec<Claim<'a>>, me: &ResourceKey) -> Place<'a> {
     Place::Admitted(Vec::new())
 }
 
-fn holds(meta: Option<&SecretMeta>, uid: &str) -> bool {
+/// Whether the resource with this uid has a part in the Secret.
+pub fn holds(meta: Option<&SecretMeta>, uid: &str) -> bool {
     meta.is_some_and(|meta| {
         let wrote = |manager: &Manager| manager.name == manager_of(uid);
         // One that the Vault Secrets Operator made for it is its own as well.
@@ -95,22 +120,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let secret = destination_of(resource);
         let meta = view.secrets.get(&secret);
         self.still_held(view, &secret, resource)?;
-        let claimants = view
-            .resources_of_secret(&secret)
-            .filter_map(|claimant| Some((claimant, view.writer(claimant)?)))
-            .filter(|(_, found)| found.metadata().deletion_timestamp.is_none());
-        let claims: Vec<Claim<'_>> = claimants
-            .map(|(claimant, found)| Claim {
-                key: claimant,
-                holds: holds(meta, uid_of(&*found)),
-                since: found
-                    .metadata()
-                    .creation_timestamp
-                    .as_ref()
-                    .map(|time| time.0),
-                share: found.destination().share == Some(true),
-            })
-            .collect();
+        let claims = claims_on(view, &secret);
         if claims.len() < 2 {
             return Ok(false);
         }
@@ -341,6 +351,8 @@ mod tests {
                 })
                 .collect()
         };
+        let after = |me| matches!(place(claims(rows), me), Place::After(_));
+        assert_eq!(is_contested(&claims(rows)), keys.iter().any(after));
         keys.iter()
             .map(|me| match place(claims(rows), me) {
                 Place::Admitted(_) => format!("{} writes", me.object.name),

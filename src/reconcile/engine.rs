@@ -25,6 +25,7 @@ use super::outbox::{LONGEST_WAIT, Outbox};
 use super::ports::{Clock, Cluster};
 use super::queue::{Lane, Queue, WorkKey};
 use super::resolve::{self, Scope};
+use super::sources;
 use super::term::Term;
 use super::view::{View, WorkloadKind};
 use crate::config::Config;
@@ -301,6 +302,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Reports a problem that ended a reconcile from outside.
     async fn give_up(&self, key: &WorkKey, problem: Problem) -> Next {
         if let WorkKey::Resource(resource) = key {
+            if sources::KINDS.contains(&resource.kind) {
+                self.count_sync(resource, Err(&problem));
+            }
             // The same API server that was slow may be slow again.
             let report = self.report_problem(resource, &problem);
             let _ = tokio::time::timeout(self.config.sync.reconcile_deadline, report).await;

@@ -66,6 +66,7 @@ pub mod view;
 mod wake;
 mod wanted;
 mod workload;
+mod world;
 mod write;
 
 pub use engine::{Engine, Next, Parts};

@@ -208,15 +208,30 @@ fn find_connection<'a>(
 fn connection_of(scope: Scope<'_>, auth: &VaultAuth) -> Result<Connection, Problem> {
     match find_connection(scope, auth)? {
         Found::Object(found) => connection(scope, found),
-        Found::NoDefault => configured_connection(scope.defaults).ok_or_else(|| {
-            no_default(
-                Kind::VaultConnection,
-                "spec.vaultConnectionRef",
-                &auth.namespace().unwrap_or_default(),
-                scope.operator_namespace,
-            )
-        }),
+        Found::NoDefault => {
+            configured_connection(scope.defaults).ok_or_else(|| no_connection(scope, auth))
+        }
     }
+}
+
+/// Whether there is the VaultConnection that a VaultAuth goes through, whatever it says.
+///
+/// # Errors
+/// As [`asked`].
+pub fn has_connection(scope: Scope<'_>, auth: &VaultAuth) -> Result<(), Problem> {
+    match find_connection(scope, auth)? {
+        Found::NoDefault if scope.defaults.address.is_none() => Err(no_connection(scope, auth)),
+        Found::Object(_) | Found::NoDefault => Ok(()),
+    }
+}
+
+fn no_connection(scope: Scope<'_>, auth: &VaultAuth) -> Problem {
+    no_default(
+        Kind::VaultConnection,
+        "spec.vaultConnectionRef",
+        &auth.namespace().unwrap_or_default(),
+        scope.operator_namespace,
+    )
 }
 
 fn configured_connection(defaults: &ConnectionDefaults) -> Option<Connection> {
@@ -231,7 +246,11 @@ fn configured_connection(defaults: &ConnectionDefaults) -> Option<Connection> {
     })
 }
 
-fn find_auth<'a>(
+/// The VaultAuth that a resource of the namespace goes through.
+///
+/// # Errors
+/// As [`asked`].
+pub fn find_auth<'a>(
     scope: Scope<'a>,
     reference: Option<&str>,
     namespace: &str,

@@ -76,3 +76,40 @@ fn the_configuration_alone_is_a_connection_too() {
     };
     assert!(configured_connection(&none).is_none());
 }
+
+#[test]
+fn a_vault_auth_is_adrift_without_its_connection_whatever_that_one_says() {
+    let auth = |named: Option<&str>| -> VaultAuth {
+        serde_json::from_value(json!({
+            "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": "VaultAuth",
+            "metadata": { "name": "app", "namespace": "team" },
+            "spec": { "vaultConnectionRef": named },
+        }))
+        .unwrap()
+    };
+    let mut view = View::default();
+    let unusable: VaultConnection = serde_json::from_value(json!({
+        "apiVersion": "secrets.hashicorp.com/v1beta1", "kind": "VaultConnection",
+        "metadata": { "name": "own", "namespace": "team" },
+        "spec": { "address": "https://vault.example", "timeout": "never" },
+    }))
+    .unwrap();
+    let key = ObjectKey::new("team", "own");
+    view.connections.insert(key, std::rc::Rc::new(unusable));
+    let nothing = ConnectionDefaults {
+        address: None,
+        ..defaults()
+    };
+    let found = |named, defaults: &ConnectionDefaults| {
+        let scope = Scope {
+            view: &view,
+            defaults,
+            operator_namespace: "platform",
+        };
+        has_connection(scope, &auth(named)).map_err(|problem| problem.reason())
+    };
+    assert_eq!(found(Some("own"), &nothing), Ok(()));
+    assert_eq!(found(Some("other"), &defaults()), Err("InvalidResourceRef"));
+    assert_eq!(found(None, &nothing), Err("InvalidResourceRef"));
+    assert_eq!(found(None, &defaults()), Ok(()), "the configuration's own");
+}

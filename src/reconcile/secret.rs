@@ -75,6 +75,9 @@ fn needed() -> Vec<Store> {
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) async fn reconcile_secret(&self, key: &ResourceKey) -> Next {
         if let Some(next) = self.blind(key, &needed()).await {
+            if let Next::Failed(problem) = &next {
+                self.count_sync(key, Err(problem));
+            }
             return next;
         }
         let Some(resource) = self.view.borrow().writer(key) else {
@@ -107,6 +110,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let began = self.clock.now();
         let outcome = self.told(self.sync(key, &resource).await).await;
+        self.count_sync(key, outcome.as_ref());
         let next = match &outcome {
             Ok(synced) => {
                 self.remember_read(&*resource, key, began, synced);
@@ -125,6 +129,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             self.wake_when_due(key, &*resource);
         }
         next
+    }
+
+    /// Counts a sync: one that read its source, or could not be. A look that finds
+    /// nothing due is none, nor is one at an old view, which is taken again at once.
+    pub(super) fn count_sync(&self, key: &ResourceKey, outcome: Result<&Synced, &Problem>) {
+        let told = match outcome {
+            Ok(synced) if synced.read => "ok",
+            Err(problem) if problem.is_finding() => problem.reason(),
+            _ => return,
+        };
+        let namespace = &key.object.namespace;
+        self.metrics.synced(namespace, key.kind.as_str(), told);
     }
 
     /// What a resource that is gone wrote and was given.

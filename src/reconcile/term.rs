@@ -48,6 +48,18 @@ impl Term {
             lost: BTreeMap::new(),
         }
     }
+
+    /// Whether it is one in which the namespace may be worked in.
+    fn is_open(&self, namespace: &str) -> bool {
+        self.open
+            .as_ref()
+            .is_none_or(|open| open.contains(namespace))
+    }
+
+    /// The same, and whether it lasts.
+    pub(super) fn serves(&self, namespace: &str) -> bool {
+        !self.ended.is_cancelled() && self.is_open(namespace)
+    }
 }
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
@@ -139,10 +151,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             // Whose resources wait for it says whether it is asked.
             WorkKey::Vault(_) | WorkKey::Ledger | WorkKey::Token(_) => return true,
         };
-        let term = self.term.borrow();
-        term.open
-            .as_ref()
-            .is_none_or(|open| open.contains(namespace))
+        self.term.borrow().is_open(namespace)
     }
 
     /// Ends with the present term.

@@ -1,5 +1,7 @@
 //! Metric families, prefix `vto_`, and their exposition in both text formats.
 
+use std::cell::OnceCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +14,18 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::lives::Lives;
+use super::world::{Told, World};
 use crate::reconcile::Next;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Reconcile {
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Sync {
+    namespace: String,
     kind: &'static str,
     outcome: &'static str,
 }
@@ -29,6 +39,12 @@ struct Request {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Operation {
     operation: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Login {
+    method: &'static str,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -53,18 +69,23 @@ struct OfKind {
     kind: &'static str,
 }
 
-type Durations = Family<Operation, Histogram, fn() -> Histogram>;
+type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// Counts what there is of resources, when somebody asks.
+type Look = Box<dyn Fn() -> World>;
 
 /// All that is counted. Cheap to clone: clones share their counters.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
     reconciles: Family<Reconcile, Counter>,
-    reconcile_seconds: Durations,
+    reconcile_seconds: Durations<OfKind>,
+    syncs: Family<Sync, Counter>,
     vault_requests: Family<Request, Counter>,
-    vault_seconds: Durations,
+    vault_seconds: Durations<Operation>,
+    vault_logins: Family<Login, Counter>,
     kubernetes_requests: Family<Request, Counter>,
-    kubernetes_seconds: Durations,
+    kubernetes_seconds: Durations<Operation>,
     secret_writes: Counter,
     restarts: Counter,
     minted: Counter,
@@ -76,6 +97,8 @@ pub struct Metrics {
     rights_missing: Family<Namespace, Gauge>,
     rights_surplus: Family<Namespace, Gauge>,
     lives: Arc<Lives>,
+    told: Arc<Told>,
+    look: Rc<OnceCell<Look>>,
 }
 
 impl Default for Metrics {
@@ -96,18 +119,23 @@ fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 4.0, 8))
 }
 
+fn durations<L: Clone + std::hash::Hash + Eq>() -> Durations<L> {
+    Durations::new_with_constructor(seconds as fn() -> Histogram)
+}
+
 impl Metrics {
     /// Empty families, registered.
     #[must_use]
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("vto");
-        let durations = || Durations::new_with_constructor(seconds as fn() -> Histogram);
         let new = Self {
             registry: Arc::default(),
             reconciles: Family::default(),
             reconcile_seconds: durations(),
+            syncs: Family::default(),
             vault_requests: Family::default(),
             vault_seconds: durations(),
+            vault_logins: Family::default(),
             kubernetes_requests: Family::default(),
             kubernetes_seconds: durations(),
             secret_writes: Counter::default(),
@@ -121,11 +149,16 @@ impl Metrics {
             rights_missing: Family::default(),
             rights_surplus: Family::default(),
             lives: Arc::default(),
+            told: Arc::default(),
+            look: Rc::default(),
         };
         registry.register(
             "build",
-            "Version of the operator",
-            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+            "Version of the operator, and the processor that it was built for",
+            Info::new([
+                ("version", env!("CARGO_PKG_VERSION")),
+                ("arch", std::env::consts::ARCH),
+            ]),
         );
         registry.register(
             "reconciles",
@@ -140,6 +173,11 @@ impl Metrics {
             new.reconcile_seconds.clone(),
         );
         registry.register(
+            "syncs",
+            "Syncs by namespace, kind and outcome: ok, where a source was read and its Secret is right, or the reason of the problem",
+            new.syncs.clone(),
+        );
+        registry.register(
             "vault_requests",
             "Requests to Vault by operation and outcome",
             new.vault_requests.clone(),
@@ -149,6 +187,11 @@ impl Metrics {
             "Time of a request to Vault",
             unit(),
             new.vault_seconds.clone(),
+        );
+        registry.register(
+            "vault_logins",
+            "Logins at Vault by the method of the VaultAuth and outcome: ok, or the reason of the problem",
+            new.vault_logins.clone(),
         );
         registry.register(
             "kubernetes_requests",
@@ -212,6 +255,7 @@ impl Metrics {
             new.rights_surplus.clone(),
         );
         registry.register_collector(Box::new(Arc::clone(&new.lives)));
+        registry.register_collector(Box::new(Arc::clone(&new.told)));
         Self {
             registry: Arc::new(registry),
             ..new
@@ -240,8 +284,18 @@ impl Metrics {
             .get_or_create(&Reconcile { kind, outcome })
             .inc();
         self.reconcile_seconds
-            .get_or_create(&Operation { operation: kind })
+            .get_or_create(&OfKind { kind })
             .observe(took.as_secs_f64());
+    }
+
+    /// A source was read and its Secret is right (`ok`), or why not.
+    pub fn synced(&self, namespace: &str, kind: &'static str, outcome: &'static str) {
+        let sync = Sync {
+            namespace: namespace.to_owned(),
+            kind,
+            outcome,
+        };
+        self.syncs.get_or_create_owned(&sync).inc();
     }
 
     /// A request to Vault ended.
@@ -252,6 +306,13 @@ impl Metrics {
         self.vault_seconds
             .get_or_create(&Operation { operation })
             .observe(took.as_secs_f64());
+    }
+
+    /// A login at Vault ended.
+    pub fn vault_login(&self, method: &'static str, outcome: &'static str) {
+        self.vault_logins
+            .get_or_create(&Login { method, outcome })
+            .inc();
     }
 
     /// A request to the API server ended.
@@ -322,21 +383,47 @@ impl Metrics {
         gauge.set(i64::from(is));
     }
 
-    /// All families as text, in the format that the `Accept` header prefers,
+    /// How resources are counted whenever somebody asks; said once.
+    pub fn looks(&self, look: impl Fn() -> World + 'static) {
+        let _ = self.look.set(Box::new(look));
+    }
+
+    /// All families as text, in the format that the `Accept` header asks for,
     /// with its content type.
     #[must_use]
     pub fn exposition(&self, accept: &str) -> (&'static str, String) {
         use prometheus_client::encoding::{prometheus_text, text};
         let mut out = String::new();
+        self.told
+            .put(self.look.get().map(|look| look()).unwrap_or_default());
         // Writing to a String cannot fail.
-        if accept.contains("application/openmetrics-text") {
+        let type_ = if prefers_openmetrics(accept) {
             let _ = text::encode(&mut out, &self.registry);
-            return (
-                "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                out,
-            );
-        }
-        let _ = prometheus_text::encode(&mut out, &self.registry);
-        ("text/plain; version=0.0.4; charset=utf-8", out)
+            "application/openmetrics-text; version=1.0.0; charset=utf-8"
+        } else {
+            let _ = prometheus_text::encode(&mut out, &self.registry);
+            prometheus_text::CONTENT_TYPE
+        };
+        self.told.put(World::default());
+        (type_, out)
     }
 }
+
+/// Whether an `Accept` header asks for OpenMetrics no less than for plain text.
+fn prefers_openmetrics(accept: &str) -> bool {
+    let weight = |wanted: &str| {
+        let of_it = accept.split(',').filter_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            parts.next().filter(|type_| *type_ == wanted)?;
+            let weight = parts.find_map(|part| part.strip_prefix("q="));
+            Some(weight.map_or(1.0, |text| text.parse().unwrap_or(0.0)))
+        });
+        of_it.fold(0.0_f64, f64::max)
+    };
+    let open = weight("application/openmetrics-text");
+    open > 0.0 && open >= weight("text/plain")
+}
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

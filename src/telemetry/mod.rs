@@ -3,7 +3,9 @@
 mod lives;
 mod logs;
 mod metrics;
+mod world;
 
 pub use lives::{Life, Lives};
 pub use logs::init as init_logs;
 pub use metrics::Metrics;
+pub use world::{Counts, World};

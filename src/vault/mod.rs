@@ -32,4 +32,4 @@ pub use ports::{Credentials, Endpoint, Lease, Reply, Task, Token, Upkeep, Vault}
 #[doc(hidden)] // For fuzz/paths.rs: what goes out.
 pub use requests::target;
 pub use resolver::AddressRule;
-pub use sessions::{Life, LoginOutcome, Retired, Sessions};
+pub use sessions::{Life, LoginObserver, LoginOutcome, Retired, Sessions};

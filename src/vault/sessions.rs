@@ -40,6 +40,10 @@ pub struct LoginOutcome {
     pub result: Result<(), Problem>,
 }
 
+/// Told of every login that ended: the method of the VaultAuth, and `ok` or a
+/// problem's reason.
+pub type LoginObserver = Rc<dyn Fn(&'static str, &'static str)>;
+
 /// All sessions of this process.
 pub struct Sessions<C, V> {
     credentials: C,
@@ -49,6 +53,7 @@ pub struct Sessions<C, V> {
     outcomes: RefCell<BTreeMap<ObjectKey, LoginOutcome>>,
     /// Tokens that no session uses any more.
     retired: RefCell<Vec<Retired>>,
+    observer: Option<LoginObserver>,
 }
 
 impl<C: Credentials, V: Vault> Sessions<C, V> {
@@ -61,7 +66,15 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
             authorities: RefCell::default(),
             outcomes: RefCell::default(),
             retired: RefCell::default(),
+            observer: None,
         }
+    }
+
+    /// The same, with somebody who is told of every login.
+    #[must_use]
+    pub fn observed(mut self, observer: LoginObserver) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// Reads at Vault with the session's token, logging in where needed.

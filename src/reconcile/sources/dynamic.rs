@@ -38,6 +38,10 @@ impl SecretResource for VaultDynamicSecret {
         Kind::VaultDynamicSecret
     }
 
+    fn source_type(&self) -> &str {
+        "dynamic"
+    }
+
     spec_of_all!();
 
     fn told(&self) -> Told<'_> {

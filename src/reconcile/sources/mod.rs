@@ -58,10 +58,15 @@ pub const KINDS: [Kind; 3] = [
     Kind::VaultPkiSecret,
 ];
 
+/// The types of sources, as `spec.type` has them, or else by kind.
+pub const TYPES: [&str; 4] = ["kv-v1", "kv-v2", "dynamic", "pki"];
+
 /// A custom resource that has a Secret written.
 pub trait SecretResource: std::fmt::Debug {
     /// Its kind.
     fn kind(&self) -> Kind;
+    /// Which of [`TYPES`] its source is; another one where its spec names none.
+    fn source_type(&self) -> &str;
     /// Its metadata.
     fn metadata(&self) -> &ObjectMeta;
     /// `spec.vaultAuthRef`.

@@ -55,6 +55,10 @@ impl SecretResource for VaultPKISecret {
         Kind::VaultPkiSecret
     }
 
+    fn source_type(&self) -> &str {
+        "pki"
+    }
+
     spec_of_all!();
 
     fn told(&self) -> Told<'_> {

@@ -29,6 +29,10 @@ impl SecretResource for VaultStaticSecret {
         Kind::VaultStaticSecret
     }
 
+    fn source_type(&self) -> &str {
+        self.spec.type_.as_str()
+    }
+
     spec_of_all!();
 
     fn told(&self) -> Told<'_> {

@@ -119,6 +119,7 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
         let result = session.timed(self.request_login(session).await, now);
         let works = session.works(now);
         let outcome = result.as_ref().map(|_| ()).map_err(Clone::clone);
+        self.count(&session.login, &outcome);
         let forgotten = !self
             .sessions
             .borrow()
@@ -170,6 +171,18 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
             .await?;
         let answer = self.vault.login(&endpoint, &session.login, &jwt).await;
         session.authority.after(answer)
+    }
+
+    /// Tells of a login; that this instance may not log in says nothing about it.
+    fn count(&self, login: &PermittedLogin, outcome: &Result<(), Problem>) {
+        let told = match outcome {
+            Ok(()) => "ok",
+            Err(problem) if problem.is_finding() => problem.reason(),
+            Err(_) => return,
+        };
+        if let Some(observer) = &self.observer {
+            observer(login.get().method.label(), told);
+        }
     }
 
     /// Keeps what came of a login for the VaultAuth's status.

@@ -1,0 +1,221 @@
+//! What is told is what docs/metrics.md says, by name, type and labels; and it is
+//! told in the format that is asked for.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::key::{Kind, ObjectKey, ResourceKey};
+use crate::telemetry::Life;
+
+const DOCUMENT: &str = include_str!("../../docs/metrics.md");
+
+/// A family: its type, and the names of its labels.
+type Families = BTreeMap<String, (String, BTreeSet<String>)>;
+
+/// Each family with a sample.
+fn provoked() -> Metrics {
+    let metrics = Metrics::new();
+    let took = Duration::from_millis(3);
+    metrics.reconciled("VaultStaticSecret", &Next::Settled(None), took);
+    metrics.synced("team", "VaultStaticSecret", "ok");
+    metrics.vault_request("read", "ok", took);
+    metrics.vault_login("kubernetes", "ok");
+    metrics.kubernetes_request("get", "ok", took);
+    metrics.watches_failing("secrets", "team", 1);
+    metrics.withheld("team", "NamespaceClaimed", true);
+    metrics.pruned("VaultAuth", 1);
+    metrics.rights_missing("team", 1);
+    metrics.rights_surplus("team", 1);
+    let resource = ResourceKey {
+        kind: Kind::VaultDynamicSecret,
+        object: ObjectKey::new("team", "app"),
+    };
+    let end = Some(Timestamp::from_second(1_800_000_000).unwrap());
+    let life = Life {
+        expiry: end,
+        survives_until: end,
+        token: None,
+    };
+    metrics.lives().holds(&resource, Some(life));
+    let one = |label| BTreeMap::from([(("team".to_owned(), label), 1)]);
+    let world = World {
+        served: BTreeMap::from([("team".to_owned(), true)]),
+        resources: one("VaultAuth"),
+        orphaned: one("VaultAuth"),
+        managed: BTreeMap::from([("team".to_owned(), 1)]),
+        held: one("kv-v2"),
+        auths: one("kubernetes"),
+        contested: BTreeMap::from([("team".to_owned(), 0)]),
+    };
+    metrics.looks(move || world.clone());
+    metrics
+}
+
+/// The families of a classic exposition.
+fn told(text: &str) -> Families {
+    let mut families = Families::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, type_) = rest.split_once(' ').unwrap();
+            families.insert(name.to_owned(), (type_.to_owned(), BTreeSet::new()));
+        } else if !line.starts_with('#') {
+            let (name, rest) = line.split_at(line.find(['{', ' ']).unwrap());
+            let family = families
+                .iter_mut()
+                .find(|(family, (type_, _))| match type_.as_str() {
+                    "histogram" => ["_bucket", "_sum", "_count"]
+                        .iter()
+                        .any(|end| name.strip_suffix(end) == Some(family)),
+                    _ => name == family.as_str(),
+                });
+            let (_, (_, labels)) = family.unwrap();
+            let names = rest
+                .split(['{', ',', '}'])
+                .filter_map(|label| label.split_once('='))
+                .map(|(label, _)| label.to_owned());
+            labels.extend(names.filter(|label| label != "le"));
+        }
+    }
+    families
+}
+
+/// What stands in backticks.
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+/// The rows of the document's tables: metric, type, labels, query.
+fn rows() -> Vec<[&'static str; 4]> {
+    let cells = |line: &'static str| -> Vec<&str> {
+        line.trim_matches('|').split('|').map(str::trim).collect()
+    };
+    DOCUMENT
+        .lines()
+        .filter(|line| line.starts_with('|') && line.contains("`vto_"))
+        .map(|line| match cells(line)[..] {
+            [_, metric, type_, labels, _, query] | [metric, type_, labels, _, query] => {
+                [metric, type_, labels, query]
+            }
+            _ => panic!("{line}"),
+        })
+        .collect()
+}
+
+#[test]
+fn the_document_has_what_is_told_and_nothing_else() {
+    let metrics = provoked();
+    // One that comes new is to be provoked above.
+    let Metrics {
+        registry: _,
+        reconciles: _,
+        reconcile_seconds: _,
+        syncs: _,
+        vault_requests: _,
+        vault_seconds: _,
+        vault_logins: _,
+        kubernetes_requests: _,
+        kubernetes_seconds: _,
+        secret_writes: _,
+        restarts: _,
+        minted: _,
+        left_to_expire: _,
+        watch_failing: _,
+        leader: _,
+        withheld: _,
+        pruned: _,
+        rights_missing: _,
+        rights_surplus: _,
+        lives: _,
+        told: _,
+        look: _,
+    } = &metrics;
+    let mut documented = Families::new();
+    for [metric, type_, labels, _] in rows() {
+        let labels = quoted(labels).map(str::to_owned).collect();
+        let family = (type_.to_owned(), labels);
+        let name = quoted(metric).next().unwrap().to_owned();
+        let other = documented.insert(name.clone(), family.clone());
+        assert!(other.is_none_or(|other| other == family), "{name}");
+    }
+    assert_eq!(told(&metrics.exposition("").1), documented);
+}
+
+#[test]
+fn each_example_asks_for_the_metric_of_its_row_by_its_labels() {
+    for [metric, type_, labels, query] in rows() {
+        let (metric, query) = (
+            quoted(metric).next().unwrap(),
+            quoted(query).next().unwrap(),
+        );
+        let mut words = query.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let asked = words.find(|word| word.starts_with("vto_")).unwrap();
+        let bucket = format!("{metric}_bucket");
+        let series = match type_ {
+            "histogram" => bucket.as_str(),
+            _ => metric,
+        };
+        assert_eq!(asked, series, "{query}");
+        let known: Vec<&str> = quoted(labels).chain(["le"]).collect();
+        let listed = |open: &str, close: char| -> Vec<&str> {
+            let inside = query.split(open).skip(1);
+            let inside = inside.filter_map(|rest| rest.split(close).next());
+            inside.flat_map(|list| list.split(", ")).collect()
+        };
+        let filters = listed("{", '}').into_iter();
+        let filters = filters.filter_map(|filter| filter.split(['=', '!']).next());
+        for label in listed("by (", ')').into_iter().chain(filters) {
+            assert!(known.contains(&label), "{label} in {query}");
+        }
+    }
+}
+
+#[test]
+fn the_format_is_the_one_that_is_asked_for() {
+    let metrics = provoked();
+    let is_open = |accept: &str| {
+        let (type_, text) = metrics.exposition(accept);
+        let open = type_.starts_with("application/openmetrics-text; version=1.0.0");
+        assert_eq!(open, text.ends_with("# EOF\n"), "{type_}");
+        assert!(open || type_.starts_with("text/plain; version=0.0.4"));
+        open
+    };
+    for accept in [
+        "application/openmetrics-text",
+        // Prometheus 2 and 3.
+        "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+        "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5, text/plain;version=1.0.0;q=0.4, */*; q=0.1",
+    ] {
+        assert!(is_open(accept), "{accept}");
+    }
+    for accept in [
+        "",
+        "*/*",
+        "text/plain",
+        "text/html,application/xhtml+xml,*/*;q=0.8",
+        "text/plain, application/openmetrics-text;q=0.5",
+        "application/openmetrics-text;q=0, */*",
+        "application/openmetrics-text-like",
+    ] {
+        assert!(!is_open(accept), "{accept}");
+    }
+}
+
+#[test]
+fn what_there_is_of_resources_is_counted_when_somebody_asks() {
+    let metrics = Metrics::new();
+    assert!(!metrics.exposition("").1.contains("vto_namespace_served"));
+    let served = Rc::new(std::cell::Cell::new(true));
+    let now = Rc::clone(&served);
+    metrics.looks(move || World {
+        served: BTreeMap::from([("team".to_owned(), now.get())]),
+        ..World::default()
+    });
+    let sample = |value| format!("vto_namespace_served{{namespace=\"team\"}} {value}\n");
+    assert!(metrics.exposition("").1.contains(&sample(1)));
+    served.set(false);
+    let (_, text) = metrics.exposition("");
+    assert!(text.contains(&sample(0)) && !text.contains("vto_resources{"));
+}
