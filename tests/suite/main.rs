@@ -78,6 +78,7 @@ mod scale;
 mod script;
 mod secrecy;
 mod sharing;
+mod signals;
 mod source_deletion;
 mod sources;
 mod static_secrets;
@@ -212,6 +213,7 @@ fn all() -> Vec<TrialOf> {
         process::trials(),
         endpoints::trials(),
         endings::trials(),
+        signals::trials(),
         drift::trials(),
         large_outages::trials(),
         poisoned::trials(),
