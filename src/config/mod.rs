@@ -15,6 +15,7 @@ mod show;
 #[cfg(test)]
 mod tests;
 mod values;
+pub mod window;
 
 use std::fmt;
 

@@ -12,6 +12,7 @@ use super::values::{
     AuthMethod, BindAddress, Grade, LogFormat, LogLevel, NamePattern, PathPrefix, RotationStrategy,
     WorkloadKind,
 };
+use super::window::Window;
 
 /// The operator's own configuration, validated. In YAML its keys are
 /// camelCase, durations are Go's (`30s`), and a list replaces the one of an
@@ -179,6 +180,23 @@ pub struct Rollout {
     /// several Secrets of one workload make one restart.
     #[serde(with = "duration")]
     pub debounce: Duration,
+    /// Whether no workload is restarted for the time being, not even where its
+    /// credentials end; what is due stays due.
+    pub hold: bool,
+    /// The least time between two restarts of one workload.
+    #[serde(with = "duration")]
+    pub min_interval: Duration,
+    /// How many workloads that the operator restarted may be rolling at once; 0: any
+    /// number.
+    pub max_concurrent: u16,
+    /// Whether a workload that is rolling, or has fewer pods available than it
+    /// should, is restarted only afterwards.
+    pub only_when_available: bool,
+    /// Whether a workload that does not get on after its restart keeps those waiting
+    /// that would restart with the same content.
+    pub halt_on_failure: bool,
+    /// When workloads are restarted; none: at any time.
+    pub windows: Vec<Window>,
 }
 
 impl Default for Rollout {
@@ -187,6 +205,12 @@ impl Default for Rollout {
             enabled: true,
             kinds: WorkloadKind::ALL.to_vec(),
             debounce: Duration::from_secs(5),
+            hold: false,
+            min_interval: Duration::ZERO,
+            max_concurrent: 10,
+            only_when_available: false,
+            halt_on_failure: true,
+            windows: Vec::new(),
         }
     }
 }

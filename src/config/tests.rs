@@ -119,6 +119,12 @@ rollout:
   enabled: false
   kinds: [Deployment]
   debounce: 250ms
+  hold: true
+  minInterval: 10m
+  maxConcurrent: 2
+  onlyWhenAvailable: true
+  haltOnFailure: false
+  windows: ["Mon-Fri 22:00-04:00 Europe/Berlin", daily 02:00-03:00]
 rotation:
   strategy: replace
   drain: 5s
