@@ -246,7 +246,9 @@ impl Workload {
         let grace = spec.template.spec.termination_grace_period_seconds;
         Rollout {
             under_way: counts || status.observed_generation < generation,
-            failing: status.conditions.iter().any(failed),
+            // Of an older template it says nothing about this one.
+            failing: status.observed_generation >= generation
+                && status.conditions.iter().any(failed),
             by_hand: strategy.type_ == "OnDelete" || strategy.rolling_update.partition > 0,
             sees_ends: status.terminating_replicas.is_some() || kind == WorkloadKind::StatefulSet,
             deadline: spec.progress_deadline_seconds.unwrap_or(DEADLINE),

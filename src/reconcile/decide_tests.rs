@@ -123,6 +123,7 @@ impl Case {
             changed_at: at(500),
             initial: true,
             unrecorded: false,
+            replaces: false,
             of: None,
             shares: None,
             retain: false,

@@ -19,9 +19,10 @@ use super::breaker::Breaker;
 use super::drift::Repairs;
 use super::grants::Renewed;
 use super::lacking::Lacking;
-use super::ledger::Ledger;
+use super::ledger::{KeptAlive, Ledger};
 use super::minting::InHand;
 use super::outbox::{LONGEST_WAIT, Outbox};
+use super::pacing::Turns;
 use super::ports::{Clock, Cluster};
 use super::queue::{Lane, Queue, WorkKey};
 use super::resolve::{self, Scope};
@@ -70,7 +71,7 @@ pub(super) struct Memory {
     /// Since when every target runs the content of this change, rollouts finished.
     pub rolled: Option<(Timestamp, Timestamp)>,
     /// Renewals of leases that others took the place of.
-    pub kept_alive: BTreeMap<String, Renewed>,
+    pub kept_alive: BTreeMap<String, KeptAlive>,
     /// Since when it cannot be seen whether it is still there.
     pub unseen_since: Option<Timestamp>,
     /// Since when a workload is seen to roll.
@@ -126,6 +127,8 @@ pub struct Engine<C, V, K> {
     pub(super) authority_gate: tokio::sync::Mutex<()>,
     /// What was made and not written yet.
     pub(super) unwritten: RefCell<BTreeMap<ResourceKey, Rc<InHand>>>,
+    /// Restarts among each other.
+    pub(super) turns: Turns,
     /// What the watches have shown.
     pub view: RefCell<View>,
     /// What is to be done.
@@ -176,6 +179,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             ledger: Ledger::default(),
             authority_gate: tokio::sync::Mutex::default(),
             unwritten: RefCell::default(),
+            turns: Turns::default(),
             view: RefCell::default(),
             queue: Queue::default(),
         }

@@ -84,6 +84,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         })
     }
 
+    /// When the next ones are due, and when what the resource holds ends.
+    pub(super) fn next_and_expiry(
+        &self,
+        key: &ResourceKey,
+        resource: &dyn SecretResource,
+        terms: Terms,
+        grant: &Grant,
+    ) -> (Option<Timestamp>, Option<Timestamp>) {
+        let life = self.life(key, resource, terms, grant, None);
+        (life.next_renewal, life.expiry)
+    }
+
     fn life(
         &self,
         key: &ResourceKey,

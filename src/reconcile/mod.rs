@@ -38,6 +38,8 @@ pub mod observe;
 mod observer;
 mod outbox;
 mod ownership;
+mod pace;
+mod pacing;
 mod parents;
 mod parting;
 pub mod ports;

@@ -272,11 +272,12 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
         view.put_workload(&key, new);
         let now = view.workloads.get(&key).cloned();
         drop(view);
-        if let (Some(old), Some(now)) = (&old, &now) {
-            self.0.engine.note_rollout(&key, old, now);
-        }
-        let moved = old.is_none_or(|old| now.is_none_or(|now| old.differs(&now)));
+        let moved = match (&old, &now) {
+            (Some(old), Some(now)) => old.differs(now),
+            _ => true,
+        };
         if moved {
+            (self.0.engine).workload_moved(&key, old.as_ref(), now.as_ref());
             self.changed(key);
         }
     }
@@ -291,6 +292,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
         {
             view.remove_workload(&key);
             drop(view);
+            self.0.engine.wake_in_line();
             self.changed(key);
         }
     }
@@ -308,6 +310,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
         self.0.end(self.0.known(all, has), |object| {
             let key = self.key(&object);
             self.0.engine.view.borrow_mut().remove_workload(&key);
+            self.0.engine.wake_in_line();
             self.changed(key);
         });
     }

@@ -30,6 +30,7 @@ fn written(uid: &str) -> State {
         changed_at: jiff::Timestamp::UNIX_EPOCH,
         initial: true,
         unrecorded: false,
+        replaces: false,
         of: None,
         shares: None,
         retain: false,

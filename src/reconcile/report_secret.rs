@@ -3,11 +3,13 @@
 
 use std::rc::Rc;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::engine::Engine;
+use super::pace::{Wait, Why};
 use super::ports::{Clock, Cluster, Note};
 use super::report::{self, Finding, Truth, Verdict};
 use super::restart::Standing;
@@ -47,7 +49,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let told = resource.told();
         let mut findings = verdict.findings(&VERDICT_TYPES);
         findings.extend(self.rollout_finding(key, resource).await);
-        findings.extend(self.overlap_finding(resource));
+        let overlap = self.overlap_finding(resource);
+        findings.extend(overlap.or_else(|| self.window_finding(key, resource)));
         let lease = self.lease_finding(key, resource, outcome.err());
         findings.extend(lease.clone());
         let certificate = self.certificate_finding(key, resource, outcome.err());
@@ -111,10 +114,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             let (row_truth, row_reason, row) = match standing {
                 TargetStanding::Known(Standing::Current) => (Truth::True, "Current", "current".to_owned()),
                 TargetStanding::Known(Standing::Stripped) => (Truth::True, "AnnotationStripped", "current, but something took the operator's annotations off its pod template after the last restart: the next one will be undone like it".to_owned()),
-                TargetStanding::Known(Standing::Due(at)) => {
-                    (Truth::False, "Pending", format!("pending, restart due at {at:.0}"))
-                }
-                TargetStanding::Known(Standing::Paused) => (Truth::False, "Pending", "pending, the Deployment is paused: resume it".to_owned()),
+                TargetStanding::Known(Standing::Due) => (Truth::False, "Pending", "pending, restart due".to_owned()),
+                TargetStanding::Known(Standing::Waiting(wait)) => (Truth::False, "Pending", pending(&wait)),
                 TargetStanding::Missing => (Truth::False, "TargetMissing", "does not exist: create it, or correct spec.rolloutRestartTargets".to_owned()),
                 TargetStanding::Off => (Truth::False, "RolloutDisabled", "not restarted: the operator's configuration (rollout.enabled, rollout.kinds) says so".to_owned()),
                 TargetStanding::Refused(why) => (Truth::False, "RolloutRestartFailed", format!("pending, its patch was refused: {why}")),
@@ -130,6 +131,42 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         (!rows.is_empty()).then(|| Finding::new("RolloutRestart", truth, reason, rows.join("; ")))
     }
+}
+
+/// What a restart waits for that is due.
+fn pending(wait: &Wait) -> String {
+    let key = wait.why.key().unwrap_or_default();
+    let until =
+        |at: Option<Timestamp>| at.map_or_else(String::new, |at| format!(", not before {at:.0}"));
+    let why = match &wait.why {
+        Why::Debounce => {
+            return wait
+                .until
+                .map_or_else(String::new, |at| format!("pending, restart due at {at:.0}"));
+        }
+        Why::Paused => "the Deployment is paused: resume it".to_owned(),
+        Why::Held => {
+            format!("nothing is restarted until {key} is taken out of the operator's configuration")
+        }
+        Why::Failed(other) => {
+            format!("{other} does not get on with the same content: look at its new pods ({key})")
+        }
+        Why::Interval => format!(
+            "its last restart was too short ago{} ({key})",
+            until(wait.until)
+        ),
+        Why::Window => format!(
+            "outside of the times for restarts{} ({key})",
+            until(wait.until)
+        ),
+        // When others are through is nothing to rely on.
+        Why::Unavailable => format!("its pods are not all available ({key})"),
+        Why::Busy => format!("as many others roll as may at once ({key})"),
+    };
+    let latest = wait.latest.map_or_else(String::new, |at| {
+        format!("; at {at:.0} at the latest, before its pods lose what they use")
+    });
+    format!("pending, {why}{latest}")
 }
 
 /// Adds the fields of a struct to an object.

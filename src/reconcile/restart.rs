@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::pace::{self, Gate, Scene, Wait, Why};
 use super::ports::WorkloadPatch;
 use super::state::{RESTARTED_AT, State, baseline_annotation, template_annotation};
 use super::time::later;
 use super::view::WorkloadMeta;
+use crate::config::Rollout;
 use crate::key::ResourceKey;
 use crate::render::{ContentHash, HashKey, ResourceTag};
 
@@ -44,10 +46,10 @@ pub enum Standing {
     /// The same, but its pod template lost our annotations after a restart. Who
     /// took them off rolled the pods, and will do so after the next restart too.
     Stripped,
-    /// A restart is due at this time.
-    Due(Timestamp),
-    /// A restart is due, but the Deployment is paused.
-    Paused,
+    /// A restart is due and happens.
+    Due,
+    /// A restart is due and waits.
+    Waiting(Wait),
 }
 
 /// What to do with a workload.
@@ -57,6 +59,10 @@ pub struct Verdict {
     pub patch: Option<WorkloadPatch>,
     /// The resources on whose behalf the patch restarts the workload.
     pub restarts: Vec<ResourceKey>,
+    /// What the restart would have waited for, were there time.
+    pub urgent: Option<Why>,
+    /// What a restart waits for that is due.
+    pub waits: Option<Why>,
     /// When to look again.
     pub again: Option<Timestamp>,
 }
@@ -133,30 +139,49 @@ fn is_stripped(workload: &WorkloadMeta) -> bool {
     workload.annotations.contains_key(RESTARTED_AT) && workload.template.is_empty()
 }
 
-/// How one resource's target stands.
+/// How one resource's target stands; the scene matters where a restart is due.
 #[must_use]
 pub fn standing(
     workload: &WorkloadMeta,
     wanted: &Wanted,
     key: &HashKey,
-    debounce: Duration,
+    policy: &Rollout,
+    scene: impl FnOnce(&[&Wanted]) -> Scene,
+    now: Timestamp,
 ) -> Standing {
     match row(workload, wanted, key) {
         Row::New | Row::Current if is_stripped(workload) => Standing::Stripped,
         Row::New | Row::Current => Standing::Current,
-        Row::Behind if workload.paused => Standing::Paused,
-        Row::Behind => Standing::Due(later(wanted.state.changed_at, debounce)),
+        Row::Behind => match gate(workload, &[wanted], policy, scene, now) {
+            Gate::Open(_) => Standing::Due,
+            Gate::Closed(wait) => Standing::Waiting(wait),
+        },
     }
 }
 
+/// Judges a restart on behalf of those whose content changed: the debounce counts
+/// from the last of them, and the first that would end decides how long it can wait.
+fn gate(
+    workload: &WorkloadMeta,
+    behind: &[&Wanted],
+    policy: &Rollout,
+    scene: impl FnOnce(&[&Wanted]) -> Scene,
+    now: Timestamp,
+) -> Gate {
+    let changed = behind.iter().map(|one| one.state.changed_at).max();
+    let scene = scene(behind);
+    pace::gate(workload, changed.unwrap_or(now), policy, &scene, now)
+}
+
 /// Decides for a workload, over all resources that name it. Several changes are
-/// one restart: it waits until `debounce` has passed since the last of them.
+/// one restart.
 #[must_use]
 pub fn decide(
     workload: &WorkloadMeta,
     wanted: &[Wanted],
     key: &HashKey,
-    debounce: Duration,
+    policy: &Rollout,
+    scene: impl FnOnce(&[&Wanted]) -> Scene,
     now: Timestamp,
 ) -> Verdict {
     let mut patch = WorkloadPatch {
@@ -178,33 +203,39 @@ pub fn decide(
         }
     }
     let mut verdict = Verdict::default();
-    if !behind.is_empty() && !workload.paused {
-        let last = behind
-            .iter()
-            .map(|one| one.state.changed_at)
-            .max()
-            .unwrap_or(now);
-        let due = later(last, debounce);
-        if due > now {
-            verdict.again = Some(due);
-        } else {
-            for one in &behind {
-                let hash = one.state.hash.as_str().to_owned();
+    if !behind.is_empty() {
+        match gate(workload, &behind, policy, scene, now) {
+            Gate::Closed(wait) => {
+                verdict.again = wait.again();
+                verdict.waits = Some(wait.why);
+            }
+            Gate::Open(urgent) => {
+                for one in &behind {
+                    let hash = one.state.hash.as_str().to_owned();
+                    patch
+                        .annotations
+                        .insert(baseline_annotation(&one.tag), hash.clone());
+                    patch.template.insert(template_annotation(&one.tag), hash);
+                }
                 patch
                     .annotations
-                    .insert(baseline_annotation(&one.tag), hash.clone());
-                patch.template.insert(template_annotation(&one.tag), hash);
+                    .insert(RESTARTED_AT.to_owned(), now.to_string());
+                verdict.restarts = behind.iter().map(|one| one.resource.clone()).collect();
+                verdict.urgent = urgent;
             }
-            patch
-                .annotations
-                .insert(RESTARTED_AT.to_owned(), now.to_string());
-            verdict.restarts = behind.iter().map(|one| one.resource.clone()).collect();
         }
     }
     if !patch.annotations.is_empty() {
         verdict.patch = Some(patch);
     }
     verdict
+}
+
+/// Whether a workload's pods run, or are about to, what a resource wants.
+#[must_use]
+pub fn runs(workload: &WorkloadMeta, wanted: &Wanted) -> bool {
+    let found = workload.template.get(&template_annotation(&wanted.tag));
+    found.is_some_and(|text| text == wanted.state.hash.as_str())
 }
 
 /// The patch that records `held`, which the Secret holds until `new` is written:

@@ -5,8 +5,6 @@ use super::*;
 use crate::key::{Kind, ObjectKey};
 use crate::render::{KEY_LENGTH, SecretData};
 
-const DEBOUNCE: Duration = Duration::from_secs(5);
-
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
@@ -50,6 +48,7 @@ fn wanted(name: &str, text: &str, changed_at: i64) -> Wanted {
         changed_at: at(changed_at),
         initial: false,
         unrecorded: false,
+        replaces: false,
         of: None,
         shares: None,
         retain: false,
@@ -63,6 +62,15 @@ fn wanted(name: &str, text: &str, changed_at: i64) -> Wanted {
         state,
         supersedes: false,
     }
+}
+
+/// The default policy, as far as the table goes: it says nothing of others.
+fn policy() -> Rollout {
+    Rollout::default()
+}
+
+fn alone(_behind: &[&Wanted]) -> Scene {
+    Scene::default()
 }
 
 /// A workload, created at 0, that runs `template` and has the baseline `base`.
@@ -84,7 +92,11 @@ fn workload(template: Option<&ContentHash>, base: Option<&ContentHash>) -> Workl
 }
 
 fn decide_at(now: i64, workload: &WorkloadMeta, wanted: &[Wanted]) -> Verdict {
-    decide(workload, wanted, &key(1), DEBOUNCE, at(now))
+    decide(workload, wanted, &key(1), &policy(), alone, at(now))
+}
+
+fn standing_at(now: i64, workload: &WorkloadMeta, wanted: &Wanted) -> Standing {
+    standing(workload, wanted, &key(1), &policy(), alone, at(now))
 }
 
 /// How many restarts follow when the patches are applied until nothing is due.
@@ -109,15 +121,15 @@ fn a_target_that_is_named_while_the_old_content_still_lives_is_restarted() {
     };
     // Created long before the change, and named only now.
     let before = workload(None, None);
-    let seen = |one: Wanted| standing(&before, &one, &key(1), DEBOUNCE);
+    let seen = |one: Wanted| standing_at(2000, &before, &one);
     assert_eq!(seen(supersedes(false)), Standing::Current);
-    assert!(matches!(seen(supersedes(true)), Standing::Due(_)));
+    assert!(matches!(seen(supersedes(true)), Standing::Due));
     let after = WorkloadMeta {
         created: Some(at(2000)),
         ..before.clone()
     };
     let one = supersedes(true);
-    assert_eq!(standing(&after, &one, &key(1), DEBOUNCE), Standing::Current);
+    assert_eq!(standing_at(2000, &after, &one), Standing::Current);
 }
 
 #[test]
@@ -230,10 +242,20 @@ fn a_paused_deployment_is_rolled_once_it_resumes() {
     let mut paused = workload(None, Some(&hash("a")));
     paused.paused = true;
     let new = [wanted("app", "b", 500)];
-    assert_eq!(decide_at(1000, &paused, &new), Verdict::default());
     assert_eq!(
-        standing(&paused, &new[0], &key(1), DEBOUNCE),
-        Standing::Paused
+        decide_at(1000, &paused, &new),
+        Verdict {
+            waits: Some(Why::Paused),
+            ..Verdict::default()
+        }
+    );
+    assert_eq!(
+        standing_at(600, &paused, &new[0]),
+        Standing::Waiting(Wait {
+            why: Why::Paused,
+            until: None,
+            latest: None,
+        })
     );
     paused.paused = false;
     assert_eq!(restarts(paused, &new), 1);
@@ -334,11 +356,15 @@ fn a_restart_that_was_pending_when_the_key_was_lost_stays_pending() {
 #[test]
 fn standing_tells_what_a_person_asks() {
     let new = wanted("app", "b", 500);
-    let of = |w: &WorkloadMeta| standing(w, &new, &key(1), DEBOUNCE);
+    let of = |w: &WorkloadMeta| standing_at(502, w, &new);
     assert_eq!(of(&workload(Some(&hash("b")), None)), Standing::Current);
     assert_eq!(
         of(&workload(Some(&hash("a")), None)),
-        Standing::Due(at(505))
+        Standing::Waiting(Wait {
+            why: Why::Debounce,
+            until: Some(at(505)),
+            latest: None,
+        })
     );
     let mut restarted = workload(Some(&hash("b")), Some(&hash("b")));
     restarted

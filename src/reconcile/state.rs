@@ -97,6 +97,10 @@ pub struct State {
     /// What Vault made for this content, where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<Grant>,
+    /// Whether that took the place of what Vault had made before, when the content
+    /// last changed: the pods of before hold something that may end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replaces: bool,
     /// Fingerprint of how the content was made of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rendering: Option<String>,

@@ -10,6 +10,12 @@ pub fn later(time: Timestamp, by: Duration) -> Timestamp {
     Timestamp::from_millisecond(time.as_millisecond().saturating_add(by)).unwrap_or(Timestamp::MAX)
 }
 
+/// A time before another, in whole milliseconds; the beginning of time at least.
+pub fn earlier(time: Timestamp, by: Duration) -> Timestamp {
+    let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(time.as_millisecond().saturating_sub(by)).unwrap_or(Timestamp::MIN)
+}
+
 /// The second that a time is in: status carries whole ones, and more would differ
 /// from what is read back.
 pub fn whole_seconds(time: Timestamp) -> Timestamp {

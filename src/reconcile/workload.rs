@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::engine::{Engine, Next};
 use super::ownership::state_of_tag;
+use super::pace::Why;
 use super::ports::{Clock, Cluster, Note};
 use super::queue::{Urgency, WorkKey};
 use super::restart::{self, Standing, Wanted};
@@ -35,20 +36,24 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Ok(None) => return Next::Settled(None),
             Err(problem) => return Next::Failed(problem),
         };
+        self.turns.waits(target, decided.waits.as_ref());
         if let Some(patch) = &decided.patch {
+            let turn = (!patch.template.is_empty()).then(|| self.turns.take(target));
             let asked = self.view.borrow().moment();
             let patched = self.cluster.patch_workload(target, patch).await;
-            match patched {
-                Ok(meta) => self
-                    .view
-                    .borrow_mut()
-                    .put_workload_answer(target, meta, asked),
-                Err(problem) => return self.not_patched(target, &decided.restarts, problem).await,
+            let outcome = patched.map(|meta| self.learn_workload(target, meta, asked));
+            if let (Some(turn), Err(Problem::KubernetesUnavailable { .. })) = (turn, &outcome) {
+                turn.doubt(self.clock.now());
+            }
+            self.wake_in_line();
+            if let Err(problem) = outcome {
+                return self.not_patched(target, &decided.restarts, problem).await;
             }
         }
         for resource in &decided.restarts {
             self.metrics.restarted();
-            self.tell_restart(resource, target, None).await;
+            self.tell_restart(resource, target, decided.urgent.as_ref(), None)
+                .await;
         }
         self.wake_reports(target);
         Next::Settled(decided.again)
@@ -86,9 +91,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     return Ok(None);
                 };
                 let wanted = self.wanted_of(&view, target);
-                let debounce = self.config.rollout.debounce;
                 let now = self.clock.now();
-                let decided = restart::decide(workload, &wanted, &self.key, debounce, now);
+                let decided = restart::decide(
+                    workload,
+                    &wanted,
+                    &self.key,
+                    &self.config.rollout,
+                    |behind| self.scene(&view, target, behind, now),
+                    now,
+                );
                 let secrets = decided
                     .restarts
                     .iter()
@@ -120,7 +131,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let problem = self.explained(problem).await;
         for resource in restarts {
-            self.tell_restart(resource, target, Some(&problem)).await;
+            self.tell_restart(resource, target, None, Some(&problem))
+                .await;
         }
         let key = WorkKey::Workload(target.clone());
         self.memory.borrow_mut().entry(key).or_default().refused = Some(Box::new(problem.clone()));
@@ -138,6 +150,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         &self,
         resource: &ResourceKey,
         target: &WorkloadKey,
+        urgent: Option<&Why>,
         problem: Option<&Problem>,
     ) {
         let uid = {
@@ -149,7 +162,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let (reason, message) = match problem {
             None => (
                 "RolloutRestartTriggered",
-                format!("{target} restarts with the new content"),
+                match urgent.and_then(Why::key) {
+                    None => format!("{target} restarts with the new content"),
+                    Some(key) => format!(
+                        "{target} restarts with the new content, against {key}, since what its pods hold would end before"
+                    ),
+                },
             ),
             Some(problem) => (
                 "RolloutRestartFailed",
@@ -202,8 +220,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let Some(wanted) = self.wanted_by(&view, key, resource) else {
             return TargetStanding::Known(Standing::Current);
         };
-        let debounce = self.config.rollout.debounce;
-        TargetStanding::Known(restart::standing(workload, &wanted, &self.key, debounce))
+        let now = self.clock.now();
+        TargetStanding::Known(restart::standing(
+            workload,
+            &wanted,
+            &self.key,
+            &self.config.rollout,
+            |behind| self.scene(&view, target, behind, now),
+            now,
+        ))
     }
 
     fn wanted_of(&self, view: &View, target: &WorkloadKey) -> Vec<Wanted> {

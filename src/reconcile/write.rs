@@ -148,6 +148,17 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .chain([state_name.clone()])
             .collect();
         let kept = plan.before.as_ref().filter(|_| !plan.content_changed);
+        let replaces = kept.map_or_else(
+            || {
+                let old = plan
+                    .before
+                    .as_ref()
+                    .and_then(|before| before.grant.as_ref());
+                old.zip(rendered.grant.as_ref())
+                    .is_some_and(|(old, new)| new.is_another(old))
+            },
+            |before| before.replaces,
+        );
         let state = State {
             uid: me.uid.clone(),
             generation: me.generation,
@@ -170,6 +181,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             retain: me.retain,
             clear: me.clear,
             grant: rendered.grant.clone(),
+            replaces,
             rendering: me.rendering.clone(),
         };
         annotations.insert(state_name, state.to_annotation());
@@ -292,9 +304,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             if let Some(due) = due {
                 let asked = self.view.borrow().moment();
                 let meta = self.cluster.patch_workload(&target, &due).await?;
-                self.view
-                    .borrow_mut()
-                    .put_workload_answer(&target, meta, asked);
+                self.learn_workload(&target, meta, asked);
             }
         }
         Ok(())

@@ -56,6 +56,12 @@ const fn is_zero(number: &i64) -> bool {
 }
 
 impl Grant {
+    /// Whether it is not the same lease, certificate or password as an earlier one.
+    #[must_use]
+    pub fn is_another(&self, than: &Self) -> bool {
+        (&self.lease, &self.serial, &self.rotated) != (&than.lease, &than.serial, &than.rotated)
+    }
+
     /// For how long it was given: ten thousand years at most, since what is read back
     /// can be any number, and is calculated with.
     #[must_use]

@@ -9,7 +9,7 @@ use crate::key::ResourceKey;
 use crate::policy::permit_lease;
 use crate::problem::Problem;
 use crate::reconcile::engine::Engine;
-use crate::reconcile::grants::Renewed;
+use crate::reconcile::grants::ROUNDING;
 use crate::reconcile::ports::{Clock, Cluster};
 use crate::reconcile::time::later;
 use crate::vault::{Task, Vault};
@@ -27,6 +27,24 @@ pub(in crate::reconcile) enum Kept {
     Until(Option<Timestamp>),
     /// Vault does not know it.
     Gone,
+}
+
+/// What is known of a lease that pods may still use.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::reconcile) struct KeptAlive {
+    /// When it is to be renewed, or that is to be tried again.
+    due: Timestamp,
+    /// When it ends unless it is renewed, as far as is known.
+    ends: Option<Timestamp>,
+    /// Whether the last renewal gave less than the lease had first, or was denied.
+    short: bool,
+}
+
+impl KeptAlive {
+    /// When it ends, if that can hardly be put off any more.
+    pub(in crate::reconcile) fn last_end(self) -> Option<Timestamp> {
+        self.ends.filter(|_| self.short)
+    }
 }
 
 impl Kept {
@@ -47,41 +65,50 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         key: &ResourceKey,
         lease: &LeaseEntry,
     ) -> Kept {
-        let lasts = Duration::from_secs(lease.seconds);
+        let lasts = lease.lasts();
         if lasts.is_zero() || !lease.renewable {
             return Kept::Until(None);
         }
         let known = self.remembered(key).kept_alive;
         let known = known.get(&lease.lease).copied();
-        let due = |renewed: Renewed| later(renewed.at, renewed.duration / 2);
         let now = self.clock.now();
-        let first = Renewed {
-            at: lease.since,
-            duration: lasts,
-        };
-        let due_at = due(known.unwrap_or(first));
-        if due_at > now {
-            return Kept::Until(Some(due_at));
+        let first = later(lease.since, lasts);
+        let known = known.unwrap_or(KeptAlive {
+            due: later(lease.since, lasts / 2),
+            // If that has passed, somebody renewed it.
+            ends: (first > now).then_some(first),
+            short: false,
+        });
+        if known.due > now {
+            return Kept::Until(Some(known.due));
         }
         let answer = self.renew_superseded(key, lease).await;
         let gone = matches!(answer, Err(Problem::LeaseNotFound { .. }));
-        let renewed = match answer {
-            Ok(duration) => Renewed { at: now, duration },
+        let kept = match answer {
+            Ok(duration) => KeptAlive {
+                due: later(now, (duration / 2).max(SHORTEST_LOOK)),
+                ends: Some(later(now, duration)),
+                short: duration.saturating_add(ROUNDING) < lasts,
+            },
             Err(problem) => {
                 tracing::info!(resource = %key, %problem, "a lease that was replaced could not be renewed");
-                Renewed {
-                    at: now,
-                    duration: KEEP_ALIVE_PAUSE,
+                KeptAlive {
+                    due: later(now, KEEP_ALIVE_PAUSE / 2),
+                    short: known.short || matches!(problem, Problem::VaultDenied { .. }),
+                    ..known
                 }
             }
         };
         self.keep_in_memory(key, |memory| {
-            memory.kept_alive.insert(lease.lease.clone(), renewed);
+            memory.kept_alive.insert(lease.lease.clone(), kept);
         });
         if gone {
             return Kept::Gone;
         }
-        Kept::Until(Some(due(renewed).max(later(now, SHORTEST_LOOK))))
+        if kept.last_end() != known.last_end() {
+            self.wake_targets(key);
+        }
+        Kept::Until(Some(kept.due))
     }
 
     /// It is gone: nothing is to be remembered of it.
@@ -98,7 +125,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     ) -> Result<Duration, Problem> {
         let token = self.token_of_lease(lease)?;
         let permitted = permit_lease(lease.request(&token), &self.policy, &self.own)?;
-        let asked = Some(Duration::from_secs(lease.seconds));
+        let asked = Some(lease.lasts());
         let reply = self
             .lease_request(key, &permitted, Task::RenewLease, asked)
             .await?;

@@ -128,6 +128,12 @@ impl LeaseEntry {
         (!lasts.is_zero()).then(|| later(since, lasts.saturating_add(ROUNDING)))
     }
 
+    /// For how long it was given.
+    #[must_use]
+    pub fn lasts(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(self.seconds)
+    }
+
     /// Whether it has certainly ended, whatever was renewed.
     #[must_use]
     pub fn ended(&self, now: Timestamp) -> bool {

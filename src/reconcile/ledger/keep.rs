@@ -104,6 +104,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Has everybody looked at whom the ledger names.
     fn look_at_all(&self) {
+        for resource in self.ledger.resources() {
+            self.wake_targets(&resource);
+        }
         for secret in self.ledger.cleared() {
             self.view.borrow_mut().hint(secret);
         }

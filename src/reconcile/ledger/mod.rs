@@ -28,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
+pub(super) use alive::KeptAlive;
 pub use entry::{Entry, LeaseEntry, TokenEntry};
 pub(in crate::reconcile) use release::Release;
 pub use release::shortened;
@@ -100,9 +101,24 @@ impl Ledger {
 
     /// Whether a resource has a lease beside its present one.
     pub fn has_others(&self, resource: &ResourceKey, uid: &str, present: &Grant) -> bool {
+        !self.others(resource, uid, present).is_empty()
+    }
+
+    /// The leases of a resource beside its present one.
+    pub fn others(&self, resource: &ResourceKey, uid: &str, present: &Grant) -> Vec<LeaseEntry> {
         let others = self.leases_of(resource).into_iter();
         let others = others.filter(|(_, lease)| lease.uid == uid && !lease.is_of(present));
-        others.count() > 0
+        others.map(|(_, lease)| lease).collect()
+    }
+
+    /// When the token of this entry ends, where nothing puts that off.
+    pub fn certain_end(&self, token: &str) -> Option<Timestamp> {
+        self.ends.borrow().get(token).map(|end| end.at)
+    }
+
+    /// Whether it was read.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.get()
     }
 
     /// How many leases there are.

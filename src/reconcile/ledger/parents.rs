@@ -129,6 +129,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         drop(ends);
         for resource in self.ledger.hanging_on(name) {
+            self.wake_targets(&resource);
             self.queue
                 .wake(WorkKey::Resource(resource), Urgency::Routine);
         }

@@ -230,6 +230,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             let token = WorkKey::Token(lease.token.clone());
             self.queue.wake(token, Urgency::Routine);
         }
+        if let Some(resource) = lease.resource() {
+            self.wake_targets(&resource);
+        }
         Ok(())
     }
 

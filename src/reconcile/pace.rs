@@ -1,0 +1,211 @@
+//! When a restart that is due may happen: pure, from the policy (`rollout` of the configuration), how the workload and
+//! the others stand, and the time.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::state::RESTARTED_AT;
+use super::time::later;
+use super::view::{WorkloadKey, WorkloadMeta};
+use crate::config::{Rollout, window};
+
+/// The longest that a rollout is waited for, whatever its own deadline says: a tenant may have turned that off.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Within this a restart is seen to have begun.
+const SEEN: Duration = Duration::from_secs(60);
+
+/// Why a restart that is due does not happen yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Further changes are awaited (`rollout.debounce`).
+    Debounce,
+    /// The Deployment is paused.
+    Paused,
+    /// Nothing is restarted (`rollout.hold`).
+    Held,
+    /// Another workload does not get on with the same content (`rollout.haltOnFailure`).
+    Failed(WorkloadKey),
+    /// The last restart was too short ago (`rollout.minInterval`).
+    Interval,
+    /// It is closed (`rollout.windows`).
+    Window,
+    /// Its pods are not all there (`rollout.onlyWhenAvailable`).
+    Unavailable,
+    /// As many others roll as may (`rollout.maxConcurrent`).
+    Busy,
+}
+
+impl Why {
+    /// The key of the configuration that has it wait.
+    #[must_use]
+    pub const fn key(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Debounce => "rollout.debounce",
+            Self::Paused => return None,
+            Self::Held => "rollout.hold",
+            Self::Failed(_) => "rollout.haltOnFailure",
+            Self::Interval => "rollout.minInterval",
+            Self::Window => "rollout.windows",
+            Self::Unavailable => "rollout.onlyWhenAvailable",
+            Self::Busy => "rollout.maxConcurrent",
+        })
+    }
+}
+
+/// A restart that is due and waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Why.
+    pub why: Why,
+    /// When this ends, where time alone ends it; something else may follow.
+    pub until: Option<Timestamp>,
+    /// By when the restart happens whatever it waits for, so that pods don't lose what they use.
+    pub latest: Option<Timestamp>,
+}
+
+impl Wait {
+    /// When to look again.
+    #[must_use]
+    pub fn again(&self) -> Option<Timestamp> {
+        [self.until, self.latest].into_iter().flatten().min()
+    }
+}
+
+/// How the last rollout of a workload gets on, if the operator began it and nobody holds it up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Until when it is waited for, if it is under way.
+    pub rolls_until: Option<Timestamp>,
+    /// Whether it does not get on: as its controller says, or, where a kind's never says so, since it began.
+    pub stuck: bool,
+}
+
+/// What a restart that is due is judged by, beside the policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scene {
+    /// How the workload's own last rollout gets on.
+    pub own: Progress,
+    /// By when it must have begun, so that pods don't lose what they use; `None` where that has no end.
+    pub latest: Option<Timestamp>,
+    /// How many other workloads that the operator restarted are rolling.
+    pub rolling: usize,
+    /// When the first of them is no longer waited for, whether it got on or not.
+    pub free_at: Option<Timestamp>,
+    /// Another one that runs the content that is due here, and does not get on.
+    pub failed: Option<WorkloadKey>,
+}
+
+/// Whether a restart may happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// It may; where it happens against the policy, since what the pods use would end while it waits for this.
+    Open(Option<Why>),
+    /// It may not yet.
+    Closed(Wait),
+}
+
+/// Judges a restart that has been due since the content changed at `changed_at`, the last time.
+#[must_use]
+pub fn gate(
+    workload: &WorkloadMeta,
+    changed_at: Timestamp,
+    policy: &Rollout,
+    scene: &Scene,
+    now: Timestamp,
+) -> Gate {
+    let closed = |why, until, latest| Gate::Closed(Wait { why, until, latest });
+    // Nothing beats what a person decided, nor what shows that the content is no good.
+    if workload.paused {
+        return closed(Why::Paused, None, None);
+    }
+    if policy.hold {
+        return closed(Why::Held, None, None);
+    }
+    let settled = later(changed_at, policy.debounce);
+    if settled > now {
+        return closed(Why::Debounce, Some(settled), None);
+    }
+    if let Some(failed) = scene.failed.clone().filter(|_| policy.halt_on_failure) {
+        return closed(Why::Failed(failed), None, None);
+    }
+    let Some((why, until)) = wait(workload, policy, scene, now) else {
+        return Gate::Open(None);
+    };
+    let Some(latest) = scene.latest else {
+        return closed(why, until, None);
+    };
+    // A window that opens too late needn't be waited for at all.
+    let too_late = until.is_none_or(|until| until > latest);
+    match too_late && (latest <= now || why == Why::Window) {
+        true => Gate::Open(Some(why)),
+        false => closed(why, until, Some(latest)),
+    }
+}
+
+/// What the policy has it wait for, and until when.
+fn wait(
+    workload: &WorkloadMeta,
+    policy: &Rollout,
+    scene: &Scene,
+    now: Timestamp,
+) -> Option<(Why, Option<Timestamp>)> {
+    if let Some(last) = restarted_at(workload, now) {
+        let next = later(last, policy.min_interval);
+        if next > now {
+            return Some((Why::Interval, Some(next)));
+        }
+    }
+    match window::opening(&policy.windows, now) {
+        Some(opening) if opening <= now => {}
+        opening => return Some((Why::Window, opening)),
+    }
+    let rollout = workload.rollout;
+    // One that has failed is mended by nothing but another rollout; where pods are replaced by hand, none is touched.
+    if policy.only_when_available && rollout.under_way && !rollout.by_hand && !scene.own.stuck {
+        return Some((Why::Unavailable, scene.own.rolls_until));
+    }
+    let most = usize::from(policy.max_concurrent);
+    (most > 0 && scene.rolling >= most).then_some((Why::Busy, scene.free_at))
+}
+
+/// When the operator last restarted it; a time that is still to come is nobody's.
+fn restarted_at(workload: &WorkloadMeta, now: Timestamp) -> Option<Timestamp> {
+    let at = workload.annotations.get(RESTARTED_AT)?.parse().ok();
+    at.filter(|at| *at <= now)
+}
+
+/// How a rollout gets on that was seen to begin at `began`, or, without, that was under way when this process first saw
+/// it. One that others began is neither waited for nor found stuck by time.
+#[must_use]
+pub fn progress(workload: &WorkloadMeta, began: Option<Timestamp>, now: Timestamp) -> Progress {
+    let rollout = workload.rollout;
+    if rollout.by_hand || workload.paused {
+        return Progress::default();
+    }
+    if rollout.failing {
+        return Progress {
+            rolls_until: None,
+            stuck: true,
+        };
+    }
+    let restarted = restarted_at(workload, now).filter(|_| rollout.under_way);
+    let takes = Duration::from_secs(rollout.deadline.into()).min(LONGEST);
+    let deadline = match (began, restarted) {
+        (Some(began), Some(restarted)) if later(restarted, SEEN) >= began => {
+            Some(later(began.max(restarted), takes))
+        }
+        // Whether it never stood still since is not known.
+        (None, Some(restarted)) => Some(later(restarted, takes)).filter(|until| *until > now),
+        _ => None,
+    };
+    Progress {
+        rolls_until: deadline.filter(|until| *until > now),
+        stuck: deadline.is_some_and(|until| until <= now),
+    }
+}
+
+#[cfg(test)]
+#[path = "pace_tests.rs"]
+mod tests;

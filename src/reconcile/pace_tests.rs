@@ -1,0 +1,374 @@
+//! What a restart waits for, what beats that, and that each change still ends in one restart.
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::key::ObjectKey;
+use crate::reconcile::view::{Rollout as Rolling, WorkloadKind};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// Nothing waits for anything.
+fn at_once() -> Rollout {
+    Rollout {
+        debounce: Duration::ZERO,
+        max_concurrent: 0,
+        ..Rollout::default()
+    }
+}
+
+/// Open in the second of each two hours, from the epoch on.
+fn every_other_hour() -> Rollout {
+    let windows = (0..12).map(|hour| {
+        let (from, to) = (2 * hour + 1, 2 * hour + 2);
+        format!("daily {from:02}:00-{to:02}:00").parse().unwrap()
+    });
+    Rollout {
+        windows: windows.collect(),
+        ..at_once()
+    }
+}
+
+fn restarted(second: i64) -> WorkloadMeta {
+    WorkloadMeta {
+        annotations: [(RESTARTED_AT.to_owned(), at(second).to_string())].into(),
+        rollout: Rolling {
+            deadline: 600,
+            ..Rolling::default()
+        },
+        ..WorkloadMeta::default()
+    }
+}
+
+fn rolling(mut workload: WorkloadMeta) -> WorkloadMeta {
+    workload.rollout.under_way = true;
+    workload
+}
+
+fn other() -> WorkloadKey {
+    WorkloadKey {
+        kind: WorkloadKind::Deployment,
+        object: ObjectKey::new("team", "other"),
+    }
+}
+
+fn closed(why: Why, until: impl Into<Option<i64>>) -> Gate {
+    Gate::Closed(Wait {
+        why,
+        until: until.into().map(at),
+        latest: None,
+    })
+}
+
+fn closed_till(why: Why, until: i64, latest: i64) -> Gate {
+    Gate::Closed(Wait {
+        why,
+        until: Some(at(until)),
+        latest: Some(at(latest)),
+    })
+}
+
+/// The verdict at second 10,000 on a change of second 9,990.
+fn verdict(workload: &WorkloadMeta, policy: &Rollout, scene: &Scene) -> Gate {
+    gate(workload, at(9_990), policy, scene, at(10_000))
+}
+
+#[test]
+fn each_rule_alone() {
+    let (idle, nothing) = (WorkloadMeta::default(), Scene::default());
+    assert_eq!(verdict(&idle, &at_once(), &nothing), Gate::Open(None));
+    let paused = WorkloadMeta {
+        paused: true,
+        ..WorkloadMeta::default()
+    };
+    assert_eq!(
+        verdict(&paused, &at_once(), &nothing),
+        closed(Why::Paused, None)
+    );
+    let hold = Rollout {
+        hold: true,
+        ..at_once()
+    };
+    assert_eq!(verdict(&idle, &hold, &nothing), closed(Why::Held, None));
+    let debounce = Rollout {
+        debounce: Duration::from_secs(15),
+        ..at_once()
+    };
+    assert_eq!(
+        verdict(&idle, &debounce, &nothing),
+        closed(Why::Debounce, 10_005)
+    );
+    let interval = Rollout {
+        min_interval: Duration::from_secs(60),
+        ..at_once()
+    };
+    assert_eq!(
+        verdict(&idle, &interval, &nothing),
+        Gate::Open(None),
+        "never restarted"
+    );
+    assert_eq!(
+        verdict(&restarted(9_950), &interval, &nothing),
+        closed(Why::Interval, 10_010)
+    );
+    assert_eq!(
+        verdict(&restarted(9_940), &interval, &nothing),
+        Gate::Open(None)
+    );
+    // 02:46:40: the window opens at 03:00.
+    assert_eq!(
+        verdict(&idle, &every_other_hour(), &nothing),
+        closed(Why::Window, 10_800)
+    );
+    let available = Rollout {
+        only_when_available: true,
+        ..at_once()
+    };
+    assert_eq!(verdict(&idle, &available, &nothing), Gate::Open(None));
+    assert_eq!(
+        verdict(&rolling(idle.clone()), &available, &nothing),
+        closed(Why::Unavailable, None)
+    );
+    let ours = Scene {
+        own: progress(&rolling(restarted(9_500)), None, at(10_000)),
+        ..Scene::default()
+    };
+    assert_eq!(
+        verdict(&rolling(restarted(9_500)), &available, &ours),
+        closed(Why::Unavailable, 10_100),
+        "no longer than it is waited for by others"
+    );
+    let busy = Scene {
+        rolling: 2,
+        free_at: Some(at(10_100)),
+        ..Scene::default()
+    };
+    let two = Rollout {
+        max_concurrent: 2,
+        ..at_once()
+    };
+    assert_eq!(verdict(&idle, &two, &busy), closed(Why::Busy, 10_100));
+    let three = Rollout {
+        max_concurrent: 3,
+        ..at_once()
+    };
+    assert_eq!(verdict(&idle, &three, &busy), Gate::Open(None));
+    let failed = Scene {
+        failed: Some(other()),
+        ..Scene::default()
+    };
+    assert_eq!(
+        verdict(&idle, &at_once(), &failed),
+        closed(Why::Failed(other()), None)
+    );
+    let goes_on = Rollout {
+        halt_on_failure: false,
+        ..at_once()
+    };
+    assert_eq!(verdict(&idle, &goes_on, &failed), Gate::Open(None));
+}
+
+#[test]
+fn one_that_has_failed_is_mended_by_another_restart() {
+    let available = Rollout {
+        only_when_available: true,
+        ..at_once()
+    };
+    let verdict = |workload: &WorkloadMeta, began: Option<i64>| {
+        let scene = Scene {
+            own: progress(workload, began.map(at), at(10_000)),
+            ..Scene::default()
+        };
+        super::gate(workload, at(9_990), &available, &scene, at(10_000))
+    };
+    let mut failing = rolling(WorkloadMeta::default());
+    failing.rollout.failing = true;
+    assert_eq!(verdict(&failing, None), Gate::Open(None));
+    // A StatefulSet never says so.
+    let overdue = rolling(restarted(9_390));
+    assert_eq!(verdict(&overdue, Some(9_391)), Gate::Open(None));
+    // It was restarted long ago, and somebody else rolls it now.
+    assert_eq!(
+        verdict(&overdue, Some(9_900)),
+        closed(Why::Unavailable, None)
+    );
+    // Pods that somebody replaces by hand are not touched.
+    let mut by_hand = overdue.clone();
+    by_hand.rollout.by_hand = true;
+    assert_eq!(verdict(&by_hand, Some(9_391)), Gate::Open(None));
+}
+
+#[test]
+fn what_the_operator_began_is_waited_for_until_its_deadline() {
+    let seen = |workload: &WorkloadMeta, began: Option<i64>, now| {
+        let Progress { rolls_until, stuck } = progress(workload, began.map(at), at(now));
+        (rolls_until.map(Timestamp::as_second), stuck)
+    };
+    let ours = rolling(restarted(1_000));
+    // As this process saw it begin, and as one that came later finds it.
+    assert_eq!(seen(&ours, Some(1_002), 1_601), (Some(1_602), false));
+    assert_eq!(seen(&ours, Some(1_002), 1_602), (None, true));
+    assert_eq!(seen(&ours, None, 1_599), (Some(1_600), false));
+    assert_eq!(
+        seen(&ours, None, 1_600),
+        (None, false),
+        "nobody knows that it never stood still"
+    );
+    // Begun in the middle of another rollout.
+    assert_eq!(seen(&ours, Some(500), 1_599), (Some(1_600), false));
+    // Begun by others: long after, or without any of ours.
+    assert_eq!(seen(&ours, Some(2_000), 2_001), (None, false));
+    assert_eq!(
+        seen(&rolling(WorkloadMeta::default()), Some(1_000), 9_000),
+        (None, false)
+    );
+    assert_eq!(
+        seen(&restarted(1_000), Some(1_002), 1_003),
+        (None, false),
+        "done"
+    );
+    // A time that somebody wrote.
+    assert_eq!(
+        seen(&rolling(restarted(9_000)), Some(1_000), 1_001),
+        (None, false)
+    );
+    // A deadline that somebody turned off.
+    let mut patient = ours.clone();
+    patient.rollout.deadline = u32::MAX;
+    assert_eq!(seen(&patient, Some(1_000), 1_001), (Some(4_600), false));
+    // One that a person holds up has not failed.
+    let mut held = ours.clone();
+    held.rollout.by_hand = true;
+    assert_eq!(seen(&held, Some(1_000), 9_000), (None, false));
+    let paused = WorkloadMeta {
+        paused: true,
+        ..ours
+    };
+    assert_eq!(seen(&paused, Some(1_000), 9_000), (None, false));
+}
+
+#[test]
+fn what_would_end_is_not_waited_with() {
+    let ends = |latest| Scene {
+        latest: Some(at(latest)),
+        rolling: 9,
+        ..Scene::default()
+    };
+    let idle = WorkloadMeta::default();
+    let window = every_other_hour();
+    // The window at 10,800 comes in time.
+    assert_eq!(
+        verdict(&idle, &window, &ends(10_801)),
+        closed_till(Why::Window, 10_800, 10_801)
+    );
+    // It doesn't, and no other comes before it: there is nothing to wait for.
+    assert_eq!(
+        verdict(&idle, &window, &ends(10_799)),
+        Gate::Open(Some(Why::Window))
+    );
+    let interval = Rollout {
+        min_interval: Duration::from_secs(600),
+        ..at_once()
+    };
+    assert_eq!(
+        verdict(&restarted(9_900), &interval, &ends(10_400)),
+        closed_till(Why::Interval, 10_500, 10_400)
+    );
+    assert_eq!(
+        verdict(&restarted(9_900), &interval, &ends(10_000)),
+        Gate::Open(Some(Why::Interval))
+    );
+    let one = Rollout {
+        max_concurrent: 1,
+        ..at_once()
+    };
+    let soon = Scene {
+        free_at: Some(at(10_300)),
+        ..ends(10_400)
+    };
+    assert_eq!(
+        verdict(&idle, &one, &soon),
+        closed_till(Why::Busy, 10_300, 10_400)
+    );
+    assert_eq!(
+        verdict(&idle, &one, &ends(10_000)),
+        Gate::Open(Some(Why::Busy))
+    );
+    // What a person decided stays, and content that is no good is no better then.
+    let hold = Rollout {
+        hold: true,
+        ..at_once()
+    };
+    assert_eq!(verdict(&idle, &hold, &ends(0)), closed(Why::Held, None));
+    let failed = Scene {
+        failed: Some(other()),
+        ..ends(0)
+    };
+    assert_eq!(
+        verdict(&idle, &at_once(), &failed),
+        closed(Why::Failed(other()), None)
+    );
+}
+
+fn policies() -> impl Strategy<Value = Rollout> {
+    let windows = prop::option::of((0_i64..24, 1_i64..24));
+    (0_u64..100, 0_u64..20_000, 0_u16..3, any::<bool>(), windows).prop_map(
+        |(debounce, interval, most, available, window)| Rollout {
+            debounce: Duration::from_secs(debounce),
+            min_interval: Duration::from_secs(interval),
+            max_concurrent: most,
+            only_when_available: available,
+            windows: window
+                .map(|(from, hours)| {
+                    let to = (from + hours) % 24;
+                    format!("daily {from:02}:00-{to:02}:00").parse().unwrap()
+                })
+                .into_iter()
+                .collect(),
+            ..Rollout::default()
+        },
+    )
+}
+
+proptest! {
+    /// Nobody has to look before the time that is told, and whoever looks then finds it open, or another reason.
+    #[test]
+    fn what_is_told_is_when_to_look_again(
+        policy in policies(),
+        changed in 0_i64..100_000,
+        last in prop::option::of(0_i64..100_000),
+        after in 0_i64..100_000,
+        latest in prop::option::of(0_i64..400_000),
+        part in 0.0_f64..1.0,
+    ) {
+        let workload = last.map_or_else(WorkloadMeta::default, restarted);
+        let scene = Scene { latest: latest.map(at), ..Scene::default() };
+        let mut now = changed.max(last.unwrap_or(0)) + after;
+        let mut turns = 0;
+        loop {
+            match gate(&workload, at(changed), &policy, &scene, at(now)) {
+                Gate::Open(urgent) => {
+                    let open = window::opening(&policy.windows, at(now)) == Some(at(now));
+                    prop_assert!(open || urgent.is_some(), "outside of its windows at {}", now);
+                    prop_assert!(urgent.is_none() || latest.is_some());
+                    break;
+                }
+                Gate::Closed(wait) => {
+                    let until = wait.again().unwrap().as_second();
+                    prop_assert!(until > now, "{:?} is over at {}", wait, now);
+                    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+                    let between = now + ((until - now) as f64 * part) as i64;
+                    let still = gate(&workload, at(changed), &policy, &scene, at(between));
+                    let open = matches!(still, Gate::Open(_));
+                    prop_assert!(!open || between == until, "open at {}, told {}", between, until);
+                    now = until;
+                }
+            }
+            turns += 1;
+            prop_assert!(turns < 10, "never open");
+        }
+    }
+}

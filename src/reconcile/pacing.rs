@@ -1,0 +1,276 @@
+//! Restarts among each other: who rolls, who waits for whom, and by when one must
+//! have begun.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::engine::Engine;
+use super::grants::capped;
+use super::ledger::LeaseEntry;
+use super::pace::{self, Scene, Why};
+use super::ports::{Clock, Cluster};
+use super::queue::{Urgency, WorkKey};
+use super::report::{Finding, Truth};
+use super::restart::{Wanted, runs};
+use super::rotation::rotation_of;
+use super::sources::{SecretResource, targets_of, uid_of};
+use super::state::{RESTARTED_AT, State};
+use super::time::{earlier, later};
+use super::view::{Moment, View, WorkloadKey, WorkloadMeta};
+use crate::config::window;
+use crate::key::ResourceKey;
+use crate::vault::Vault;
+
+/// How long a restart counts whose answer was lost, unless a watch shows it.
+const DOUBT: Duration = Duration::from_secs(30);
+
+/// The restarts of this process that nothing in the cluster shows yet, and those
+/// that wait for others.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    restarting: RefCell<BTreeSet<WorkloadKey>>,
+    /// Until when those count of which nobody knows whether they took effect.
+    doubtful: RefCell<BTreeMap<WorkloadKey, Timestamp>>,
+    waiting: RefCell<BTreeSet<WorkloadKey>>,
+}
+
+/// A restart that is being written; over when it is dropped.
+pub(super) struct Turn<'a> {
+    turns: &'a Turns,
+    target: WorkloadKey,
+}
+
+impl Turns {
+    /// Counts a restart from now on, before any other is decided.
+    pub(super) fn take(&self, target: &WorkloadKey) -> Turn<'_> {
+        self.restarting.borrow_mut().insert(target.clone());
+        Turn {
+            turns: self,
+            target: target.clone(),
+        }
+    }
+
+    /// Notes what a workload waits for.
+    pub(super) fn waits(&self, target: &WorkloadKey, why: Option<&Why>) {
+        let mut waiting = self.waiting.borrow_mut();
+        match why {
+            Some(Why::Busy | Why::Failed(_)) => waiting.insert(target.clone()),
+            _ => waiting.remove(target),
+        };
+    }
+}
+
+impl Turn<'_> {
+    /// The answer was lost: it counts on until a watch shows it, or for a while.
+    pub(super) fn doubt(self, now: Timestamp) {
+        let mut doubtful = self.turns.doubtful.borrow_mut();
+        doubtful.insert(self.target.clone(), later(now, DOUBT));
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.turns.restarting.borrow_mut().remove(&self.target);
+    }
+}
+
+impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    /// What a restart of a workload is judged by, on behalf of those that are behind.
+    pub(super) fn scene(
+        &self,
+        view: &View,
+        target: &WorkloadKey,
+        behind: &[&Wanted],
+        now: Timestamp,
+    ) -> Scene {
+        let progress = |key: &WorkloadKey| {
+            let workload = view.workloads.get(key)?;
+            let work = WorkKey::Workload(key.clone());
+            let began = self.memory.borrow().get(&work).and_then(|one| one.rolls);
+            Some(pace::progress(workload, began, now))
+        };
+        let mut scene = Scene {
+            own: progress(target).unwrap_or_default(),
+            ..Scene::default()
+        };
+        let restarting = self.turns.restarting.borrow();
+        let doubtful = self.turns.doubtful.borrow();
+        let named = |key: &WorkloadKey| view.resources_of_workload(key).next().is_some();
+        for key in view
+            .workloads
+            .keys()
+            .filter(|key| *key != target && named(key))
+        {
+            let doubt = doubtful.get(key).filter(|until| **until > now).copied();
+            let until = progress(key)
+                .and_then(|progress| progress.rolls_until)
+                .or(doubt);
+            if until.is_some() || restarting.contains(key) {
+                scene.rolling += 1;
+                scene.free_at = scene.free_at.into_iter().chain(until).min();
+            }
+        }
+        for one in behind {
+            let Some(resource) = view.writer(&one.resource) else {
+                continue;
+            };
+            let latest = self.latest_restart(&one.resource, &*resource, &one.state);
+            scene.latest = scene.latest.into_iter().chain(latest).min();
+            let mut others = targets_of(&*resource).filter(|key| key != target);
+            let failed = others.find(|key| {
+                let same = view
+                    .workloads
+                    .get(key)
+                    .is_some_and(|found| runs(found, one));
+                same && progress(key).is_some_and(|progress| progress.stuck)
+            });
+            scene.failed = scene.failed.or(failed);
+        }
+        scene
+    }
+
+    /// Stores what a request that was sent at `asked` answered about a workload; the
+    /// watch may show nothing new then.
+    pub(super) fn learn_workload(&self, target: &WorkloadKey, meta: WorkloadMeta, asked: Moment) {
+        let mut view = self.view.borrow_mut();
+        let old = view.workloads.get(target).cloned();
+        view.put_workload_answer(target, meta, asked);
+        let now = view.workloads.get(target).cloned();
+        drop(view);
+        self.workload_moved(target, old.as_ref(), now.as_ref());
+    }
+
+    /// A workload is another than before, or gone.
+    pub(super) fn workload_moved(
+        &self,
+        target: &WorkloadKey,
+        old: Option<&WorkloadMeta>,
+        now: Option<&WorkloadMeta>,
+    ) {
+        if let (Some(old), Some(now)) = (old, now) {
+            self.note_rollout(target, old, now);
+            if old.annotations.get(RESTARTED_AT) != now.annotations.get(RESTARTED_AT) {
+                self.turns.doubtful.borrow_mut().remove(target);
+            }
+        }
+        self.wake_in_line();
+    }
+
+    /// Has those looked at again that wait for others.
+    pub(super) fn wake_in_line(&self) {
+        for target in self.turns.waiting.borrow().iter() {
+            let key = WorkKey::Workload(target.clone());
+            self.queue.wake(key, Urgency::Routine);
+        }
+    }
+
+    /// Has the workloads looked at whose time may have become short.
+    pub(super) fn wake_targets(&self, key: &ResourceKey) {
+        let Some(resource) = self.view.borrow().writer(key) else {
+            return;
+        };
+        for target in targets_of(&*resource) {
+            self.queue.wake(WorkKey::Workload(target), Urgency::Routine);
+        }
+    }
+
+    /// By when a restart for what the Secret holds must have begun, so that no pod
+    /// loses what it held before; `None` where that does not end, as far as is known.
+    pub(super) fn latest_restart(
+        &self,
+        key: &ResourceKey,
+        resource: &dyn SecretResource,
+        state: &State,
+    ) -> Option<Timestamp> {
+        let terms = self.terms_of(resource)?;
+        let rotation = rotation_of(resource, &self.config.rotation).ok()?;
+        if !self.ledger.is_loaded() {
+            return None;
+        }
+        let grant = state.grant.as_ref()?;
+        let leased = !grant.lease.is_empty();
+        // An edit of what becomes of the data ends nothing.
+        let came_with = state.replaces;
+        let others = self.ledger.others(key, uid_of(resource), grant);
+        let ends = match terms.lead {
+            _ if !others.is_empty() => {
+                let ends = others
+                    .iter()
+                    .filter_map(|one| self.end_of_superseded(key, one));
+                ends.min()
+            }
+            Some(lead) if came_with => {
+                Some(later(state.changed_at, capped(lead, grant.duration())))
+            }
+            // Given back, at its end, or of a kind that Vault keeps one of alone.
+            None if came_with && (leased || grant.rotated.is_some()) => Some(state.changed_at),
+            _ => None,
+        };
+        let given_back = (leased || resource.revokes()) && came_with;
+        let limit = match rotation.overlap {
+            true => rotation
+                .timeout
+                .map(|timeout| later(state.changed_at, timeout)),
+            false => Some(state.changed_at),
+        };
+        let ends = ends.into_iter().chain(limit.filter(|_| given_back)).min()?;
+        Some(earlier(ends, self.margin(resource, rotation)))
+    }
+
+    /// When a lease or a certificate that was replaced ends, where no renewal puts that off.
+    fn end_of_superseded(&self, key: &ResourceKey, one: &LeaseEntry) -> Option<Timestamp> {
+        let known = self.remembered(key);
+        if known.lost.as_ref().is_some_and(|lost| *lost == one.lease) {
+            return Some(one.since);
+        }
+        let by_itself = match one.renewable {
+            _ if one.seconds == 0 => None,
+            false => Some(later(one.since, one.lasts())),
+            true => known
+                .kept_alive
+                .get(&one.lease)
+                .and_then(|kept| kept.last_end()),
+        };
+        let with_its_token = self.ledger.certain_end(&one.token);
+        by_itself.into_iter().chain(with_its_token).min()
+    }
+
+    /// Told in advance: no window opens between the next credentials and the end of
+    /// the present ones, so that the restart will be outside of all.
+    pub(super) fn window_finding(
+        &self,
+        key: &ResourceKey,
+        resource: &dyn SecretResource,
+    ) -> Option<Finding> {
+        let windows = &self.config.rollout.windows;
+        let terms = self.terms_of(resource)?;
+        let rotation = rotation_of(resource, &self.config.rotation).ok()?;
+        let restarted = targets_of(resource).any(|target| self.restarts(target.kind));
+        if windows.is_empty() || !rotation.overlap || !restarted {
+            return None;
+        }
+        let grant = self.grant_of(key, resource)?;
+        // The end of one that can be renewed is put off; what Vault rotates by itself is told nowhere before.
+        if grant.renewable || grant.rotated.is_some() {
+            return None;
+        }
+        let (next, expiry) = self.next_and_expiry(key, resource, terms, &grant);
+        let (next, expiry) = next.zip(expiry)?;
+        let latest = earlier(expiry, self.margin(resource, rotation));
+        let due = next.max(self.clock.now());
+        let opening = window::opening(windows, due);
+        if opening == Some(due) {
+            return None;
+        }
+        opening.is_none_or(|opening| opening > latest).then(|| {
+            let opens = opening.map_or_else(String::new, |at| format!(", and the next one opens at {at:.0}"));
+            let message = format!(
+                "what it holds ends at {expiry:.0}, its next credentials are due at {next:.0}{opens}: the restart will be outside of rollout.windows; with a longer life or an earlier replacement it could be inside"
+            );
+            Finding::new("Overlap", Truth::False, "WindowAfterExpiry", message)
+        })
+    }
+}
