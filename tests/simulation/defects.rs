@@ -56,6 +56,8 @@ pub enum Defect {
     RenewGone,
     /// A lease that another took the place of is not renewed.
     NotKeptAlive,
+    /// The policy about restarts is not known.
+    Unpaced,
     /// A write that failed makes another credential.
     MintAfterFailedWrite,
     /// A resource that may not be looked at is gone.

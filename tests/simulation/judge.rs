@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use vault_tenant_operator::reconcile::PREFIX;
 
 use crate::objects::{Content, Field, Fields, Object, Secret, Workload};
+use crate::paced::Paces;
 use crate::vault::Source;
 use crate::world::World;
 
@@ -25,6 +26,8 @@ pub enum Invariant {
     NothingLingers,
     /// No running pod holds a credential that was let die while there was a newer one.
     OldKept,
+    /// Restarts keep to the windows, the distance and the number of the policy.
+    Paced,
 }
 
 /// The pods of a workload: what they got of each Secret.
@@ -58,6 +61,7 @@ pub struct Judge {
     /// A workload and a Secret that went while a restart for it was pending.
     gone_pending: BTreeSet<(String, String)>,
     pub pods: BTreeMap<String, Pods>,
+    pub paces: Paces,
     /// When a resource was deleted, by uid.
     pub died: BTreeMap<String, Timestamp>,
     /// Uids of which the operator that runs can know that they had a Secret: it
@@ -231,6 +235,7 @@ impl Judge {
     /// The operator ended: it remembers nothing.
     pub fn operator_ended(&mut self) {
         self.known.clear();
+        self.paces.operator_ended();
     }
 
     /// A Secret goes. If a workload had no baseline for it, what its pods run
@@ -343,6 +348,11 @@ impl Judge {
                 format!("{name} was restarted for the content that it runs"),
             );
         }
+        let rolling = self.pods.iter().filter(|(_, pods)| pods.rolls.is_some());
+        let rolling: Vec<&String> = rolling.map(|(name, _)| name).collect();
+        for (invariant, what) in self.paces.restarted(world, name, after, &rolling) {
+            self.breach(world, invariant, what);
+        }
         self.roll(world, name, after.paused);
     }
 
@@ -379,6 +389,7 @@ impl Judge {
     /// Somebody else changed the template.
     pub fn stirred(&mut self, world: &World, name: &str, paused: bool) {
         self.pods.entry(name.to_owned()).or_default().due += 1;
+        self.paces.stirred(name);
         self.roll(world, name, paused);
     }
 

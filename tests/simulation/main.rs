@@ -35,6 +35,7 @@ mod managed;
 mod moves;
 mod objects;
 mod operator;
+mod paced;
 mod ports;
 mod random;
 mod rng;

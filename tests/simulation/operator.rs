@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use vault_tenant_operator::config::address::{Address, AddressPattern};
-use vault_tenant_operator::config::{Config, Grade};
+use vault_tenant_operator::config::{Config, Grade, Rollout};
 use vault_tenant_operator::key::{Kind, ObjectKey};
 use vault_tenant_operator::policy::{OwnIdentity, Policy};
 use vault_tenant_operator::reconcile::observe::{Base, Observer, Resources, Secrets, Workloads};
@@ -25,6 +25,7 @@ use vault_tenant_operator::telemetry::Metrics;
 use vault_tenant_operator::vault::Sessions;
 
 use crate::api_server::DEPLOYMENTS;
+use crate::defects::Defect;
 use crate::lease_defects;
 use crate::line::Line;
 use crate::objects::{NAMESPACE, Object};
@@ -36,17 +37,24 @@ use crate::world::{Server, SimClock, World};
 
 type SimEngine = Engine<SimCluster, SimVault, SimClock>;
 
-/// The configuration of all runs of a grade.
-fn config(grade: Grade, looks: bool) -> Config {
+/// The configuration of a run.
+fn config(world: &World) -> Config {
     let mut config = Config {
         watch_namespaces: vec![NAMESPACE.to_owned()],
-        secret_access: grade,
+        secret_access: world.grade.get(),
+        rollout: match world.defect {
+            Some(Defect::Unpaced) => Rollout {
+                max_concurrent: 0,
+                ..Rollout::default()
+            },
+            _ => world.policy.borrow().clone(),
+        },
         ..Config::default()
     };
     config.policy.vault_addresses = vec![AddressPattern::parse(ADDRESS).unwrap()];
     // For those that name no VaultConnection, where there is none called `default`.
     config.connection.address = Some(Address::parse(ADDRESS).unwrap());
-    if !looks {
+    if !world.looks.get() {
         config.rotation.lookup_interval = Duration::ZERO;
     }
     config
@@ -55,7 +63,7 @@ fn config(grade: Grade, looks: bool) -> Config {
 fn engine(line: Line) -> Rc<SimEngine> {
     let world = Rc::clone(&line.world);
     let cluster = Rc::new(SimCluster(line.clone()));
-    let config = config(world.grade.get(), world.looks.get());
+    let config = config(&world);
     Rc::new(Engine::new(Parts {
         sessions: Sessions::new(Rc::clone(&cluster), SimVault(line)),
         cluster,

@@ -348,6 +348,7 @@ impl Tenant {
 
     pub fn pause(&self, name: &str, paused: bool) {
         self.note(format!("pause {name}: {paused}"));
+        self.0.judge.borrow_mut().paces.stirred(name);
         self.edit_workload(name, |workload| workload.paused = paused);
     }
 

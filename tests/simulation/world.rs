@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use vault_tenant_operator::config::Grade;
+use vault_tenant_operator::config::{Grade, Rollout};
 use vault_tenant_operator::reconcile::ports::Clock;
 
 use crate::api_server::ApiServer;
@@ -100,6 +100,8 @@ pub struct World {
     pub late_entries: RefCell<Vec<(String, Vec<u8>)>>,
     /// How long a rollout takes.
     pub rollout: Cell<Duration>,
+    /// The policy about restarts that the next operator starts with.
+    pub policy: RefCell<Rollout>,
     /// The longest way of a request or of an answer.
     pub latency: Cell<Duration>,
     /// Told when the API server's log has grown.
@@ -144,6 +146,7 @@ impl World {
             stale: Cell::new(false),
             late_entries: RefCell::default(),
             rollout: Cell::new(Duration::ZERO),
+            policy: RefCell::default(),
             latency: Cell::new(Duration::from_millis(10)),
             grown: Notify::new(),
             trace: RefCell::default(),
