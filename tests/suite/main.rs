@@ -55,6 +55,7 @@ mod outages;
 mod overlays;
 mod own_key;
 mod ownership;
+mod pacing;
 mod parents;
 mod partings;
 mod phases;
@@ -176,6 +177,7 @@ fn all() -> Vec<TrialOf> {
         bad_inputs::trials(),
         bad_specs::trials(),
         rollouts::trials(),
+        pacing::trials(),
         restarts::trials(),
         killed::trials(),
         overlays::trials(),

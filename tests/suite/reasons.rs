@@ -14,7 +14,7 @@ const PROBLEM: &str = include_str!("../../src/problem/mod.rs");
 
 /// The reasons that are no problem of a reconcile, each with the source that
 /// writes it.
-const OTHERS: [(&str, &str); 34] = [
+const OTHERS: [(&str, &str); 35] = [
     ("Synced", REPORT_SECRET),
     ("Current", REPORT_SECRET),
     ("AnnotationStripped", REPORT_SECRET),
@@ -25,6 +25,10 @@ const OTHERS: [(&str, &str); 34] = [
     (
         "OverlapCut",
         include_str!("../../src/reconcile/rotation.rs"),
+    ),
+    (
+        "WindowAfterExpiry",
+        include_str!("../../src/reconcile/pacing.rs"),
     ),
     ("Accepted", REFERENCES),
     ("LoggedIn", REFERENCES),
