@@ -123,6 +123,8 @@ impl Sources {
         };
         let flags = [
             OsString::from("-Ctarget-feature=+crt-static"),
+            // Half a megabyte of relocations in a few kilobytes (glibc 2.36, DT_RELR).
+            OsString::from("-Clink-arg=-Wl,-z,pack-relative-relocs"),
             renamed(cargo_home, "/cargo"),
             renamed(self.folder.canonicalize()?, "/source"),
             // It may be in the repository: the last that fits is taken.
