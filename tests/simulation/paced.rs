@@ -68,12 +68,15 @@ impl Paces {
         if window::opening(&policy.windows, before).is_none_or(|opening| opening > now) {
             wrong.push(format!("{name} was restarted outside of the windows"));
         }
-        let written = &after.annotations[&format!("{PREFIX}restarted-at")];
-        let written: Timestamp = written.parse().unwrap();
-        if let Some(last) = self.last.insert(name.to_owned(), written) {
-            let apart = written.duration_since(last).unsigned_abs();
-            if apart < policy.min_interval {
-                wrong.push(format!("{name} was restarted again after {apart:?}"));
+        let written = after.annotations.get(&format!("{PREFIX}restarted-at"));
+        match written.and_then(|at| at.parse::<Timestamp>().ok()) {
+            None => wrong.push(format!("{name} was restarted and doesn't say when")),
+            Some(at) => {
+                let last = self.last.insert(name.to_owned(), at);
+                let apart = last.map(|last| at.duration_since(last).unsigned_abs());
+                if let Some(apart) = apart.filter(|apart| *apart < policy.min_interval) {
+                    wrong.push(format!("{name} was restarted again after {apart:?}"));
+                }
             }
         }
         let others = rolling
