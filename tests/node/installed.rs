@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ground::resources::static_secret;
+use ground::resources::{resources, static_secret};
 use ground::{documents, manifests, paths, shipped};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Api;
@@ -16,7 +16,7 @@ use crate::site::{LONG, Site};
 
 crate::trials![
     "installed": the_overlays_run_as_they_are_shipped, the_first_secret_is_there_within_five_seconds,
-    the_readme_installs_it,
+    the_readme_installs_it, it_finds_the_roots_of_its_image,
 ];
 
 /// How long the operator's pod may take to be Ready.
@@ -110,6 +110,45 @@ async fn the_readme_installs_it(site: &Site) -> Result<()> {
     let pod = site.ready_operator("example").await?;
     locked_down(site, &pod)?;
     gone(site, &["example"]).await
+}
+
+/// A connection without a CA trusts what the image has in its root: a CA that is not among those is refused, and one that
+/// is mounted in their place is trusted.
+async fn it_finds_the_roots_of_its_image(site: &Site) -> Result<()> {
+    let installation = Installation::prepare(site, Overlay::Tenant, "roots").await?;
+    let tenant = &installation.tenant;
+    let file = installation.folder.join("config.yaml");
+    let text = std::fs::read_to_string(&file)?;
+    let (before, after) = text
+        .split_once("  caCertPath: /etc/vault-ca/ca.crt\n")
+        .context("the overlay names no CA")?;
+    std::fs::write(&file, format!("{before}{after}"))?;
+    let data = json!({ "password": "sesame" });
+    tenant.vault.kv2_put(&tenant.kv2, "app", &data).await?;
+    installation
+        .bring(&[static_secret(tenant, "app", json!({}))])
+        .await?;
+    installation.install(site).await?;
+    ground::wait_for("a CA that nobody trusts", LONG, || async {
+        let found = resources(tenant, "VaultStaticSecret").get("app").await?;
+        let status = found.data["status"].to_string();
+        ensure!(status.contains("UnknownIssuer"), "{status}");
+        Ok(())
+    })
+    .await?;
+    installation.patch_operator(&[json!({
+        "op": "add",
+        "path": "/spec/template/spec/containers/0/volumeMounts/-",
+        "value": {
+            "name": "vault-ca", "subPath": "ca.crt", "readOnly": true,
+            "mountPath": "/etc/ssl/certs/ca-certificates.crt",
+        },
+    })])?;
+    installation.apply(site).await?;
+    installation
+        .ready("VaultStaticSecret", "app")
+        .await
+        .map(drop)
 }
 
 /// What the kernel says of the operator's process.
