@@ -67,17 +67,21 @@ fn is_of_another(entry: &ManagedFieldsEntry) -> bool {
     entry.subresource.as_deref() == Some("status") || updates && FOREIGN.iter().any(sets)
 }
 
-/// The manager that wrote last since `started`, while it is taken to be alive.
+/// The manager that wrote last since `started`, while it is taken to be alive; `known` is
+/// what was found before. An entry goes when all its fields have been written by others.
 fn at_work(
     entries: &[ManagedFieldsEntry],
+    known: Option<(String, Timestamp)>,
     started: Timestamp,
     now: Timestamp,
 ) -> Option<(String, Timestamp)> {
-    let entry = entries.iter().max_by_key(|entry| time(entry))?;
-    let wrote = time(entry)?;
+    let named = entries.iter().filter_map(|entry| {
+        let name = printable(entry.manager.as_deref().unwrap_or_default(), 80);
+        Some((name, time(entry)?))
+    });
+    let (name, wrote) = named.chain(known).max_by_key(|(_, wrote)| *wrote)?;
     // Times of managed fields are whole seconds.
     let since = wrote.as_second() > started.as_second();
-    let name = printable(entry.manager.as_deref().unwrap_or_default(), 80);
     (since && now.duration_since(wrote).abs() < ALIVE).then_some((name, wrote))
 }
 
@@ -90,10 +94,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) async fn leave_to_another(&self, key: &ResourceKey) -> Option<Next> {
         let (started, now) = (self.term.borrow().started, self.clock.now());
         let entries = of_kind!(key.kind, entries(&self.view.borrow(), &key.object));
-        let (manager, wrote) = at_work(&entries, started, now)?;
-        let problem = Problem::AnotherController { manager };
         let told = self.remembered(key).told_another;
-        let told = told.is_some_and(|told| wrote.duration_since(told) < ALIVE);
+        let (manager, wrote) = at_work(&entries, told.clone(), started, now)?;
+        let problem = Problem::AnotherController {
+            manager: manager.clone(),
+        };
+        let told = told.is_some_and(|(_, told)| wrote.duration_since(told) < ALIVE);
         // The other one may overwrite what is told; it is not told again and again.
         if !told {
             tracing::warn!(resource = %key, %problem, "another controller is at work");
@@ -105,7 +111,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let work = WorkKey::Resource(key.clone());
         let mut memory = self.memory.borrow_mut();
         let entry = memory.entry(work.clone()).or_default();
-        entry.told_another = Some(wrote);
+        entry.told_another = Some((manager, wrote));
         drop(memory);
         if let Some(due) = due {
             self.queue.wake_at(work, due, Urgency::Routine);
@@ -227,9 +233,19 @@ mod tests {
     fn it_is_at_work_from_our_start_until_it_is_quiet() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let wrote = |second| vec![entry("other", "status", second, json!({}))];
-        let alive = |second, now| at_work(&wrote(second), at(1000), at(now)).is_some();
+        let alive = |second, now| at_work(&wrote(second), None, at(1000), at(now)).is_some();
         assert!(!alive(1000, 1001), "before we started");
         assert!(alive(1001, 1001) && alive(1001, 1900) && !alive(1001, 1901));
-        assert!(at_work(&[], at(0), at(1)).is_none());
+        assert!(at_work(&[], None, at(0), at(1)).is_none());
+    }
+
+    #[test]
+    fn it_is_at_work_though_its_fields_were_overwritten() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let known = |second| Some(("other".to_owned(), at(second)));
+        let found = |second, now| at_work(&[], known(second), at(1000), at(now));
+        assert_eq!(found(1001, 1900), known(1001));
+        assert_eq!(found(1001, 1901), None);
+        assert_eq!(found(1000, 1001), None);
     }
 }

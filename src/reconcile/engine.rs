@@ -54,8 +54,8 @@ pub(super) struct Memory {
     pub version: String,
     /// Whether a creating apply was sent.
     pub creating: bool,
-    /// Up to which write of another controller that one was told.
-    pub told_another: Option<Timestamp>,
+    /// Another controller that was told of, and up to which write of it.
+    pub told_another: Option<(String, Timestamp)>,
     /// When what others did to the destination was repaired.
     pub repairs: Repairs,
     /// The last renewal of the lease that was given then.

@@ -290,7 +290,7 @@ async fn leases_outlive_another_controllers_work(suite: &Suite, grade: Grade) ->
     let lessee = Lessee::start(suite, grade, "another-lease", Names::APP, &SHORT).await?;
     lessee.ask("app", json!({})).await?;
     let lease = lessee.wait_lease("app").await?;
-    // In the very second of our start nothing counts.
+    // A write in the very second of our start or of our own last write doesn't count: it writes again.
     wait_for("the other controller to be seen", LONG, || async {
         let params = PatchParams {
             field_manager: Some("vault-secrets-operator".to_owned()),
