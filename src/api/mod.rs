@@ -37,7 +37,9 @@ pub use definitions::{
 };
 pub use destination::{Destination, Template, TemplateRef, Transformation, TransformationRef};
 pub use lifetime::{Lifetime, Phase};
-pub use rollout::{RolloutRestartTarget, WorkloadKind};
+pub use rollout::{
+    RolloutRestartTarget, RolloutState, RolloutTargetStatus, Rollouts, WorkloadKind,
+};
 pub use rotation::{RotationSpec, RotationStrategy};
 pub use secret_transformation::{
     SecretTransformation, SecretTransformationSpec, SecretTransformationStatus, SourceTemplate,

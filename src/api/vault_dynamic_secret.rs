@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::destination::Destination;
 use super::enumeration::string_enum;
 use super::lifetime::Lifetime;
-use super::rollout::RolloutRestartTarget;
+use super::rollout::{RolloutRestartTarget, Rollouts};
 use super::rotation::RotationSpec;
 use super::schema::{self, DURATION};
 use super::status::{Condition, VaultClientMeta};
@@ -50,6 +50,7 @@ string_enum! {
         type_ = "string",
         json_path = ".spec.destination.name"
     ),
+    printcolumn(name = "Rollout", type_ = "string", json_path = ".status.rollout"),
     printcolumn(
         name = "Mount",
         type_ = "string",
@@ -184,6 +185,9 @@ pub struct VaultDynamicSecretStatus {
     /// How long what the Secret holds lasts.
     #[serde(flatten)]
     pub lifetime: Lifetime,
+    /// How the workloads stand that take a new rollout.
+    #[serde(flatten)]
+    pub rollouts: Rollouts,
     /// Names of the Secrets that may hold what was written: the present one first, then
     /// those whose clean-up is not done.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::destination::Destination;
 use super::lifetime::Lifetime;
-use super::rollout::RolloutRestartTarget;
+use super::rollout::{RolloutRestartTarget, Rollouts};
 use super::schema::{self, DURATION, DURATION_OR_DAYS};
 use super::status::Condition;
 
@@ -27,6 +27,7 @@ use super::status::Condition;
         type_ = "string",
         json_path = ".spec.destination.name"
     ),
+    printcolumn(name = "Rollout", type_ = "string", json_path = ".status.rollout"),
     printcolumn(
         name = "Common name",
         type_ = "string",
@@ -152,6 +153,9 @@ pub struct VaultPKISecretStatus {
     /// How long what the Secret holds lasts.
     #[serde(flatten)]
     pub lifetime: Lifetime,
+    /// How the workloads stand that take a new rollout.
+    #[serde(flatten)]
+    pub rollouts: Rollouts,
     /// Names of the Secrets that may hold what was written: the present one first, then
     /// those whose clean-up is not done.
     #[serde(skip_serializing_if = "Vec::is_empty")]

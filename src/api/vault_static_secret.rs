@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::destination::Destination;
 use super::enumeration::string_enum;
-use super::rollout::RolloutRestartTarget;
+use super::rollout::{RolloutRestartTarget, Rollouts};
 use super::schema::{self, DURATION};
 use super::status::{Condition, VaultClientMeta};
 
@@ -51,6 +51,7 @@ string_enum! {
         type_ = "string",
         json_path = ".spec.destination.name"
     ),
+    printcolumn(name = "Rollout", type_ = "string", json_path = ".status.rollout"),
     printcolumn(
         name = "Mount",
         type_ = "string",
@@ -140,6 +141,9 @@ pub struct VaultStaticSecretStatus {
     /// The metadata.generation that this status speaks about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// How the workloads stand that take a new rollout.
+    #[serde(flatten)]
+    pub rollouts: Rollouts,
     /// State of the secret by aspect.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]

@@ -165,12 +165,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         meta.is_some_and(|meta| meta.vso_made)
     }
 
-    /// A warning event, where a lease or a certificate came to be at risk.
-    pub(super) async fn warn_of_lease(
+    /// A warning event, where a finding that is no good is a new one.
+    pub(super) async fn warn_of(
         &self,
         key: &ResourceKey,
         resource: &dyn SecretResource,
         finding: &Finding,
+        action: &'static str,
     ) {
         let before = report::find(resource.told().conditions, finding.type_);
         let known = before.is_some_and(|before| before.reason == finding.reason);
@@ -183,7 +184,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             warning: true,
             reason: finding.reason,
             message: finding.message.clone(),
-            action: "Renew",
+            action,
             at: self.clock.now(),
         };
         self.publish(note).await;

@@ -62,6 +62,7 @@ pub mod sources;
 mod state;
 pub mod stores;
 mod strays;
+mod target_report;
 mod term;
 mod time;
 pub mod view;

@@ -52,6 +52,21 @@ impl Why {
             Self::Busy => "rollout.maxConcurrent",
         })
     }
+
+    /// The same in a word, as status has it.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Debounce => "Debounce",
+            Self::Paused => "Paused",
+            Self::Held => "Hold",
+            Self::Failed(_) => "HaltOnFailure",
+            Self::Interval => "MinInterval",
+            Self::Window => "Window",
+            Self::Unavailable => "Unavailable",
+            Self::Busy => "MaxConcurrent",
+        }
+    }
 }
 
 /// A restart that is due and waits.
@@ -171,7 +186,7 @@ fn wait(
 }
 
 /// When the operator last restarted it; a time that is still to come is nobody's.
-fn restarted_at(workload: &WorkloadMeta, now: Timestamp) -> Option<Timestamp> {
+pub(super) fn restarted_at(workload: &WorkloadMeta, now: Timestamp) -> Option<Timestamp> {
     let at = workload.annotations.get(RESTARTED_AT)?.parse().ok();
     at.filter(|at| *at <= now)
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::engine::Engine;
 use super::grants::capped;
 use super::ledger::LeaseEntry;
-use super::pace::{self, Scene, Why};
+use super::pace::{self, Progress, Scene, Why};
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
 use super::report::{Finding, Truth};
@@ -88,9 +88,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     ) -> Scene {
         let progress = |key: &WorkloadKey| {
             let workload = view.workloads.get(key)?;
-            let work = WorkKey::Workload(key.clone());
-            let began = self.memory.borrow().get(&work).and_then(|one| one.rolls);
-            Some(pace::progress(workload, began, now))
+            Some(self.progress(key, workload, now))
         };
         let mut scene = Scene {
             own: progress(target).unwrap_or_default(),
@@ -130,6 +128,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             scene.failed = scene.failed.or(failed);
         }
         scene
+    }
+
+    /// How the last rollout of a workload gets on.
+    pub(super) fn progress(
+        &self,
+        key: &WorkloadKey,
+        workload: &WorkloadMeta,
+        now: Timestamp,
+    ) -> Progress {
+        let work = WorkKey::Workload(key.clone());
+        let began = self.memory.borrow().get(&work).and_then(|one| one.rolls);
+        pace::progress(workload, began, now)
     }
 
     /// Stores what a request that was sent at `asked` answered about a workload; the

@@ -3,19 +3,16 @@
 
 use std::rc::Rc;
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::engine::Engine;
-use super::pace::{Wait, Why};
 use super::ports::{Clock, Cluster, Note};
 use super::report::{self, Finding, Truth, Verdict};
-use super::restart::Standing;
 use super::secret::Synced;
-use super::sources::{SecretResource, Told, targets_of};
-use super::workload::TargetStanding;
+use super::sources::{SecretResource, Told};
+use super::target_report::ROLLOUT_FAILED;
 use crate::key::ResourceKey;
 use crate::problem::Problem;
 use crate::render::ContentHash;
@@ -48,7 +45,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         };
         let told = resource.told();
         let mut findings = verdict.findings(&VERDICT_TYPES);
-        findings.extend(self.rollout_finding(key, resource).await);
+        let (rollouts, rollout) = self.rollouts(key, resource).await;
+        findings.extend(rollout.clone());
         let overlap = self.overlap_finding(resource);
         findings.extend(overlap.or_else(|| self.window_finding(key, resource)));
         let lease = self.lease_finding(key, resource, outcome.err());
@@ -68,6 +66,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         further["secretMAC"] = json!(hash.map(ContentHash::as_str).or(told.secret_mac));
         further["lastResync"] = json!(resync.as_deref().or(told.last_resync));
         further["destinations"] = json!((!destinations.is_empty()).then_some(destinations));
+        merge(&mut further, &rollouts);
         if let Some(lifetime) = self.lifetime(key, resource, outcome.err()) {
             merge(&mut further, &lifetime);
         }
@@ -79,7 +78,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let version = self.write_status(key, &previous, status.clone()).await?;
         self.put_status(key, &metadata, status, version);
         for finding in lease.iter().chain(&certificate).chain(&release) {
-            self.warn_of_lease(key, resource, finding).await;
+            self.warn_of(key, resource, finding, "Renew").await;
+        }
+        if let Some(failed) = rollout.filter(|finding| finding.reason == ROLLOUT_FAILED) {
+            self.warn_of(key, resource, &failed, "Restart").await;
         }
         if let (Err(problem), true) = (outcome, turned) {
             self.warn(key, resource.metadata().uid.as_deref(), problem)
@@ -101,72 +103,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         };
         self.publish(note).await;
     }
-
-    async fn rollout_finding(
-        &self,
-        key: &ResourceKey,
-        resource: &dyn SecretResource,
-    ) -> Option<Finding> {
-        let mut rows = Vec::new();
-        let (mut truth, mut reason) = (Truth::True, "Current");
-        for target in targets_of(resource) {
-            let standing = self.target_standing(key, resource, &target);
-            let (row_truth, row_reason, row) = match standing {
-                TargetStanding::Known(Standing::Current) => (Truth::True, "Current", "current".to_owned()),
-                TargetStanding::Known(Standing::Stripped) => (Truth::True, "AnnotationStripped", "current, but something took the operator's annotations off its pod template after the last restart: the next one will be undone like it".to_owned()),
-                TargetStanding::Known(Standing::Due) => (Truth::False, "Pending", "pending, restart due".to_owned()),
-                TargetStanding::Known(Standing::Waiting(wait)) => (Truth::False, "Pending", pending(&wait)),
-                TargetStanding::Missing => (Truth::False, "TargetMissing", "does not exist: create it, or correct spec.rolloutRestartTargets".to_owned()),
-                TargetStanding::Off => (Truth::False, "RolloutDisabled", "not restarted: the operator's configuration (rollout.enabled, rollout.kinds) says so".to_owned()),
-                TargetStanding::Refused(why) => (Truth::False, "RolloutRestartFailed", format!("pending, its patch was refused: {why}")),
-                TargetStanding::Unseen(why) => {
-                    let why = self.explained(why).await;
-                    (Truth::Unknown, "TargetsNotVisible", format!("cannot be watched: {why}"))
-                }
-            };
-            if truth == Truth::True && row_reason != "Current" {
-                (truth, reason) = (row_truth, row_reason);
-            }
-            rows.push(format!("{target} {row}"));
-        }
-        (!rows.is_empty()).then(|| Finding::new("RolloutRestart", truth, reason, rows.join("; ")))
-    }
-}
-
-/// What a restart waits for that is due.
-fn pending(wait: &Wait) -> String {
-    let key = wait.why.key().unwrap_or_default();
-    let until =
-        |at: Option<Timestamp>| at.map_or_else(String::new, |at| format!(", not before {at:.0}"));
-    let why = match &wait.why {
-        Why::Debounce => {
-            return wait
-                .until
-                .map_or_else(String::new, |at| format!("pending, restart due at {at:.0}"));
-        }
-        Why::Paused => "the Deployment is paused: resume it".to_owned(),
-        Why::Held => {
-            format!("nothing is restarted until {key} is taken out of the operator's configuration")
-        }
-        Why::Failed(other) => {
-            format!("{other} does not get on with the same content: look at its new pods ({key})")
-        }
-        Why::Interval => format!(
-            "its last restart was too short ago{} ({key})",
-            until(wait.until)
-        ),
-        Why::Window => format!(
-            "outside of the times for restarts{} ({key})",
-            until(wait.until)
-        ),
-        // When others are through is nothing to rely on.
-        Why::Unavailable => format!("its pods are not all available ({key})"),
-        Why::Busy => format!("as many others roll as may at once ({key})"),
-    };
-    let latest = wait.latest.map_or_else(String::new, |at| {
-        format!("; at {at:.0} at the latest, before its pods lose what they use")
-    });
-    format!("pending, {why}{latest}")
 }
 
 /// Adds the fields of a struct to an object.

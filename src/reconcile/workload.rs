@@ -238,7 +238,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// What a resource wants its workloads to run; `None` until it wrote its Secret.
-    fn wanted_by(
+    pub(super) fn wanted_by(
         &self,
         view: &View,
         key: &ResourceKey,

@@ -70,6 +70,7 @@ mod readme;
 mod reasons;
 mod removed_rights;
 mod restarts;
+mod rollout_status;
 mod rollouts;
 mod rotation;
 mod sandbox;
@@ -176,6 +177,7 @@ fn all() -> Vec<TrialOf> {
         sharing::trials(),
         bad_inputs::trials(),
         bad_specs::trials(),
+        rollout_status::trials(),
         rollouts::trials(),
         pacing::trials(),
         restarts::trials(),

@@ -13,6 +13,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
+use vault_tenant_operator::api::RolloutState;
 
 use crate::grades::{Grade, Names, tenant_of};
 use crate::lessee::{KIND, QUICK, dynamic_secret, engine_of};
@@ -32,7 +33,7 @@ crate::trials![
 const WEB: [Kind; 1] = [Kind::Deployment];
 
 /// A configuration with these lines under `rollout`.
-fn with(tenant: &Tenant, more: &str, lines: &str) -> String {
+pub fn with(tenant: &Tenant, more: &str, lines: &str) -> String {
     let to = format!("rollout:\n{lines}  debounce: 1s\n");
     config(tenant, more).replace("rollout:\n  debounce: 1s\n", &to)
 }
@@ -46,7 +47,7 @@ fn in_three_hours() -> Result<(Timestamp, String)> {
     Ok((opens, line))
 }
 
-async fn start(suite: &Suite, tenant: Tenant, config: &str) -> Result<Team> {
+pub async fn start(suite: &Suite, tenant: Tenant, config: &str) -> Result<Team> {
     let operator = tenant.operator(&suite.binary).config(config);
     let operator = operator.start().await?;
     operator.wait_ready(LONG).await?;
@@ -63,7 +64,9 @@ impl Team {
     /// The message of `RolloutRestart` once it has these words.
     async fn wait_pending(&self, words: &str) -> Result<String> {
         let told = |condition: &Condition| {
-            condition.reason == "Pending" && condition.message.contains(words)
+            condition.status == "False"
+                && (condition.message.split("; "))
+                    .any(|row| row.contains(" pending, ") && row.contains(words))
         };
         let found = self
             .wait_for_condition("VaultStaticSecret", "app", "RolloutRestart", told)
@@ -113,6 +116,16 @@ async fn a_window_is_waited_for_and_told(suite: &Suite, grade: Grade) -> Result<
     let told = team.wait_pending("rollout.windows").await?;
     let when = opens.strftime("%Y-%m-%dT%H:%M:00Z").to_string();
     ensure!(told.contains(&when), "{told} says nothing of {when}");
+    let row = &team.rollouts("app").await?.rollout_targets[0];
+    let until = row.until.as_ref().map(|until| until.0);
+    ensure!(
+        row.state == RolloutState::Pending && row.reason.as_deref() == Some("Window"),
+        "{row:?}"
+    );
+    ensure!(
+        until.is_some_and(|until| until.to_string() == when),
+        "{row:?}, and it opens at {when}"
+    );
     ensure!(team.restarts(Kind::Deployment, "web").await? == 0);
     let team = reconfigured(suite, team, &open).await?;
     team.wait_restarts(Kind::Deployment, "web", 1).await?;
@@ -140,7 +153,7 @@ async fn restarts_of_one_workload_keep_their_distance(suite: &Suite, grade: Grad
 }
 
 /// Deployments that use the Secret `app`, each with more in its spec, as targets in this order.
-async fn with_deployments(team: &Team, deployments: &[(&str, Value)]) -> Result<()> {
+pub async fn with_deployments(team: &Team, deployments: &[(&str, Value)]) -> Result<()> {
     team.put("app", json!({ "password": "first" })).await?;
     let mut targets = Vec::new();
     for (name, more) in deployments {
@@ -243,6 +256,23 @@ async fn a_failed_first_workload_holds_the_others(suite: &Suite) -> Result<()> {
         told.contains(&format!("Deployment/{failed} does not get on")),
         "{told} does not name {failed}"
     );
+    let all = team.rollouts("app").await?;
+    let rows: Vec<_> = all
+        .rollout_targets
+        .iter()
+        .map(|row| (row.state.as_str(), row.reason.as_deref()))
+        .collect();
+    let mut expected = [("Failed", None), ("Pending", Some("HaltOnFailure"))];
+    if failed == NAMES[1] {
+        expected.reverse();
+    }
+    ensure!(rows == expected, "{rows:?}");
+    ensure!(all.rollout == Some(RolloutState::Failed), "{all:?}");
+    let events = team.events("app").await?;
+    let told = events
+        .iter()
+        .filter(|(reason, note)| reason == "RolloutFailed" && note.contains(failed));
+    ensure!(told.count() == 1, "{events:?}");
     let team = reconfigured(suite, team, &goes_on).await?;
     wait_for("the other to be restarted", LONG, || async {
         let restarts = restarted(&team, &NAMES).await?;

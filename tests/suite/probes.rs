@@ -15,6 +15,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::process::Command;
+use vault_tenant_operator::api::Rollouts;
 
 use crate::support::{LONG, Suite, Team, config, merge, prepare};
 
@@ -176,6 +177,12 @@ impl Team {
     pub async fn status(&self, kind: &str, name: &str) -> Result<Value> {
         let found = self.resources(kind).get(name).await?;
         Ok(found.data["status"].clone())
+    }
+
+    /// How the status of a VaultStaticSecret says that its workloads stand.
+    pub async fn rollouts(&self, name: &str) -> Result<Rollouts> {
+        let status = self.status("VaultStaticSecret", name).await?;
+        Ok(serde_json::from_value(status)?)
     }
 
     pub async fn delete(&self, kind: &str, name: &str) -> Result<()> {

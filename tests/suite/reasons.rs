@@ -14,14 +14,16 @@ const PROBLEM: &str = include_str!("../../src/problem/mod.rs");
 
 /// The reasons that are no problem of a reconcile, each with the source that
 /// writes it.
-const OTHERS: [(&str, &str); 35] = [
+const OTHERS: [(&str, &str); 37] = [
     ("Synced", REPORT_SECRET),
-    ("Current", REPORT_SECRET),
-    ("AnnotationStripped", REPORT_SECRET),
-    ("Pending", REPORT_SECRET),
-    ("TargetMissing", REPORT_SECRET),
-    ("RolloutDisabled", REPORT_SECRET),
-    ("TargetsNotVisible", REPORT_SECRET),
+    ("Current", TARGETS),
+    ("Rolling", TARGETS),
+    ("RolloutFailed", TARGETS),
+    ("AnnotationStripped", TARGETS),
+    ("Pending", TARGETS),
+    ("TargetMissing", TARGETS),
+    ("RolloutDisabled", TARGETS),
+    ("TargetsNotVisible", TARGETS),
     (
         "OverlapCut",
         include_str!("../../src/reconcile/rotation.rs"),
@@ -87,6 +89,7 @@ const OTHERS: [(&str, &str); 35] = [
         include_str!("../../src/reconcile/finalizers.rs"),
     ),
 ];
+const TARGETS: &str = include_str!("../../src/reconcile/target_report.rs");
 const REPORT_SECRET: &str = include_str!("../../src/reconcile/report_secret.rs");
 const LEASE_REPORT: &str = include_str!("../../src/reconcile/lease_report.rs");
 const CERTIFICATE_REPORT: &str = include_str!("../../src/reconcile/certificate_report.rs");

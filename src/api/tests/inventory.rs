@@ -24,6 +24,15 @@ fn is_ours(kind: &str, path: &str) -> bool {
         "status.nextRenewal",
         "status.expiry",
         "status.survivesUntil",
+        "status.rollout",
+        "status.rolloutTargets",
+        "status.rolloutTargets[]",
+        "status.rolloutTargets[].kind",
+        "status.rolloutTargets[].name",
+        "status.rolloutTargets[].state",
+        "status.rolloutTargets[].reason",
+        "status.rolloutTargets[].until",
+        "status.rolloutTargets[].restartedAt",
     ];
     ours.contains(&path) || (kind == "VaultAuthGlobal" && path.starts_with("status.conditions"))
 }

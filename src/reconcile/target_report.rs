@@ -1,0 +1,233 @@
+//! What the status of a resource says of the workloads that take a new rollout: a row
+//! for each, the worst of them in a word, and the condition `RolloutRestart`.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::engine::Engine;
+use super::pace::{Progress, Wait, Why, restarted_at};
+use super::ports::{Clock, Cluster};
+use super::queue::{Urgency, WorkKey};
+use super::report::{Finding, Truth};
+use super::restart::{Standing, runs};
+use super::sources::{SecretResource, targets_of};
+use super::time::whole_seconds;
+use super::view::WorkloadKey;
+use super::workload::TargetStanding;
+use crate::api::{RolloutState, RolloutTargetStatus, Rollouts};
+use crate::key::ResourceKey;
+use crate::problem::Problem;
+use crate::vault::Vault;
+
+/// So many rows a status has at most; a spec may name more workloads than an object has room for.
+const ROWS: usize = 100;
+
+/// Reason of the condition where new pods of a workload don't come up.
+pub(super) const ROLLOUT_FAILED: &str = "RolloutFailed";
+
+/// How a target stands, in the words of status and condition.
+struct Row {
+    state: RolloutState,
+    truth: Truth,
+    /// Of the condition.
+    reason: &'static str,
+    message: String,
+    /// Why the state is what it is, where that isn't plain.
+    why: Option<&'static str>,
+    until: Option<Timestamp>,
+    restarted_at: Option<Timestamp>,
+}
+
+impl Row {
+    fn new(
+        state: RolloutState,
+        truth: Truth,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            state,
+            truth,
+            reason,
+            message: message.into(),
+            why: None,
+            until: None,
+            restarted_at: None,
+        }
+    }
+
+    /// Where the reason of the condition is that of the row.
+    fn because(self) -> Self {
+        Self {
+            why: Some(self.reason),
+            ..self
+        }
+    }
+
+    fn pending(message: impl Into<String>) -> Self {
+        Self::new(RolloutState::Pending, Truth::False, "Pending", message)
+    }
+
+    /// Of a restart that waits.
+    fn waiting(wait: &Wait) -> Self {
+        // When others are through is nothing to rely on.
+        let until = match wait.why {
+            Why::Debounce | Why::Interval | Why::Window => wait.until,
+            _ => None,
+        };
+        Self {
+            why: Some(wait.why.word()),
+            until,
+            ..Self::pending(pending(wait))
+        }
+    }
+
+    /// Of a workload that was restarted at this time with what the Secret holds.
+    fn restarted(at: Option<Timestamp>, progress: Progress) -> Self {
+        let (state, truth, reason, message) = if progress.stuck {
+            (
+                RolloutState::Failed,
+                Truth::False,
+                ROLLOUT_FAILED,
+                "restarted, and its rollout does not get on: look at its new pods",
+            )
+        } else if progress.rolls_until.is_some() {
+            (RolloutState::Rolling, Truth::True, "Rolling", "rolling")
+        } else {
+            (RolloutState::Rolled, Truth::True, "Current", "current")
+        };
+        Self {
+            restarted_at: at,
+            ..Self::new(state, truth, reason, message)
+        }
+    }
+
+    fn status(self, target: &WorkloadKey) -> RolloutTargetStatus {
+        let time = |at: Timestamp| Time(whole_seconds(at));
+        RolloutTargetStatus {
+            kind: target.kind.as_str().to_owned(),
+            name: target.object.name.clone(),
+            state: self.state,
+            reason: self.why.map(str::to_owned),
+            until: self.until.map(time),
+            restarted_at: self.restarted_at.map(time),
+        }
+    }
+}
+
+impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
+    /// How the targets of a resource stand: for its status, and as a condition.
+    pub(super) async fn rollouts(
+        &self,
+        key: &ResourceKey,
+        resource: &dyn SecretResource,
+    ) -> (Rollouts, Option<Finding>) {
+        let (mut all, mut rows) = (Rollouts::default(), Vec::new());
+        let (mut truth, mut reason) = (Truth::True, "Current");
+        for target in targets_of(resource) {
+            let row = self.row(key, resource, &target).await;
+            if truth == Truth::True && row.reason != "Current" {
+                (truth, reason) = (row.truth, row.reason);
+            }
+            rows.push(format!("{target} {}", row.message));
+            all.rollout = all.rollout.max(Some(row.state.clone()));
+            if all.rollout_targets.len() < ROWS {
+                all.rollout_targets.push(row.status(&target));
+            }
+        }
+        let finding = (!rows.is_empty())
+            .then(|| Finding::new("RolloutRestart", truth, reason, rows.join("; ")));
+        (all, finding)
+    }
+
+    async fn row(
+        &self,
+        key: &ResourceKey,
+        resource: &dyn SecretResource,
+        target: &WorkloadKey,
+    ) -> Row {
+        use RolloutState::{Current, NotKnown};
+        match self.target_standing(key, resource, target) {
+            TargetStanding::Known(Standing::Current) => self
+                .restarted_row(key, resource, target)
+                .unwrap_or_else(|| Row::new(Current, Truth::True, "Current", "current")),
+            TargetStanding::Known(Standing::Stripped) => Row::new(Current, Truth::True, "AnnotationStripped", "current, but something took the operator's annotations off its pod template after the last restart: the next one will be undone like it").because(),
+            TargetStanding::Known(Standing::Due) => Row::pending("pending, restart due"),
+            TargetStanding::Known(Standing::Waiting(wait)) => Row::waiting(&wait),
+            TargetStanding::Missing => Row::new(NotKnown, Truth::False, "TargetMissing", "does not exist: create it, or correct spec.rolloutRestartTargets").because(),
+            TargetStanding::Off => Row::new(NotKnown, Truth::False, "RolloutDisabled", "not restarted: the operator's configuration (rollout.enabled, rollout.kinds) says so").because(),
+            TargetStanding::Refused(why) => refused(&why).because(),
+            TargetStanding::Unseen(why) => {
+                let why = self.explained(why).await;
+                Row::new(NotKnown, Truth::Unknown, "TargetsNotVisible", format!("cannot be watched: {why}")).because()
+            }
+        }
+    }
+
+    /// Of a target that was restarted for what the Secret holds now.
+    fn restarted_row(
+        &self,
+        key: &ResourceKey,
+        resource: &dyn SecretResource,
+        target: &WorkloadKey,
+    ) -> Option<Row> {
+        let view = self.view.borrow();
+        let wanted = self.wanted_by(&view, key, resource)?;
+        let workload = view.workloads.get(target)?;
+        if !runs(workload, &wanted) {
+            return None;
+        }
+        let now = self.clock.now();
+        let progress = self.progress(target, workload, now);
+        // A controller that never says that it is stuck makes no event of it.
+        if let Some(until) = progress.rolls_until {
+            let work = WorkKey::Resource(key.clone());
+            self.queue.wake_at(work, until, Urgency::Routine);
+        }
+        Some(Row::restarted(restarted_at(workload, now), progress))
+    }
+}
+
+fn refused(why: &Problem) -> Row {
+    Row::new(
+        RolloutState::Pending,
+        Truth::False,
+        "RolloutRestartFailed",
+        format!("pending, its patch was refused: {why}"),
+    )
+}
+
+/// What a restart waits for that is due.
+fn pending(wait: &Wait) -> String {
+    let key = wait.why.key().unwrap_or_default();
+    let until =
+        |at: Option<Timestamp>| at.map_or_else(String::new, |at| format!(", not before {at:.0}"));
+    let why = match &wait.why {
+        Why::Debounce => {
+            return wait
+                .until
+                .map_or_else(String::new, |at| format!("pending, restart due at {at:.0}"));
+        }
+        Why::Paused => "the Deployment is paused: resume it".to_owned(),
+        Why::Held => {
+            format!("nothing is restarted until {key} is taken out of the operator's configuration")
+        }
+        Why::Failed(other) => {
+            format!("{other} does not get on with the same content: look at its new pods ({key})")
+        }
+        Why::Interval => format!(
+            "its last restart was too short ago{} ({key})",
+            until(wait.until)
+        ),
+        Why::Window => format!(
+            "outside of the times for restarts{} ({key})",
+            until(wait.until)
+        ),
+        Why::Unavailable => format!("its pods are not all available ({key})"),
+        Why::Busy => format!("as many others roll as may at once ({key})"),
+    };
+    let latest = wait.latest.map_or_else(String::new, |at| {
+        format!("; at {at:.0} at the latest, before its pods lose what they use")
+    });
+    format!("pending, {why}{latest}")
+}

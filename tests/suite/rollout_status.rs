@@ -1,0 +1,76 @@
+//! `status.rolloutTargets` and the column of `kubectl get` answer whether a workload got what its Secret holds.
+
+use anyhow::{Context, Result, ensure};
+use ground::judges::workloads::Kind;
+use ground::wait_for;
+use serde_json::json;
+use vault_tenant_operator::api::{RolloutState, RolloutTargetStatus};
+
+use crate::pacing::{start, with, with_deployments};
+use crate::probes::{Eye, QUIET};
+use crate::support::{LONG, Suite, Team, prepare};
+
+crate::trials!["rollout_status": a_change_is_followed_until_its_pods_run_it];
+
+/// The row of the only target, once it is in this state.
+async fn row(team: &Team, state: RolloutState) -> Result<RolloutTargetStatus> {
+    wait_for(&format!("the state {state}"), LONG, || async {
+        let all = team.rollouts("app").await?;
+        let [row] = &all.rollout_targets[..] else {
+            anyhow::bail!("{all:?}");
+        };
+        ensure!(
+            row.state == state && all.rollout == Some(state.clone()),
+            "{all:?}"
+        );
+        Ok(row.clone())
+    })
+    .await
+}
+
+async fn a_change_is_followed_until_its_pods_run_it(suite: &Suite) -> Result<()> {
+    let tenant = suite.ground.tenant("followed").await?;
+    prepare(&tenant).await?;
+    let config = with(&tenant, "", "");
+    let team = start(suite, tenant, &config).await?;
+    // A pod counts once it has been ready for so long.
+    let slow = json!({ "minReadySeconds": 5 });
+    with_deployments(&team, &[("web", slow)]).await?;
+    let first = row(&team, RolloutState::Current).await?;
+    ensure!(first.restarted_at.is_none(), "{first:?}");
+    let eye = Eye::on(suite, &team);
+    let (_, mark) = eye.mark()?;
+    team.put("app", json!({ "password": "second" })).await?;
+    let rolling = row(&team, RolloutState::Rolling).await?;
+    team.wait_restarts(Kind::Deployment, "web", 1).await?;
+    let rolled = row(&team, RolloutState::Rolled).await?;
+    let at = rolled.restarted_at.as_ref().context("no time")?;
+    ensure!(rolling.restarted_at.as_ref() == Some(at), "{rolling:?}");
+    let found = team.deployments().get("web").await?;
+    let written = found.metadata.annotations.unwrap_or_default();
+    let written = &written["vault-tenant-operator.io/restarted-at"];
+    ensure!(
+        written.parse::<jiff::Timestamp>()?.as_second() == at.0.as_second(),
+        "{written} and {at:?}"
+    );
+    // What it holds and that a restart is due, that it rolls, that it has rolled.
+    eye.api
+        .settle(&eye.at_api().since(mark), QUIET, LONG)
+        .await?;
+    let counts = eye.api.counts(&eye.at_api().since(mark))?;
+    ensure!(
+        counts.get("patch vaultstaticsecrets/status") == Some(&3),
+        "{counts:?}"
+    );
+    let table = team
+        .kubectl(suite, &["get", "vaultstaticsecrets", "app"])
+        .await?;
+    let mut lines = table.lines().map(str::split_whitespace);
+    let (mut head, mut line) = (lines.next().context("no head")?, lines.next());
+    let column = head
+        .position(|name| name == "ROLLOUT")
+        .context("no column")?;
+    let value = line.as_mut().and_then(|line| line.nth(column));
+    ensure!(value == Some("Rolled"), "{table}");
+    Ok(())
+}
