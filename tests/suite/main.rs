@@ -78,6 +78,7 @@ mod scale;
 #[path = "../conformance/mod.rs"]
 mod script;
 mod secrecy;
+mod series;
 mod sharing;
 mod signals;
 mod source_deletion;
@@ -216,6 +217,7 @@ fn all() -> Vec<TrialOf> {
         endpoints::trials(),
         endings::trials(),
         signals::trials(),
+        series::trials(),
         drift::trials(),
         large_outages::trials(),
         poisoned::trials(),
