@@ -79,6 +79,7 @@ mod scale;
 #[path = "../conformance/mod.rs"]
 mod script;
 mod secrecy;
+mod series;
 mod sharing;
 mod signals;
 mod source_deletion;
@@ -218,6 +219,7 @@ fn all() -> Vec<TrialOf> {
         endpoints::trials(),
         endings::trials(),
         signals::trials(),
+        series::trials(),
         drift::trials(),
         large_outages::trials(),
         poisoned::trials(),
