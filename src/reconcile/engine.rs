@@ -78,6 +78,10 @@ pub(super) struct Memory {
     pub rolls: Option<Timestamp>,
     /// How long a workload's last rollout took.
     pub took: Option<Duration>,
+    /// Why a restart of a workload that is due has not happened.
+    pub waits: Option<&'static str>,
+    /// How often this process restarted a workload.
+    pub restarts: u64,
 }
 
 /// How a reconcile ended.

@@ -86,10 +86,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         behind: &[&Wanted],
         now: Timestamp,
     ) -> Scene {
-        let progress = |key: &WorkloadKey| {
-            let workload = view.workloads.get(key)?;
-            Some(self.progress(key, workload, now))
-        };
+        let progress = |key: &WorkloadKey| self.progress(key, view, now);
         let mut scene = Scene {
             own: progress(target).unwrap_or_default(),
             ..Scene::default()
@@ -130,16 +127,17 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         scene
     }
 
-    /// How the last rollout of a workload gets on.
+    /// How the last rollout of a workload gets on, if it is there.
     pub(super) fn progress(
         &self,
         key: &WorkloadKey,
-        workload: &WorkloadMeta,
+        view: &View,
         now: Timestamp,
-    ) -> Progress {
+    ) -> Option<Progress> {
+        let workload = view.workloads.get(key)?;
         let work = WorkKey::Workload(key.clone());
         let began = self.memory.borrow().get(&work).and_then(|one| one.rolls);
-        pace::progress(workload, began, now)
+        Some(pace::progress(workload, began, now))
     }
 
     /// Stores what a request that was sent at `asked` answered about a workload; the

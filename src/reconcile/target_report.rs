@@ -178,7 +178,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return None;
         }
         let now = self.clock.now();
-        let progress = self.progress(target, workload, now);
+        let progress = self.progress(target, &view, now)?;
         // A controller that never says that it is stuck makes no event of it.
         if let Some(until) = progress.rolls_until {
             let work = WorkKey::Resource(key.clone());

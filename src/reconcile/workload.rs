@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::engine::{Engine, Next};
+use super::engine::{Engine, Memory, Next};
 use super::ownership::state_of_tag;
 use super::pace::Why;
 use super::ports::{Clock, Cluster, Note};
@@ -15,6 +15,9 @@ use crate::key::ResourceKey;
 use crate::problem::Problem;
 use crate::render::ResourceTag;
 use crate::vault::Vault;
+
+/// What a restart waits for that nothing holds up, where its patch did not come through.
+const DUE: &str = "Due";
 
 /// How the rollout target of a resource stands, or why that isn't known.
 pub(super) enum TargetStanding {
@@ -37,6 +40,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Err(problem) => return Next::Failed(problem),
         };
         self.turns.waits(target, decided.waits.as_ref());
+        let due = (!decided.restarts.is_empty()).then_some(DUE);
+        let waits = decided.waits.as_ref().map(Why::word).or(due);
+        self.note_workload(target, |memory| memory.waits = waits);
         if let Some(patch) = &decided.patch {
             let turn = (!patch.template.is_empty()).then(|| self.turns.take(target));
             let asked = self.view.borrow().moment();
@@ -50,8 +56,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 return self.not_patched(target, &decided.restarts, problem).await;
             }
         }
+        if due.is_some() {
+            self.note_workload(target, |memory| {
+                memory.waits = None;
+                memory.restarts += 1;
+            });
+        }
         for resource in &decided.restarts {
-            self.metrics.restarted();
             self.tell_restart(resource, target, decided.urgent.as_ref(), None)
                 .await;
         }
@@ -134,10 +145,16 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             self.tell_restart(resource, target, None, Some(&problem))
                 .await;
         }
-        let key = WorkKey::Workload(target.clone());
-        self.memory.borrow_mut().entry(key).or_default().refused = Some(Box::new(problem.clone()));
+        self.note_workload(target, |memory| {
+            memory.refused = Some(Box::new(problem.clone()));
+        });
         self.wake_reports(target);
         Next::Failed(problem)
+    }
+
+    fn note_workload(&self, target: &WorkloadKey, note: impl FnOnce(&mut Memory)) {
+        let key = WorkKey::Workload(target.clone());
+        note(self.memory.borrow_mut().entry(key).or_default());
     }
 
     /// Why the last patch of a workload was refused, if it was.

@@ -7,14 +7,15 @@ use std::collections::BTreeSet;
 use super::claims::{claims_on, holds, is_contested};
 use super::engine::Engine;
 use super::ports::{Clock, Cluster};
+use super::queue::WorkKey;
 use super::resolve;
 use super::series::verdicts;
 use super::sources::{self, SecretResource, destination_of, key_of, uid_of};
-use super::view::{Store, View};
+use super::view::{Store, View, WorkloadKey};
 use crate::api::{AuthMethod, VaultAuth};
 use crate::key::Kind;
 use crate::problem::Problem;
-use crate::telemetry::{Counts, World};
+use crate::telemetry::{Counts, Target, World};
 use crate::vault::Vault;
 
 impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
@@ -34,6 +35,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if works {
             self.count_resources(&view, &mut world);
         }
+        self.tell_targets(&view, &mut world);
         self.count_orphaned_auths(&view, &mut world);
         self.count_writers(&view, &mut world);
         world
@@ -52,6 +54,33 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 }
                 self.tell_series(world, &look, kind, object, ready);
             }
+        }
+    }
+
+    /// Tells of the workloads that take a new rollout, in the namespaces that this
+    /// instance works in.
+    fn tell_targets(&self, view: &View, world: &mut World) {
+        let limit = self.config.telemetry.max_resource_series;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let now = self.clock.now();
+        let served = |key: &&WorkloadKey| world.served.get(&key.object.namespace) == Some(&true);
+        let restarted = |key: &&WorkloadKey| {
+            self.restarts(key.kind) && view.resources_of_workload(key).next().is_some()
+        };
+        let keys = view.workloads.keys().filter(served).filter(restarted);
+        for (number, key) in keys.enumerate() {
+            let memory = self.memory.borrow();
+            let known = memory.get(&WorkKey::Workload(key.clone()));
+            let waits = known.and_then(|known| known.waits);
+            let told = Target {
+                restarts: known.map_or(0, |known| known.restarts),
+                pending: waits.map(|why| (why, 1)).into_iter().collect(),
+                failed: usize::from(self.progress(key, view, now).is_some_and(|one| one.stuck)),
+            };
+            let name = key.object.name.as_str();
+            let name = if number < limit { name } else { "" };
+            let place = (key.kind.as_str(), key.object.namespace.clone(), name.into());
+            world.targets.entry(place).or_default().add(told);
         }
     }
 

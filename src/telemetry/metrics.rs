@@ -45,7 +45,6 @@ pub struct Metrics {
     kubernetes_requests: Family<Request, Counter>,
     kubernetes_seconds: Durations<Operation>,
     secret_writes: Counter,
-    restarts: Counter,
     minted: Counter,
     left_to_expire: Counter,
     watch_failing: Family<Resource, Gauge>,
@@ -105,7 +104,6 @@ impl Metrics {
             kubernetes_requests: Family::default(),
             kubernetes_seconds: durations(),
             secret_writes: Counter::default(),
-            restarts: Counter::default(),
             minted: Counter::default(),
             left_to_expire: Counter::default(),
             watch_failing: Family::default(),
@@ -180,11 +178,6 @@ impl Metrics {
             "secret_writes",
             "Writes of destination Secrets",
             new.secret_writes.clone(),
-        );
-        registry.register(
-            "rollout_restarts",
-            "Restarts of workloads",
-            new.restarts.clone(),
         );
         registry.register(
             "credentials_minted",
@@ -332,11 +325,6 @@ impl Metrics {
     /// A destination was written.
     pub fn secret_written(&self) {
         self.secret_writes.inc();
-    }
-
-    /// A workload was restarted.
-    pub fn restarted(&self) {
-        self.restarts.inc();
     }
 
     /// Vault made something.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::key::{Kind, ObjectKey, ResourceKey};
-use crate::telemetry::{Life, Series};
+use crate::telemetry::{Life, Series, Target};
 
 /// What the names of families begin with.
 const PREFIXES: [&str; 2] = ["vto_", "process_"];
@@ -64,9 +64,22 @@ fn provoked() -> Metrics {
         not_ready: one("VaultAuth"),
         series: vec![series(&resource.object.name)],
         left_out: Some(0),
+        targets: BTreeMap::from([(
+            ("Deployment", "team".to_owned(), "web".to_owned()),
+            target(),
+        )]),
     };
     metrics.looks(move || world.clone());
     metrics
+}
+
+/// A workload of which everything is told.
+fn target() -> Target {
+    Target {
+        restarts: 2,
+        pending: BTreeMap::from([("Window", 1)]),
+        failed: 0,
+    }
 }
 
 /// A resource of which everything is told.
@@ -154,7 +167,6 @@ fn the_document_has_what_is_told_and_nothing_else() {
         kubernetes_requests: _,
         kubernetes_seconds: _,
         secret_writes: _,
-        restarts: _,
         minted: _,
         left_to_expire: _,
         watch_failing: _,
@@ -256,6 +268,32 @@ fn what_there_is_of_resources_is_counted_when_somebody_asks() {
     served.set(false);
     let (_, text) = metrics.exposition("");
     assert!(text.contains(&sample(0)) && !text.contains("vto_resources{"));
+}
+
+#[test]
+fn workloads_are_summed_up_by_what_they_wait_for() {
+    let mut sum = target();
+    sum.add(Target {
+        restarts: 1,
+        pending: BTreeMap::from([("Window", 1), ("Hold", 1)]),
+        failed: 1,
+    });
+    let metrics = Metrics::new();
+    let place = ("Deployment", "team".to_owned(), String::new());
+    metrics.looks(move || World {
+        targets: BTreeMap::from([(place.clone(), sum.clone())]),
+        ..World::default()
+    });
+    let (_, text) = metrics.exposition("");
+    let of_all = "kind=\"Deployment\",namespace=\"team\",name=\"\"";
+    for sample in [
+        format!("vto_rollout_restarts_total{{{of_all}}} 3\n"),
+        format!("vto_rollouts_failed{{{of_all}}} 1\n"),
+        format!("vto_rollout_restarts_pending{{{of_all},reason=\"Hold\"}} 1\n"),
+        format!("vto_rollout_restarts_pending{{{of_all},reason=\"Window\"}} 2\n"),
+    ] {
+        assert!(text.contains(&sample), "{sample} is not in {text}");
+    }
 }
 
 #[test]

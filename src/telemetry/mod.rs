@@ -8,6 +8,7 @@ mod logs;
 mod metrics;
 mod process;
 mod series;
+mod targets;
 mod world;
 
 pub use lanes::Lanes;
@@ -15,4 +16,5 @@ pub use lives::{Life, Lives};
 pub use logs::init as init_logs;
 pub use metrics::Metrics;
 pub use series::Series;
+pub use targets::{Target, Targets};
 pub use world::{Counts, World};

@@ -12,6 +12,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::series::{self, Series};
+use super::targets::{self, Targets};
 
 /// Numbers by namespace and one more label of few values. What is not told of has no
 /// entry; what there is none of has zero.
@@ -42,6 +43,8 @@ pub struct World {
     /// How many more there are of which nothing is told, by the bound of the
     /// configuration; `None` where nothing is told of any.
     pub left_out: Option<usize>,
+    /// The workloads that take a new rollout.
+    pub targets: Targets,
 }
 
 /// The world as it is just now being told.
@@ -168,6 +171,7 @@ impl Collector for Told {
                 MetricType::Gauge,
             )?)?;
         }
-        series::encode(&mut encoder, &world.series)
+        series::encode(&mut encoder, &world.series)?;
+        targets::encode(&mut encoder, &world.targets)
     }
 }

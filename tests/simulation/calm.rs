@@ -30,6 +30,36 @@ fn reads(requests: &[String]) -> usize {
     reads.count()
 }
 
+/// Half an hour in which nothing changes: each is read in each of its slots, and neither an event nor any other write
+/// is made, nor a request of another kind.
+async fn steady(world: Rc<World>) {
+    const SLOTS: usize = 60;
+    let tenant = Tenant(Rc::clone(&world));
+    tenant.basics();
+    many(&tenant, 0, MANY);
+    seconds(120).await;
+    let (begun, events) = (world.requests.borrow().len(), events(&world));
+    assert_eq!(events, MANY + 1, "one for each, and one for the login");
+    seconds(30 * SLOTS as u64).await;
+    let asked = world.requests.borrow()[begun..].to_vec();
+    let others: Vec<_> = (asked.iter())
+        .filter(|what| !what.starts_with("read "))
+        .collect();
+    assert!(others.is_empty(), "{others:?}");
+    assert_eq!(asked.len(), MANY * SLOTS);
+    rest(&world).await;
+}
+
+/// How many events there are.
+fn events(world: &World) -> usize {
+    world.api.borrow().events.len()
+}
+
+#[test]
+fn half_an_hour_of_refreshes_writes_nothing_and_no_event() {
+    run(5, None, steady).expect_right("nothing changes");
+}
+
 async fn outage(world: Rc<World>, prepare: impl Fn(&Tenant)) {
     let tenant = Tenant(Rc::clone(&world));
     prepare(&tenant);

@@ -15,6 +15,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use vault_tenant_operator::api::RolloutState;
 
+use crate::endpoints::sample;
 use crate::grades::{Grade, Names, tenant_of};
 use crate::lessee::{KIND, QUICK, dynamic_secret, engine_of};
 use crate::probes::workload;
@@ -94,8 +95,20 @@ async fn a_hold_outlives_the_operator(suite: &Suite, grade: Grade) -> Result<()>
     team.wait_told("app", "version 3").await?;
     team.wait_pending("rollout.hold").await?;
     ensure!(team.restarts(Kind::Deployment, "web").await? == 0);
+    let metrics = team.operator.metrics().await?;
+    let pending = "vto_rollout_restarts_pending";
+    ensure!(
+        sample(&metrics, pending, &["name=\"web\"", "reason=\"Hold\""]) == Some(1.0),
+        "{metrics}"
+    );
     let team = reconfigured(suite, team, &free).await?;
     team.wait_restarts(Kind::Deployment, "web", 1).await?;
+    wait_for("nothing to be pending", LONG, || async {
+        let metrics = team.operator.metrics().await?;
+        ensure!(!metrics.contains(pending), "{metrics}");
+        Ok(())
+    })
+    .await?;
     team.wait_current("app").await?;
     team.rolls_once(&WEB, "fourth", 1).await
 }
@@ -255,6 +268,12 @@ async fn a_failed_first_workload_holds_the_others(suite: &Suite) -> Result<()> {
     ensure!(
         told.contains(&format!("Deployment/{failed} does not get on")),
         "{told} does not name {failed}"
+    );
+    let metrics = team.operator.metrics().await?;
+    let labels = format!("name=\"{failed}\"");
+    ensure!(
+        sample(&metrics, "vto_rollouts_failed", &[&labels]) == Some(1.0),
+        "{metrics}"
     );
     let all = team.rollouts("app").await?;
     let rows: Vec<_> = all

@@ -3,9 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use ground::judges::workloads::Kind;
 use ground::wait_for;
+use kube::api::DeleteParams;
 use serde_json::json;
 use vault_tenant_operator::api::{RolloutState, RolloutTargetStatus};
 
+use crate::endpoints::sample;
 use crate::pacing::{start, with, with_deployments};
 use crate::probes::{Eye, QUIET};
 use crate::support::{LONG, Suite, Team, prepare};
@@ -28,6 +30,18 @@ async fn row(team: &Team, state: RolloutState) -> Result<RolloutTargetStatus> {
     .await
 }
 
+/// Waits until a family tells this of the Deployment `web`.
+pub async fn wait_sample(team: &Team, family: &str, value: f64) -> Result<()> {
+    wait_for(&format!("{family} {value}"), LONG, || async {
+        let metrics = team.operator.metrics().await?;
+        let labels = ["kind=\"Deployment\"", "name=\"web\""];
+        let told = sample(&metrics, family, &labels);
+        ensure!(told == Some(value), "{family} is {told:?}");
+        Ok(())
+    })
+    .await
+}
+
 async fn a_change_is_followed_until_its_pods_run_it(suite: &Suite) -> Result<()> {
     let tenant = suite.ground.tenant("followed").await?;
     prepare(&tenant).await?;
@@ -38,6 +52,7 @@ async fn a_change_is_followed_until_its_pods_run_it(suite: &Suite) -> Result<()>
     with_deployments(&team, &[("web", slow)]).await?;
     let first = row(&team, RolloutState::Current).await?;
     ensure!(first.restarted_at.is_none(), "{first:?}");
+    wait_sample(&team, "vto_rollout_restarts_total", 0.0).await?;
     let eye = Eye::on(suite, &team);
     let (_, mark) = eye.mark()?;
     team.put("app", json!({ "password": "second" })).await?;
@@ -62,6 +77,8 @@ async fn a_change_is_followed_until_its_pods_run_it(suite: &Suite) -> Result<()>
         counts.get("patch vaultstaticsecrets/status") == Some(&3),
         "{counts:?}"
     );
+    wait_sample(&team, "vto_rollout_restarts_total", 1.0).await?;
+    wait_sample(&team, "vto_rollouts_failed", 0.0).await?;
     let table = team
         .kubectl(suite, &["get", "vaultstaticsecrets", "app"])
         .await?;
@@ -72,5 +89,14 @@ async fn a_change_is_followed_until_its_pods_run_it(suite: &Suite) -> Result<()>
         .context("no column")?;
     let value = line.as_mut().and_then(|line| line.nth(column));
     ensure!(value == Some("Rolled"), "{table}");
-    Ok(())
+    // Its series go with it.
+    team.deployments()
+        .delete("web", &DeleteParams::default())
+        .await?;
+    wait_for("its series to go", LONG, || async {
+        let metrics = team.operator.metrics().await?;
+        ensure!(!metrics.contains("vto_rollout"), "{metrics}");
+        Ok(())
+    })
+    .await
 }
