@@ -80,7 +80,7 @@ async fn say(tenant: &Tenant, name: &str, ready: bool) -> Result<()> {
     } else {
         ("False", "SecretNotFound")
     };
-    let says = json!({ "status": { "lastGeneration": 1, "conditions": [{
+    let says = json!({ "status": { "lastGeneration": 1, "observedGeneration": 1, "conditions": [{
         "type": "Ready", "status": status, "reason": reason, "message": "as the trial says",
         "lastTransitionTime": "2026-01-02T03:04:05Z", "observedGeneration": 1,
     }] } });
