@@ -141,13 +141,20 @@ fn crds(out: Option<PathBuf>) -> Result<(), String> {
 /// # Errors
 /// A sentence for what else goes wrong, such as a full disk.
 pub fn print(text: &str) -> Result<(), String> {
+    still_read(text).map(drop)
+}
+
+/// As [`print()`], for who writes more than once: whether somebody still reads.
+///
+/// # Errors
+/// As [`print()`].
+pub fn still_read(text: &str) -> Result<bool, String> {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(format!("standard output cannot be written: {error}"))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(format!("standard output cannot be written: {error}")),
     }
 }
 

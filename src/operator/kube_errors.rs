@@ -13,7 +13,7 @@ pub fn classify(what: impl Into<String>, error: &kube::Error) -> Problem {
         kube::Error::Api(status) => of_status(what, status),
         other => Problem::KubernetesUnavailable {
             what,
-            why: printable(&sources(other), FOREIGN_TEXT_LIMIT),
+            why: printable(&with_causes(other), FOREIGN_TEXT_LIMIT),
         },
     }
 }
@@ -68,7 +68,8 @@ pub fn names_the_missing(status: &Status, name: &str) -> bool {
 }
 
 /// An error with all that caused it: transports hide the reason at the end.
-fn sources(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

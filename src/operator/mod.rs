@@ -22,6 +22,7 @@ mod wiring;
 pub use cluster::CONTROLLER;
 pub use hash_key::SECRET_NAME as KEY_SECRET;
 pub use identity::secret_names;
+pub use kube_errors::with_causes;
 pub use leadership::{CLAIM_LEASE, LEADER_LEASE};
 
 use std::collections::BTreeSet;

@@ -77,6 +77,7 @@ pub use engine::{Engine, Next, Parts};
 pub use fields::{digest_of_managed, owns_data};
 pub use queue::{Lane, Queue, Urgency, WorkKey};
 pub use resolve::{Scope, asked, connection};
+pub use slots::Slots;
 #[doc(hidden)] // For fuzz/paths.rs: what a spec asks for.
 pub use sources::static_kv::request as static_read;
 pub use state::PREFIX;

@@ -85,6 +85,8 @@ mod signals;
 mod source_deletion;
 mod sources;
 mod static_secrets;
+mod status_command;
+mod status_watch;
 mod support;
 mod thefts;
 mod token_ends;
@@ -232,6 +234,8 @@ fn all() -> Vec<TrialOf> {
         token_ends::trials(),
         partings::trials(),
         rbac::trials(),
+        status_command::trials(),
+        status_watch::trials(),
         removed_rights::trials(),
         readme::trials(),
         sandbox::trials(),

@@ -13,6 +13,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use vault_tenant_operator::rights::Granted;
 
+use crate::cluster::{self, Cluster, connect, runtime};
 use crate::manifests::{self, STDIN};
 
 /// Where to look.
@@ -77,11 +78,7 @@ pub fn collect(
     if live.is_empty() {
         return Ok(granted);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start: {error}"))?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         for source in live {
             let found = match source {
                 Source::Role(name) => of_role(name, namespaces).await?,
@@ -221,12 +218,9 @@ fn incomplete(namespace: &str, status: &SubjectRulesReviewStatus) {
 
 /// A client of the kubeconfig's cluster, perhaps as somebody else.
 async fn client(user: Option<&str>) -> Result<Client, String> {
-    let unusable = |error: String| format!("no way to the cluster: {error}; set KUBECONFIG");
-    let mut config = kube::Config::infer()
-        .await
-        .map_err(|error| unusable(error.to_string()))?;
+    let mut config = Cluster::default().config().await?;
     config.auth_info.impersonate = user.map(str::to_owned);
-    Client::try_from(config).map_err(|error| unusable(error.to_string()))
+    connect(config)
 }
 
 async fn ask<T>(
@@ -239,8 +233,5 @@ async fn ask<T>(
 }
 
 fn unanswered(what: &str, error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => format!("{what} cannot be read: {}", status.message),
-        other => format!("{what} cannot be read, the cluster does not answer: {other}"),
-    }
+    format!("{what} cannot be read: {}", cluster::reason(error))
 }

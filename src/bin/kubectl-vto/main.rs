@@ -1,19 +1,21 @@
 //! The command for people, a plugin of kubectl: `kubectl vto`. Its code is apart
 //! from the operator's, whose binary stays small and can do none of this.
 //!
-//! Exit codes, as diff(1) has them: 0 done, or nothing differs; 1 something
-//! differs; 2 wrong usage, or it could not be told.
+//! Exit codes, as diff(1) has them: 0 done, and all is well; 1 something differs,
+//! or isn't ready; 2 wrong usage, or it could not be told.
 
+mod cluster;
 mod granted;
 mod manifests;
 mod rbac;
 mod role;
+mod status;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Works with vault-tenant-operator: what it may do, and what it needs.
+/// Works with vault-tenant-operator: how its secrets stand, and what it may do and needs.
 #[derive(Debug, Parser)]
 #[command(name = "kubectl-vto", bin_name = "kubectl vto", version)]
 struct Cli {
@@ -25,6 +27,8 @@ struct Cli {
 enum Command {
     /// Print the least Role for an operator, or check one against it
     Rbac(Box<rbac::Rbac>),
+    /// Show how the secrets of a namespace stand
+    Status(Box<status::Status>),
 }
 
 /// How a command ended.
@@ -33,15 +37,20 @@ enum Outcome {
     Done,
     /// What was compared is not the same.
     Differs,
+    /// Something is not ready, or nobody knows whether it is.
+    NotReady,
 }
 
 fn main() -> ExitCode {
     // One already installed is as good: there is only this one in the tree.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let Command::Rbac(command) = Cli::parse().command;
-    match rbac::run(&command) {
+    let outcome = match Cli::parse().command {
+        Command::Rbac(command) => rbac::run(&command),
+        Command::Status(command) => status::run(&command),
+    };
+    match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::Differs) => ExitCode::from(1),
+        Ok(Outcome::Differs | Outcome::NotReady) => ExitCode::from(1),
         Err(sentence) => {
             eprintln!("{sentence}");
             ExitCode::from(2)

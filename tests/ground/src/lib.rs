@@ -39,6 +39,7 @@ pub mod selftest;
 pub mod shipped;
 pub mod supervisor;
 pub mod tenant;
+pub mod terminal;
 mod tls;
 pub mod tls_peers;
 pub mod vault;

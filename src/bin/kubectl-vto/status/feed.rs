@@ -1,0 +1,65 @@
+//! The watches that the rows come from: one for each kind, begun anew when it fails.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use kube::Client;
+use kube::api::{Api, DynamicObject};
+use kube::core::ApiResource;
+use kube::runtime::watcher::{self, watcher};
+use tokio::sync::mpsc;
+use vault_tenant_operator::api::{GROUP, STORED_VERSION};
+use vault_tenant_operator::key::Kind;
+use vault_tenant_operator::reconcile::sources::KINDS;
+
+use super::board::News;
+
+/// Before a list that failed is asked for again.
+const PAUSE: Duration = Duration::from_secs(3);
+
+/// News that nobody has taken yet; beyond them the watches wait.
+const BACKLOG: usize = 500;
+
+/// Follows all kinds in one namespace, or in all, for as long as somebody listens.
+/// To be called within a runtime.
+pub fn follow(client: &Client, namespace: Option<&str>) -> mpsc::Receiver<News> {
+    let (sender, receiver) = mpsc::channel(BACKLOG);
+    for kind in KINDS {
+        let resource = resource(kind);
+        let api: Api<DynamicObject> = match namespace {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
+        };
+        tokio::spawn(of_kind(kind, api, sender.clone()));
+    }
+    receiver
+}
+
+/// Objects are read as they are: a field of a later version must not be lost.
+fn resource(kind: Kind) -> ApiResource {
+    ApiResource {
+        group: GROUP.to_owned(),
+        version: STORED_VERSION.to_owned(),
+        api_version: format!("{GROUP}/{STORED_VERSION}"),
+        kind: kind.as_str().to_owned(),
+        plural: kind.plural().to_owned(),
+    }
+}
+
+async fn of_kind(kind: Kind, api: Api<DynamicObject>, sender: mpsc::Sender<News>) {
+    loop {
+        let mut events = pin!(watcher(api.clone(), watcher::Config::default()));
+        while let Some(event) = events.next().await {
+            let has_failed = event.is_err();
+            if sender.send((kind, event)).await.is_err() {
+                return;
+            }
+            // A watch that is only resumed would not say that it is well again.
+            if has_failed {
+                break;
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}

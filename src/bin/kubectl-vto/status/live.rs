@@ -1,0 +1,122 @@
+//! What is shown while it changes: a table that is drawn again in place, and stays
+//! as it was at the end; or a line for each change. Ends on Ctrl-C, or when nobody
+//! reads any more.
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use vault_tenant_operator::cli::still_read;
+
+use super::board::{Board, News};
+use super::outcome;
+use super::row::Row;
+use super::table::{Layout, Table};
+use crate::Outcome;
+
+/// How often a table on a terminal is drawn again, since its times go on.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The terminal's other screen and back (xterm's private mode 1049): what was there
+/// before comes again.
+const ENTER: &str = "\x1b[?1049h";
+const LEAVE: &str = "\x1b[?1049l";
+
+/// To the upper left corner (ECMA-48, CUP).
+const HOME: &str = "\x1b[H";
+
+/// Takes away what stands to the right on the line (EL), and what stands below (ED).
+const CLEAR_LINE: &str = "\x1b[K";
+const CLEAR_BELOW: &str = "\x1b[J";
+
+/// How it is shown.
+pub enum View {
+    /// In place, on a terminal.
+    Screen(Layout),
+    /// A line for each row that is new or other than before.
+    Lines(Table),
+    /// The same, as JSON.
+    Json,
+}
+
+/// Shows the board and each change of it until the end.
+///
+/// # Errors
+/// A sentence, where it cannot be written.
+pub async fn run(
+    mut board: Board,
+    mut news: mpsc::Receiver<News>,
+    mut view: View,
+) -> Result<Outcome, String> {
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
+    let mut ticks = tokio::time::interval(TICK);
+    let mut changed: Vec<Row> = board.rows().cloned().collect();
+    let mut told = BTreeSet::new();
+    if matches!(view, View::Screen(_)) {
+        still_read(ENTER)?;
+    }
+    if let (View::Lines(_), Some(nothing)) = (&view, board.nothing()) {
+        eprintln!("{nothing}");
+    }
+    loop {
+        if !matches!(view, View::Screen(_)) {
+            for trouble in board.troubles() {
+                if told.insert(trouble.to_owned()) {
+                    eprintln!("{trouble}");
+                }
+            }
+        }
+        let text = view.text(&board, &changed, Timestamp::now())?;
+        if !text.is_empty() && !still_read(&text)? {
+            break;
+        }
+        changed.clear();
+        tokio::select! {
+            _ = &mut interrupted => break,
+            Some(event) = news.recv() => changed.extend(board.take(event)),
+            _ = ticks.tick(), if matches!(view, View::Screen(_)) => {}
+            else => break,
+        }
+        while let Ok(event) = news.try_recv() {
+            changed.extend(board.take(event));
+        }
+    }
+    if let View::Screen(layout) = view {
+        let last = lines(&board, layout, Timestamp::now());
+        still_read(&format!("{LEAVE}{}\n", last.join("\n")))?;
+    }
+    Ok(outcome(&board))
+}
+
+impl View {
+    /// What is to be written; nothing where nothing has changed.
+    fn text(&mut self, board: &Board, changed: &[Row], now: Timestamp) -> Result<String, String> {
+        Ok(match self {
+            View::Screen(layout) => frame(board, *layout, now),
+            View::Lines(table) => table.lines(changed, now),
+            View::Json => {
+                let row = |row: &Row| serde_json::to_string(&row.as_json(now));
+                let lines: Result<Vec<String>, _> = changed.iter().map(row).collect();
+                let lines = lines.map_err(|error| error.to_string())?;
+                lines.into_iter().map(|line| line + "\n").collect()
+            }
+        })
+    }
+}
+
+/// The table, and below it what cannot be seen.
+fn lines(board: &Board, layout: Layout, now: Timestamp) -> Vec<String> {
+    let table = Table::new(layout).lines(board.rows(), now);
+    let nothing = board.nothing();
+    let lines = table.lines().chain(nothing.as_deref());
+    lines.chain(board.troubles()).map(str::to_owned).collect()
+}
+
+/// The same over the ones of before.
+fn frame(board: &Board, layout: Layout, now: Timestamp) -> String {
+    let lines = lines(board, layout, now).into_iter();
+    let lines: Vec<String> = lines.map(|line| format!("{line}{CLEAR_LINE}\n")).collect();
+    format!("{HOME}{}{CLEAR_BELOW}", lines.concat())
+}

@@ -1,0 +1,152 @@
+//! `kubectl vto status`: how the secrets of a namespace stand, from the status of
+//! their resources alone, with the rights of whoever asks. Reads; writes nothing.
+
+mod board;
+mod feed;
+mod live;
+mod row;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::io::IsTerminal as _;
+
+use anstream::{AutoStream, ColorChoice};
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use vault_tenant_operator::cli::print;
+use vault_tenant_operator::key::is_namespace_name;
+
+use crate::Outcome;
+use crate::cluster::{Cluster, connect, runtime};
+use board::{Board, News};
+use table::{Layout, Table};
+
+/// Show how the secrets of a namespace stand: of each VaultStaticSecret,
+/// VaultDynamicSecret and VaultPKISecret the state, where it comes from, what is
+/// due when, what ends when, and whether its workloads have it
+#[derive(Debug, Args)]
+#[command(
+    after_help = "NEXT DUE: when the source is read, or the credentials are renewed or replaced. EXPIRY: when they end if \
+                  nobody renews them. SURVIVES UNTIL: until when they work if Vault or the operator stopped \
+                  now.\n\nExit codes: 0 all are ready; 1 one is not, or could not be seen; 2 nothing could be told. With \
+                  --watch, how it stood at the end."
+)]
+pub struct Status {
+    #[command(flatten)]
+    cluster: Cluster,
+
+    /// The namespace [default: that of the context]
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+
+    /// All namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    all_namespaces: bool,
+
+    /// How to show it [default: a table]
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Output>,
+
+    /// Show each change until Ctrl-C: in place on a terminal, elsewhere as a further line
+    #[arg(short, long)]
+    watch: bool,
+}
+
+/// Another form than the table of the usual width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// One object for programs; with --watch, one for each change
+    Json,
+    /// The table with the Secret's name and the message
+    Wide,
+}
+
+/// Shows what is asked for.
+///
+/// # Errors
+/// A sentence, where nothing could be told.
+pub fn run(command: &Status) -> Result<Outcome, String> {
+    runtime()?.block_on(command.show())
+}
+
+impl Status {
+    async fn show(&self) -> Result<Outcome, String> {
+        let config = self.cluster.config().await?;
+        let namespace = match &self.namespace {
+            _ if self.all_namespaces => None,
+            Some(given) => Some(given.clone()),
+            None => Some(config.default_namespace.clone()),
+        };
+        if let Some(name) = namespace.as_deref().filter(|name| !is_namespace_name(name)) {
+            return Err(format!(
+                "{name:?} is no name of a namespace: give one with --namespace"
+            ));
+        }
+        let mut news = feed::follow(&connect(config)?, namespace.as_deref());
+        let board = first(&mut news, namespace).await?;
+        if self.watch {
+            return live::run(board, news, self.view()).await;
+        }
+        for trouble in board.troubles() {
+            eprintln!("{trouble}");
+        }
+        let now = Timestamp::now();
+        if self.output == Some(Output::Json) {
+            let text = board.as_json(now).map_err(|error| error.to_string())?;
+            print(&format!("{text}\n"))?;
+        } else if let Some(nothing) = board.nothing() {
+            eprintln!("{nothing}");
+        } else {
+            print(&Table::new(self.layout()).lines(board.rows(), now))?;
+        }
+        Ok(outcome(&board))
+    }
+
+    fn layout(&self) -> Layout {
+        Layout {
+            namespaces: self.all_namespaces,
+            wide: self.output == Some(Output::Wide),
+            // A terminal that takes them, and nobody has said NO_COLOR.
+            colours: AutoStream::choice(&std::io::stdout()) != ColorChoice::Never,
+        }
+    }
+
+    fn view(&self) -> live::View {
+        match self.output {
+            Some(Output::Json) => live::View::Json,
+            _ if std::io::stdout().is_terminal() => live::View::Screen(self.layout()),
+            _ => live::View::Lines(Table::new(self.layout())),
+        }
+    }
+}
+
+/// What there is at first.
+///
+/// # Errors
+/// Why nothing can be seen, one line for each kind.
+async fn first(
+    news: &mut mpsc::Receiver<News>,
+    namespace: Option<String>,
+) -> Result<Board, String> {
+    let mut board = Board::new(namespace);
+    while !board.is_complete() {
+        let Some(event) = news.recv().await else {
+            break;
+        };
+        board.take(event);
+    }
+    if board.sees_something() {
+        return Ok(board);
+    }
+    Err(board.troubles().collect::<Vec<_>>().join("\n"))
+}
+
+fn outcome(board: &Board) -> Outcome {
+    if board.is_ready() {
+        Outcome::Done
+    } else {
+        Outcome::NotReady
+    }
+}
