@@ -189,6 +189,9 @@ fn time(at: Option<Timestamp>, now: Timestamp, passed: Tone) -> Cell {
     }
 }
 
+/// A unit of time: its seconds and its letter.
+type Unit = (i64, char);
+
 /// How long it is between two times in words of kubectl's kind: the longer, the
 /// rougher.
 fn apart(from: Timestamp, to: Timestamp) -> String {
@@ -197,7 +200,7 @@ fn apart(from: Timestamp, to: Timestamp) -> String {
     const DAY: i64 = 24 * HOUR;
     const YEAR: i64 = 365 * DAY;
     /// Below so many seconds: the unit, and the finer one that is told too.
-    const STEPS: [(i64, (i64, char), Option<(i64, char)>); 8] = [
+    const STEPS: [(i64, Unit, Option<Unit>); 8] = [
         (2 * MINUTE, (1, 's'), None),
         (10 * MINUTE, (MINUTE, 'm'), Some((1, 's'))),
         (3 * HOUR, (MINUTE, 'm'), None),
