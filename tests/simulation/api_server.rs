@@ -167,7 +167,8 @@ impl ApiServer {
         Some(found.generation())
     }
 
-    /// Replaces a status; answers with the resourceVersion.
+    /// Replaces a status, in which null stands for a field that goes; answers with the
+    /// resourceVersion.
     pub fn apply_status(&mut self, key: &ResourceKey, status: &Value) -> Result<String, Problem> {
         let what = format!("write the status of {key}");
         let refused = |error: serde_json::Error| Problem::KubernetesRefused {
@@ -177,10 +178,14 @@ impl ApiServer {
         let Some(found) = self.resources.get(key) else {
             return Err(conflict(&what, "not found"));
         };
+        let mut status = status.clone();
+        if let Some(fields) = status.as_object_mut() {
+            fields.retain(|_, value| !value.is_null());
+        }
         macro_rules! with_status {
             ($variant:ident, $one:ident) => {{
                 let mut new = (**$one).clone();
-                new.status = serde_json::from_value(status.clone()).map_err(refused)?;
+                new.status = serde_json::from_value(status).map_err(refused)?;
                 let same = new == **$one;
                 (Object::$variant(Rc::new(new)), same)
             }};

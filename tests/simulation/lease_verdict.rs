@@ -178,6 +178,23 @@ pub fn due(world: &World, window: Duration) -> BTreeMap<&'static str, u64> {
     for what in ["LookUpToken", "RenewToken", "RevokeToken", "patch ledger"] {
         add(what, 30);
     }
+    // A rollout that comes to its deadline is told of.
+    for (workload, _) in api.workloads.iter().filter(|(_, one)| one.rolling) {
+        for key in api.resources.keys() {
+            let found = living(world, &key.object.name);
+            let mut targets = found.iter().flat_map(|found| &found.targets);
+            if targets.any(|target| target.name == *workload) {
+                add("event", 1);
+                add(
+                    match key.kind {
+                        Kind::VaultPkiSecret => "write the status of VaultPKISecret",
+                        _ => "write the status of VaultDynamicSecret",
+                    },
+                    1,
+                );
+            }
+        }
+    }
     // One that came again, and that nothing has needed since.
     let auth = api.resources.get(&resource(Kind::VaultAuth, "default"));
     if auth.is_some_and(|auth| ready(auth).1 != "LoggedIn") {
