@@ -340,3 +340,15 @@ fn resources_without_a_value_have_no_series_of_its_family() {
     assert!(text.contains("vto_resource_series_left_out 7\n"));
     assert!(!text.contains("next_due") && !text.contains("token_expiry"));
 }
+
+#[test]
+fn a_sync_makes_no_text_anew() {
+    let metrics = Metrics::new();
+    let first = metrics.name("team");
+    metrics.synced("team", "VaultStaticSecret", "ok");
+    metrics.drift_repaired("team", "VaultStaticSecret");
+    assert!(Arc::ptr_eq(&first, &metrics.name("team")));
+    assert!(!Arc::ptr_eq(&first, &metrics.name("other")));
+    // One here, one among the names, one in each of the two families.
+    assert_eq!(Arc::strong_count(&first), 4);
+}
