@@ -321,7 +321,7 @@ impl Default for Backoff {
     }
 }
 
-/// `telemetry`: logs and HTTP endpoints.
+/// `telemetry`: logs, HTTP endpoints and metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Telemetry {
@@ -333,6 +333,8 @@ pub struct Telemetry {
     pub log_format: LogFormat,
     /// The least severe level that is logged.
     pub log_level: LogLevel,
+    /// Of how many custom resources the metrics tell one by one; zero: of none.
+    pub max_resource_series: u32,
 }
 
 impl Default for Telemetry {
@@ -342,6 +344,7 @@ impl Default for Telemetry {
             health_probe_bind_address: BindAddress::All(8081),
             log_format: LogFormat::Json,
             log_level: LogLevel::Info,
+            max_resource_series: 1000,
         }
     }
 }

@@ -145,6 +145,7 @@ telemetry:
   healthProbeBindAddress: 127.0.0.1:0
   logFormat: text
   logLevel: trace
+  maxResourceSeries: 0
 "#;
     let loaded = load_all(&[("all.yaml", text)], &[], &[]).unwrap();
     let config = &loaded.config;

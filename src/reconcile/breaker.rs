@@ -94,6 +94,11 @@ impl Breaker {
         outage.as_ref().map(|outage| outage.problem.clone())
     }
 
+    /// Whether nobody asks it, but to see whether it is back.
+    pub(super) fn is_open(&self) -> bool {
+        self.outage.borrow().is_some()
+    }
+
     /// Notes one more resource that fails; tells whether they are too many.
     fn note_failing(&self, key: &WorkKey) -> bool {
         if self.excused.borrow().contains(key) {

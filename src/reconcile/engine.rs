@@ -206,8 +206,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     let engine = Rc::clone(&self);
                     tasks.spawn_local(async move {
                         // A panic while a panic is reported must not keep key and place.
-                        let work = AssertUnwindSafe(engine.work(key.clone())).catch_unwind();
-                        if work.await.is_err() {
+                        let work = AssertUnwindSafe(engine.work(key.clone(), &lane));
+                        if work.catch_unwind().await.is_err() {
                             engine.queue.done(&key);
                         }
                         Ended::Work(lane)
@@ -268,12 +268,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// Works on one key within term and deadline, and puts it back for its next time.
-    pub async fn work(&self, key: WorkKey) {
+    async fn work(&self, key: WorkKey, lane: &Lane) {
         let ended = self.term_ended();
         let next = tokio::select! {
             biased;
             () = ended => None,
-            next = self.work_within_deadline(&key) => Some(next),
+            next = self.work_within_deadline(&key, lane) => Some(next),
         };
         self.queue.done(&key);
         if let Some(next) = next {
@@ -282,7 +282,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
     }
 
-    async fn work_within_deadline(&self, key: &WorkKey) -> Next {
+    async fn work_within_deadline(&self, key: &WorkKey, lane: &Lane) -> Next {
         let began = tokio::time::Instant::now();
         let deadline = self.config.sync.reconcile_deadline;
         let reconcile = AssertUnwindSafe(self.reconcile(key)).catch_unwind();
@@ -299,7 +299,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
         };
         self.metrics
-            .reconciled(kind_label(key), &next, began.elapsed());
+            .reconciled(kind_label(key), lane, &next, began.elapsed());
         next
     }
 

@@ -27,6 +27,7 @@ const ROUNDING: Duration = Duration::from_secs(2);
 
 /// What is known of the end of what a resource holds.
 struct Life {
+    given: Timestamp,
     next_renewal: Option<Timestamp>,
     /// `None`: it does not end by itself.
     expiry: Option<Timestamp>,
@@ -63,6 +64,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.metrics.lives().holds(
             key,
             Some(telemetry::Life {
+                given: Some(life.given),
                 expiry: life.expiry,
                 survives_until: survives_until.as_ref().map(|until| until.0),
                 token,
@@ -118,6 +120,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             (false, None) => TokenLife::Unknown,
         };
         Life {
+            given: renewed.map_or(grant.since, |renewed| renewed.at),
             next_renewal: terms.next(grant, renewed, now),
             expiry: Terms::expiry(grant, renewed, now),
             token,
@@ -193,6 +196,7 @@ mod tests {
 
     fn survives(token: TokenLife, told: Option<i64>, now: i64) -> Option<i64> {
         let life = Life {
+            given: at(1000),
             next_renewal: Some(at(1070)),
             expiry: Some(at(1100)),
             token,
@@ -216,6 +220,7 @@ mod tests {
         assert_eq!(first(TokenLife::NotBefore(at(1050))), Some(1050));
         assert_eq!(first(TokenLife::Unknown), None);
         let endless = Life {
+            given: at(1000),
             next_renewal: None,
             expiry: None,
             token: TokenLife::Never,
@@ -236,6 +241,7 @@ mod tests {
         assert_eq!(told(TokenLife::Unknown, 1050), None);
         assert_eq!(told(TokenLife::At(at(1040)), 1000), Some(1040));
         let renewed = Life {
+            given: at(1100),
             next_renewal: Some(at(1170)),
             expiry: Some(at(1200)),
             token: TokenLife::At(at(1080)),

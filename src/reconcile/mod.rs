@@ -56,6 +56,7 @@ mod restart;
 mod retry;
 mod rotation;
 mod secret;
+mod series;
 mod sight;
 mod slots;
 pub mod sources;
@@ -73,7 +74,7 @@ mod write;
 
 pub use engine::{Engine, Next, Parts};
 pub use fields::{digest_of_managed, owns_data};
-pub use queue::{Queue, Urgency, WorkKey};
+pub use queue::{Lane, Queue, Urgency, WorkKey};
 pub use resolve::{Scope, asked, connection};
 #[doc(hidden)] // For fuzz/paths.rs: what a spec asks for.
 pub use sources::static_kv::request as static_read;

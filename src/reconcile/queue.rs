@@ -188,6 +188,31 @@ impl Queue {
         first.map(|((time, _), _)| *time)
     }
 
+    /// When a key comes to its turn, `now` where it waits for it or is in work;
+    /// `None` where nobody has asked for it.
+    pub fn due(&self, key: &WorkKey, now: Timestamp) -> Option<Timestamp> {
+        let inner = self.inner.borrow();
+        let at_once = inner.ready_as.contains_key(key)
+            || inner.parked_as.contains_key(key)
+            || inner.running.contains_key(key);
+        let later = || inner.later_as.get(key).copied();
+        at_once.then_some(now).or_else(later)
+    }
+
+    /// How many keys wait for their turn that could be worked on, by lane; `lane` tells
+    /// that of a key.
+    pub fn in_line(&self, lane: impl Fn(&WorkKey) -> Lane) -> BTreeMap<Lane, usize> {
+        let inner = self.inner.borrow();
+        let mut counts = BTreeMap::new();
+        for (lane, keys) in &inner.parked {
+            counts.insert(lane.clone(), keys.len());
+        }
+        for key in inner.ready_as.keys() {
+            *counts.entry(lane(key)).or_default() += 1;
+        }
+        counts
+    }
+
     /// Gives out nothing until [`Queue::resume`]; what is asked for gathers.
     pub fn hold(&self) {
         self.inner.borrow_mut().held = true;
@@ -279,11 +304,14 @@ mod tests {
             (queue.next_time(), drain(&queue, 9)),
             (Some(at(10)), vec![])
         );
+        assert_eq!(queue.due(&key("a"), at(9)), Some(at(10)));
         assert_eq!(
             (drain(&queue, 10), queue.next_time()),
             (vec![key("a")], None)
         );
+        assert_eq!(queue.due(&key("a"), at(11)), Some(at(11)), "in work");
         queue.done(&key("a"));
+        assert_eq!(queue.due(&key("a"), at(11)), None);
         queue.wake_at(key("a"), at(50), Urgency::Routine);
         queue.wake(key("a"), Urgency::Now);
         assert_eq!(
@@ -317,6 +345,10 @@ mod tests {
         }
         queue.wake_at(key("a"), at(1), Urgency::Routine);
         assert_eq!(drain(&queue, 5), [], "parked keys wait");
+        queue.wake(key("d"), Urgency::Routine);
+        let in_line = queue.in_line(|_| None);
+        assert_eq!(in_line, BTreeMap::from([(lane.clone(), 3), (None, 1)]));
+        assert_eq!(drain(&queue, 5), [key("d")]);
         queue.unpark(&None);
         assert_eq!(drain(&queue, 5), [], "for their own lane");
         queue.unpark(&lane);

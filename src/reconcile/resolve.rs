@@ -79,7 +79,7 @@ pub fn connection_key(scope: Scope<'_>, resource: &dyn SecretResource) -> Option
 }
 
 /// Stands for the configuration's own connection, which has no name.
-const CONFIGURED: ObjectKey = ObjectKey {
+pub(super) const CONFIGURED: ObjectKey = ObjectKey {
     namespace: String::new(),
     name: String::new(),
 };

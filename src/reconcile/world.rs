@@ -8,10 +8,11 @@ use super::claims::{claims_on, holds, is_contested};
 use super::engine::Engine;
 use super::ports::{Clock, Cluster};
 use super::resolve;
+use super::series::verdicts;
 use super::sources::{self, SecretResource, destination_of, key_of, uid_of};
 use super::view::{Store, View};
 use crate::api::{AuthMethod, VaultAuth};
-use crate::key::{Kind, ObjectKey};
+use crate::key::Kind;
 use crate::problem::Problem;
 use crate::telemetry::{Counts, World};
 use crate::vault::Vault;
@@ -28,14 +29,30 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
             world.served.insert(namespace, serves);
         }
-        for kind in Kind::ALL {
-            for object in names(&view, kind) {
-                one_more(&mut world.resources, &object.namespace, kind.as_str());
-            }
+        let works = world.served.values().any(|serves| *serves);
+        self.tell_lanes(&view, works);
+        if works {
+            self.count_resources(&view, &mut world);
         }
         self.count_orphaned_auths(&view, &mut world);
         self.count_writers(&view, &mut world);
         world
+    }
+
+    fn count_resources(&self, view: &View, world: &mut World) {
+        let look = self.begin_series(world);
+        for kind in Kind::ALL {
+            for (object, ready) in verdicts(view, kind) {
+                let namespace = &object.namespace;
+                if !one_more(&mut world.resources, namespace, kind.as_str()) {
+                    continue;
+                }
+                if !ready {
+                    one_more(&mut world.not_ready, namespace, kind.as_str());
+                }
+                self.tell_series(world, &look, kind, object, ready);
+            }
+        }
     }
 
     fn count_orphaned_auths(&self, view: &View, world: &mut World) {
@@ -106,6 +123,7 @@ fn tell_of(world: &mut World, view: &View, namespace: &str) {
     for kind in Kind::ALL {
         if seen(Store::Resource(kind)) {
             zero(&mut world.resources, kind.as_str());
+            zero(&mut world.not_ready, kind.as_str());
         }
     }
     if seen(Store::Resource(Kind::VaultAuth)) {
@@ -134,23 +152,10 @@ fn tell_of(world: &mut World, view: &View, namespace: &str) {
     }
 }
 
-/// Counts one more where it is told of.
-fn one_more(counts: &mut Counts, namespace: &str, label: &'static str) {
-    if let Some(count) = counts.get_mut(&(namespace.to_owned(), label)) {
-        *count += 1;
-    }
-}
-
-fn names(view: &View, kind: Kind) -> Box<dyn Iterator<Item = &ObjectKey> + '_> {
-    match kind {
-        Kind::VaultConnection => Box::new(view.connections.keys()),
-        Kind::VaultAuth => Box::new(view.auths.keys()),
-        Kind::VaultAuthGlobal => Box::new(view.globals.keys()),
-        Kind::VaultStaticSecret => Box::new(view.statics.keys()),
-        Kind::VaultDynamicSecret => Box::new(view.dynamics.keys()),
-        Kind::VaultPkiSecret => Box::new(view.pkis.keys()),
-        Kind::SecretTransformation => Box::new(view.transformations.keys()),
-    }
+/// Counts one more where it is told of, and whether it is.
+fn one_more(counts: &mut Counts, namespace: &str, label: &'static str) -> bool {
+    let count = counts.get_mut(&(namespace.to_owned(), label));
+    count.map(|count| *count += 1).is_some()
 }
 
 /// Whether a reference is known to lead to nothing that could be used: not that it

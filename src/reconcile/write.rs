@@ -67,6 +67,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 if editor.is_some() || self.was_deleted(work, plan) {
                     let now = self.clock.now();
                     self.keep_in_memory(&work.key, |memory| memory.repairs.note(now));
+                    let namespace = &work.key.object.namespace;
+                    self.metrics
+                        .drift_repaired(namespace, work.key.kind.as_str());
                 }
                 self.tell_written(work, plan, &state, editor).await;
                 Ok(())

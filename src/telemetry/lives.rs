@@ -1,7 +1,7 @@
 //! How long what Vault gave lasts, for `/metrics`: as times, since what is left of
 //! them changes without anything happening (Prometheus' advice, "Timestamps, not
 //! time since": `vto_secret_expiry_timestamp_seconds - time()`). The least of all
-//! is found when it is asked for.
+//! is found when it is asked for; those of single resources are told in `series`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -32,6 +32,8 @@ struct Known {
 /// How long what one resource holds lasts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Life {
+    /// When Vault last gave it, or renewed it.
+    pub given: Option<Timestamp>,
     /// When it ends if nobody renews it; `None`: not by itself.
     pub expiry: Option<Timestamp>,
     /// Until when it works, as its status says.
@@ -52,6 +54,14 @@ impl Lives {
             Some(life) => known.resources.insert(resource.clone(), life),
             None => known.resources.remove(resource),
         };
+    }
+
+    /// When what a resource holds was last given, and when it ends.
+    #[must_use]
+    pub fn times_of(&self, resource: &ResourceKey) -> (Option<Timestamp>, Option<Timestamp>) {
+        let known = self.known();
+        let life = known.resources.get(resource);
+        life.map_or((None, None), |life| (life.given, life.expiry))
     }
 
     /// Nothing is held in a namespace any more, as far as this instance goes.
@@ -134,25 +144,6 @@ impl Collector for Lives {
                 gauge,
             )?)?;
         }
-        let mut expiring = known.resources.iter().filter(|(_, l)| l.expiry.is_some());
-        let Some(first) = expiring.next() else {
-            return Ok(());
-        };
-        let mut family = encoder.encode_descriptor(
-            "secret_expiry_timestamp",
-            "When what a Secret holds ends if nobody renews it",
-            Some(&seconds),
-            gauge,
-        )?;
-        for (resource, life) in std::iter::once(first).chain(expiring) {
-            let Some(expiry) = life.expiry else { continue };
-            let labels = [
-                ("kind", resource.kind.as_str()),
-                ("namespace", resource.object.namespace.as_str()),
-                ("name", resource.object.name.as_str()),
-            ];
-            ConstGauge::new(expiry.as_second()).encode(family.encode_family(&labels)?)?;
-        }
         Ok(())
     }
 }
@@ -174,6 +165,7 @@ mod tests {
         let first = || lives.known().survives_until().map(Timestamp::as_second);
         let life = |expiry, told, token: Option<&str>| {
             Some(Life {
+                given: None,
                 expiry: Some(at(expiry)),
                 survives_until: Some(at(told)),
                 token: token.map(str::to_owned),

@@ -1,11 +1,11 @@
 //! Metric families, prefix `vto_`, and their exposition in both text formats.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -13,61 +13,17 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::accept::prefers_openmetrics;
+use super::labels::{
+    Login, Namespace, OfKind, Operation, Place, Reconcile, Refusal, Request, Resource, Sync,
+    Withheld,
+};
+use super::lanes::Lanes;
 use super::lives::Lives;
+use super::process::Process;
 use super::world::{Told, World};
-use crate::reconcile::Next;
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Reconcile {
-    kind: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Sync {
-    namespace: String,
-    kind: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Request {
-    operation: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Operation {
-    operation: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Login {
-    method: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Resource {
-    resource: String,
-    namespace: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Namespace {
-    namespace: String,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Withheld {
-    namespace: String,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OfKind {
-    kind: &'static str,
-}
+use crate::problem::Problem;
+use crate::reconcile::{Lane, Next};
 
 type Durations<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -79,8 +35,10 @@ type Look = Box<dyn Fn() -> World>;
 pub struct Metrics {
     registry: Arc<Registry>,
     reconciles: Family<Reconcile, Counter>,
-    reconcile_seconds: Durations<OfKind>,
+    lanes: Arc<Lanes>,
     syncs: Family<Sync, Counter>,
+    drift_repairs: Family<Place, Counter>,
+    policy_denials: Family<Refusal, Counter>,
     vault_requests: Family<Request, Counter>,
     vault_seconds: Durations<Operation>,
     vault_logins: Family<Login, Counter>,
@@ -99,6 +57,10 @@ pub struct Metrics {
     lives: Arc<Lives>,
     told: Arc<Told>,
     look: Rc<OnceCell<Look>>,
+    /// Names of namespaces, each once for all labels.
+    names: Arc<Mutex<BTreeSet<Arc<str>>>>,
+    /// How long the last text was.
+    length: Rc<Cell<usize>>,
 }
 
 impl Default for Metrics {
@@ -115,7 +77,7 @@ fn set(family: &Family<Namespace, Gauge>, namespace: &str, count: usize) {
 }
 
 /// From 1 ms to about 16 s.
-fn seconds() -> Histogram {
+pub(super) fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 4.0, 8))
 }
 
@@ -127,12 +89,16 @@ impl Metrics {
     /// Empty families, registered.
     #[must_use]
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("vto");
+        let mut all = Registry::default();
+        all.register_collector(Box::new(Process::starting()));
+        let registry = all.sub_registry_with_prefix("vto");
         let new = Self {
             registry: Arc::default(),
             reconciles: Family::default(),
-            reconcile_seconds: durations(),
+            lanes: Arc::default(),
             syncs: Family::default(),
+            drift_repairs: Family::default(),
+            policy_denials: Family::default(),
             vault_requests: Family::default(),
             vault_seconds: durations(),
             vault_logins: Family::default(),
@@ -151,6 +117,8 @@ impl Metrics {
             lives: Arc::default(),
             told: Arc::default(),
             look: Rc::default(),
+            names: Arc::default(),
+            length: Rc::default(),
         };
         registry.register(
             "build",
@@ -166,16 +134,20 @@ impl Metrics {
             new.reconciles.clone(),
         );
         let unit = || Unit::Seconds;
-        registry.register_with_unit(
-            "reconcile_duration",
-            "Time of a reconcile, by kind",
-            unit(),
-            new.reconcile_seconds.clone(),
-        );
         registry.register(
             "syncs",
             "Syncs by namespace, kind and outcome: ok, where a source was read and its Secret is right, or the reason of the problem",
             new.syncs.clone(),
+        );
+        registry.register(
+            "drift_repairs",
+            "Secrets that somebody else changed or deleted and that were put right, by the kind and namespace of their resource",
+            new.drift_repairs.clone(),
+        );
+        registry.register(
+            "policy_denials",
+            "Reconciles that ended with a refusal by a guardrail, by its rule",
+            new.policy_denials.clone(),
         );
         registry.register(
             "vault_requests",
@@ -254,10 +226,11 @@ impl Metrics {
             "Rights that the operator has in a namespace and does not need; the log names them",
             new.rights_surplus.clone(),
         );
+        registry.register_collector(Box::new(Arc::clone(&new.lanes)));
         registry.register_collector(Box::new(Arc::clone(&new.lives)));
         registry.register_collector(Box::new(Arc::clone(&new.told)));
         Self {
-            registry: Arc::new(registry),
+            registry: Arc::new(all),
             ..new
         }
     }
@@ -274,8 +247,14 @@ impl Metrics {
         &self.lives
     }
 
+    /// What is in work by lane.
+    #[must_use]
+    pub fn lanes(&self) -> &Lanes {
+        &self.lanes
+    }
+
     /// A reconcile ended.
-    pub fn reconciled(&self, kind: &'static str, next: &Next, took: Duration) {
+    pub fn reconciled(&self, kind: &'static str, lane: &Lane, next: &Next, took: Duration) {
         let outcome = match next {
             Next::Settled(_) => "ok",
             Next::Failed(problem) => problem.reason(),
@@ -283,19 +262,39 @@ impl Metrics {
         self.reconciles
             .get_or_create(&Reconcile { kind, outcome })
             .inc();
-        self.reconcile_seconds
-            .get_or_create(&OfKind { kind })
-            .observe(took.as_secs_f64());
+        if let Next::Failed(Problem::PolicyDenied { rule, .. }) = next {
+            self.policy_denials.get_or_create(&Refusal { rule }).inc();
+        }
+        self.lanes.took(lane, kind, took);
     }
 
     /// A source was read and its Secret is right (`ok`), or why not.
     pub fn synced(&self, namespace: &str, kind: &'static str, outcome: &'static str) {
+        let namespace = self.name(namespace);
         let sync = Sync {
-            namespace: namespace.to_owned(),
+            namespace,
             kind,
             outcome,
         };
-        self.syncs.get_or_create_owned(&sync).inc();
+        self.syncs.get_or_create(&sync).inc();
+    }
+
+    /// A Secret that somebody else changed or deleted was put right.
+    pub fn drift_repaired(&self, namespace: &str, kind: &'static str) {
+        let namespace = self.name(namespace);
+        let place = Place { kind, namespace };
+        self.drift_repairs.get_or_create(&place).inc();
+    }
+
+    /// The name of a namespace as labels have it.
+    fn name(&self, namespace: &str) -> Arc<str> {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = names.get(namespace) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = namespace.into();
+        names.insert(Arc::clone(&new));
+        new
     }
 
     /// A request to Vault ended.
@@ -393,7 +392,9 @@ impl Metrics {
     #[must_use]
     pub fn exposition(&self, accept: &str) -> (&'static str, String) {
         use prometheus_client::encoding::{prometheus_text, text};
-        let mut out = String::new();
+        // It grows little from one time to the next: at once as long as it will be.
+        let length = self.length.get();
+        let mut out = String::with_capacity(length + length / 8);
         self.told
             .put(self.look.get().map(|look| look()).unwrap_or_default());
         // Writing to a String cannot fail.
@@ -405,23 +406,9 @@ impl Metrics {
             prometheus_text::CONTENT_TYPE
         };
         self.told.put(World::default());
+        self.length.set(out.len());
         (type_, out)
     }
-}
-
-/// Whether an `Accept` header asks for OpenMetrics no less than for plain text.
-fn prefers_openmetrics(accept: &str) -> bool {
-    let weight = |wanted: &str| {
-        let of_it = accept.split(',').filter_map(|range| {
-            let mut parts = range.split(';').map(str::trim);
-            parts.next().filter(|type_| *type_ == wanted)?;
-            let weight = parts.find_map(|part| part.strip_prefix("q="));
-            Some(weight.map_or(1.0, |text| text.parse().unwrap_or(0.0)))
-        });
-        of_it.fold(0.0_f64, f64::max)
-    };
-    let open = weight("application/openmetrics-text");
-    open > 0.0 && open >= weight("text/plain")
 }
 
 #[cfg(test)]

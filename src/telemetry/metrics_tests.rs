@@ -8,7 +8,10 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::key::{Kind, ObjectKey, ResourceKey};
-use crate::telemetry::Life;
+use crate::telemetry::{Life, Series};
+
+/// What the names of families begin with.
+const PREFIXES: [&str; 2] = ["vto_", "process_"];
 
 const DOCUMENT: &str = include_str!("../../docs/metrics.md");
 
@@ -19,7 +22,15 @@ type Families = BTreeMap<String, (String, BTreeSet<String>)>;
 fn provoked() -> Metrics {
     let metrics = Metrics::new();
     let took = Duration::from_millis(3);
-    metrics.reconciled("VaultStaticSecret", &Next::Settled(None), took);
+    metrics.reconciled("VaultStaticSecret", &None, &Next::Settled(None), took);
+    let denied = Problem::PolicyDenied {
+        rule: "policy.vaultAddresses",
+        why: "not listed".to_owned(),
+        answered: false,
+    };
+    metrics.reconciled("VaultConnection", &None, &Next::Failed(denied), took);
+    metrics.lanes().in_line(Some(BTreeMap::new()), |_| true);
+    metrics.drift_repaired("team", "VaultStaticSecret");
     metrics.synced("team", "VaultStaticSecret", "ok");
     metrics.vault_request("read", "ok", took);
     metrics.vault_login("kubernetes", "ok");
@@ -35,6 +46,7 @@ fn provoked() -> Metrics {
     };
     let end = Some(Timestamp::from_second(1_800_000_000).unwrap());
     let life = Life {
+        given: end,
         expiry: end,
         survives_until: end,
         token: None,
@@ -49,9 +61,28 @@ fn provoked() -> Metrics {
         held: one("kv-v2"),
         auths: one("kubernetes"),
         contested: BTreeMap::from([("team".to_owned(), 0)]),
+        not_ready: one("VaultAuth"),
+        series: vec![series(&resource.object.name)],
+        left_out: Some(0),
     };
     metrics.looks(move || world.clone());
     metrics
+}
+
+/// A resource of which everything is told.
+fn series(name: &str) -> Series {
+    let at = Some(Timestamp::from_second(1_800_000_000).unwrap());
+    Series {
+        kind: "VaultDynamicSecret",
+        namespace: "payments-production".into(),
+        name: name.into(),
+        ready: Some(true),
+        last_success: at,
+        next_due: at,
+        expiry: at,
+        token_expiry: at,
+        breaker_open: Some(false),
+    }
 }
 
 /// The families of a classic exposition.
@@ -94,7 +125,9 @@ fn rows() -> Vec<[&'static str; 4]> {
     };
     DOCUMENT
         .lines()
-        .filter(|line| line.starts_with('|') && line.contains("`vto_"))
+        .filter(|line| {
+            line.starts_with('|') && PREFIXES.iter().any(|of| line.contains(&format!("`{of}")))
+        })
         .map(|line| match cells(line)[..] {
             [_, metric, type_, labels, _, query] | [metric, type_, labels, _, query] => {
                 [metric, type_, labels, query]
@@ -111,8 +144,10 @@ fn the_document_has_what_is_told_and_nothing_else() {
     let Metrics {
         registry: _,
         reconciles: _,
-        reconcile_seconds: _,
+        lanes: _,
         syncs: _,
+        drift_repairs: _,
+        policy_denials: _,
         vault_requests: _,
         vault_seconds: _,
         vault_logins: _,
@@ -131,6 +166,8 @@ fn the_document_has_what_is_told_and_nothing_else() {
         lives: _,
         told: _,
         look: _,
+        names: _,
+        length: _,
     } = &metrics;
     let mut documented = Families::new();
     for [metric, type_, labels, _] in rows() {
@@ -151,7 +188,8 @@ fn each_example_asks_for_the_metric_of_its_row_by_its_labels() {
             quoted(query).next().unwrap(),
         );
         let mut words = query.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-        let asked = words.find(|word| word.starts_with("vto_")).unwrap();
+        let is_family = |word: &&str| PREFIXES.iter().any(|of| word.starts_with(of));
+        let asked = words.find(is_family).unwrap();
         let bucket = format!("{metric}_bucket");
         let series = match type_ {
             "histogram" => bucket.as_str(),
@@ -218,4 +256,49 @@ fn what_there_is_of_resources_is_counted_when_somebody_asks() {
     served.set(false);
     let (_, text) = metrics.exposition("");
     assert!(text.contains(&sample(0)) && !text.contains("vto_resources{"));
+}
+
+#[test]
+fn a_thousand_resources_are_told_in_less_than_a_megabyte() {
+    let told = |count: usize| {
+        let metrics = Metrics::new();
+        let names = (0..count).map(|number| format!("orders-database-credentials-{number:05}"));
+        let names: Vec<String> = names.collect();
+        metrics.looks(move || World {
+            series: names.iter().map(|name| series(name)).collect(),
+            left_out: Some(0),
+            ..World::default()
+        });
+        let first = metrics.exposition("").1;
+        // The second time it is made as long at once as it becomes.
+        let again = metrics.exposition("").1;
+        assert!(again.capacity() <= first.len() + first.len() / 8, "{count}");
+        first.len()
+    };
+    let (one, two) = (told(1000), told(2000));
+    assert!((400_000..1_000_000).contains(&one), "{one}");
+    assert!(two < 2 * one, "{two} and {one}");
+}
+
+#[test]
+fn resources_without_a_value_have_no_series_of_its_family() {
+    let metrics = Metrics::new();
+    metrics.looks(|| World {
+        series: vec![Series {
+            next_due: None,
+            token_expiry: None,
+            ..series("app")
+        }],
+        left_out: Some(7),
+        ..World::default()
+    });
+    let (_, text) = metrics.exposition("");
+    assert!(text.contains(
+        "vto_resource_ready{kind=\"VaultDynamicSecret\",namespace=\"payments-production\",name=\"app\"} 1\n"
+    ));
+    assert!(
+        text.contains("vto_vault_breaker_open{namespace=\"payments-production\",name=\"app\"} 0\n")
+    );
+    assert!(text.contains("vto_resource_series_left_out 7\n"));
+    assert!(!text.contains("next_due") && !text.contains("token_expiry"));
 }

@@ -11,6 +11,8 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use super::series::{self, Series};
+
 /// Numbers by namespace and one more label of few values. What is not told of has no
 /// entry; what there is none of has zero.
 pub type Counts = BTreeMap<(String, &'static str), usize>;
@@ -33,6 +35,13 @@ pub struct World {
     pub auths: Counts,
     /// Secrets that several resources name that do not share them.
     pub contested: BTreeMap<String, usize>,
+    /// Custom resources whose condition `Ready` is not true, by kind.
+    pub not_ready: Counts,
+    /// What is told of single resources.
+    pub series: Vec<Series>,
+    /// How many more there are of which nothing is told, by the bound of the
+    /// configuration; `None` where nothing is told of any.
+    pub left_out: Option<usize>,
 }
 
 /// The world as it is just now being told.
@@ -141,6 +150,24 @@ impl Collector for Told {
                 .contested
                 .iter()
                 .map(|(place, count)| (place, None, *count)),
-        )
+        )?;
+        gauges(
+            &mut encoder,
+            (
+                "resources_not_ready",
+                "Custom resources whose condition Ready is not true of their spec as it is, by kind",
+            ),
+            labelled("kind", &world.not_ready),
+        )?;
+        if let Some(count) = world.left_out {
+            let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(
+                "resource_series_left_out",
+                "Custom resources without series of their own, by telemetry.maxResourceSeries",
+                None,
+                MetricType::Gauge,
+            )?)?;
+        }
+        series::encode(&mut encoder, &world.series)
     }
 }

@@ -80,6 +80,11 @@ impl Held {
         })
     }
 
+    /// Its end if nobody renews it; `None` where it does not end.
+    pub(super) fn ends(&self) -> Option<Timestamp> {
+        self.ends
+    }
+
     /// The life that is left; `None` where it does not end.
     pub(super) fn left(&self, now: Timestamp) -> Option<Duration> {
         let left = self.ends?.duration_since(now);

@@ -1,11 +1,13 @@
 //! What ends with a session's token: what hangs on it, so that its end must be known,
 //! and a later one asked for before.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::Sessions;
+use crate::key::ObjectKey;
 use crate::policy::PermittedLogin;
 use crate::problem::Problem;
 use crate::vault::life::CertainEnd;
@@ -30,6 +32,23 @@ impl<C: Credentials, V: Vault> Sessions<C, V> {
             left: held.left(now),
             end: held.certain_end(),
         })
+    }
+
+    /// When the first of the tokens ends that the sessions of each VaultAuth hold. One
+    /// that has ended is none.
+    #[must_use]
+    pub fn token_ends(&self, now: Timestamp) -> BTreeMap<ObjectKey, Timestamp> {
+        let mut ends = BTreeMap::new();
+        for session in self.sessions.borrow().iter() {
+            let held = session.held().and_then(|held| held.ends());
+            let held = held.filter(|end| *end > now);
+            let Some((origin, end)) = session.login.get().origin.as_ref().zip(held) else {
+                continue;
+            };
+            let first = ends.entry(origin.clone()).or_insert(end);
+            *first = end.min(*first);
+        }
+        ends
     }
 
     /// Logs in anew where the session's token ends for certain and soon, or `is_spent`,
