@@ -16,6 +16,7 @@ mod instances;
 mod latency;
 mod load;
 mod outage;
+mod scrape;
 mod site;
 mod steady;
 mod table;
@@ -48,6 +49,12 @@ enum Arguments {
         /// How often, the floor and the operator in turns
         #[arg(long, default_value_t = 3)]
         rounds: usize,
+    },
+    /// A look at the metrics: time, length, memory, with series of each resource and without
+    Scrape {
+        /// How many VaultStaticSecrets
+        #[arg(long, default_value_t = 1_000)]
+        resources: usize,
     },
     /// Requests of a restart while all is well, and of refreshes without change
     Steady {
@@ -108,6 +115,7 @@ impl Arguments {
                 steady::restart(bench, table, resources).await?;
                 steady::refresh(bench, table, resources.min(100)).await
             }
+            Self::Scrape { resources } => scrape::measure(bench, table, resources).await,
             Self::Latency { tries } => latency::measure(bench, table, tries).await,
             Self::Instances { count } => instances::measure(bench, table, count).await,
             Self::Outage {
@@ -153,6 +161,9 @@ impl Arguments {
                 rounds: size(3, 1),
             },
             Self::Steady {
+                resources: size(1_000, 20),
+            },
+            Self::Scrape {
                 resources: size(1_000, 20),
             },
             Self::Latency {

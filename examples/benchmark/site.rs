@@ -100,13 +100,18 @@ impl Site {
         sync: &str,
         api: Option<&str>,
     ) -> Result<Operator> {
-        let address = &self.tenant.vault_address;
-        let config = format!("policy: {{vaultAddresses: [\"{address}\"]}}\nsync: {sync}\n");
-        let operator = self.tenant.operator(&bench.binary).config(&config);
+        let operator = self.tenant.operator(&bench.binary);
+        let operator = operator.config(&self.config(sync));
         match api {
             Some(url) => operator.api_url(url).start().await,
             None => operator.start().await,
         }
+    }
+
+    /// The operator's configuration, as shipped but for the key `sync`.
+    pub fn config(&self, sync: &str) -> String {
+        let address = &self.tenant.vault_address;
+        format!("policy: {{vaultAddresses: [\"{address}\"]}}\nsync: {sync}\n")
     }
 
     /// Waits until the namespace holds that many Secrets. Cheap for the API server, which counts and sends one.

@@ -81,6 +81,7 @@ mod scale;
 #[path = "../conformance/mod.rs"]
 mod script;
 mod secrecy;
+mod series;
 mod sharing;
 mod signals;
 mod source_deletion;
@@ -222,6 +223,7 @@ fn all() -> Vec<TrialOf> {
         alerts::trials(),
         monitors::trials(),
         prometheus::trials(),
+        series::trials(),
         drift::trials(),
         large_outages::trials(),
         poisoned::trials(),

@@ -13,6 +13,7 @@ use kube::ResourceExt as _;
 use kube::api::{DynamicObject, ListParams, PostParams};
 use serde_json::{Value, json};
 
+use crate::endpoints::sample;
 use crate::probes::Eye;
 use crate::support::{LONG, Suite, Team, config, prepare, static_secret};
 
@@ -70,6 +71,18 @@ async fn among_two_thousand_a_new_secret_is_there_within_a_second(suite: &Suite)
         reads as f64 > 0.8 * due,
         "{reads} reads where {due} were due"
     );
+    let scraped = Instant::now();
+    let metrics = team.operator.metrics().await?;
+    println!(
+        "{} bytes of metrics {:.1?}",
+        metrics.len(),
+        scraped.elapsed()
+    );
+    // A thousand have series of their own; the connection and the login do.
+    let left_out = sample(&metrics, "vto_resource_series_left_out", &[]);
+    let expected = (RESOURCES + TRIES + 2 - 1000) as f64;
+    ensure!(left_out == Some(expected), "{left_out:?}");
+    ensure!(metrics.len() < 1_000_000, "{} bytes", metrics.len());
     took.sort();
     let at = |percent: usize| took[took.len() * percent / 100 - 1];
     println!(
