@@ -192,6 +192,7 @@ fn explain(task: &str, output: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
