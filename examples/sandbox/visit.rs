@@ -5,7 +5,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use ground::Operator;
 use ground::node::isolation;
+use ground::prometheus::Target;
 
 use crate::platform::{NAMESPACE, Site};
 use crate::running::Running;
@@ -48,6 +50,13 @@ impl Interruption {
         }
     }
 }
+
+/// Questions about the metrics that are worth asking.
+const QUERIES: [&str; 3] = [
+    "sum by (namespace, kind) (vto_resources_not_ready)",
+    "vto_secret_expiry_timestamp_seconds - time()",
+    "sum by (kind, outcome) (vto_syncs_total)",
+];
 
 /// Says what to type next, and returns when somebody has had enough.
 ///
@@ -118,6 +127,9 @@ async fn say_what_next(screen: &Screen, site: &Site<'_>) -> Result<()> {
     screen.command(
         "vault kv put example/app password=by-hand   # the same, where the vault CLI is installed",
     );
+    if let Running::Process(operator) = &site.operator {
+        say_what_is_measured(screen, site, operator).await?;
+    }
     screen.note("");
     screen.note("Where things are:");
     screen.command(&format!("{}   # the tenant's overlay", path(&site.overlay)));
@@ -138,6 +150,27 @@ async fn say_what_next(screen: &Screen, site: &Site<'_>) -> Result<()> {
     screen.note(
         "The sandbox stays up until Ctrl-C, and leaves nothing behind. Its tokens are good for a day.",
     );
+    Ok(())
+}
+
+/// Starts Prometheus, which has nothing to do before.
+async fn say_what_is_measured(screen: &Screen, site: &Site<'_>, operator: &Operator) -> Result<()> {
+    let prometheus = site.ground.prometheus().await?;
+    let target = Target {
+        operator,
+        namespace: NAMESPACE,
+        pod: operator.process.name(),
+    };
+    prometheus.scrape(&[target]).await?;
+    screen.note("");
+    screen.note("What Prometheus has of the operator (the API; its pages are not built):");
+    for query in QUERIES {
+        screen.command(&format!(
+            "curl --fail --silent --show-error --get {}/api/v1/query --data-urlencode {}",
+            prometheus.url,
+            quoted(&format!("query={query}"))
+        ));
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod adoption;
+mod alerts;
 mod answers;
 mod applied;
 mod attempts;
@@ -45,6 +46,7 @@ mod manifests;
 mod many;
 mod migration;
 mod minting;
+mod monitors;
 mod moves;
 mod named;
 mod namespaces;
@@ -63,6 +65,7 @@ mod pods;
 mod poisoned;
 mod probes;
 mod process;
+mod prometheus;
 mod promises;
 mod rbac;
 mod rbac_files;
@@ -221,6 +224,9 @@ fn all() -> Vec<TrialOf> {
         endpoints::trials(),
         endings::trials(),
         signals::trials(),
+        alerts::trials(),
+        monitors::trials(),
+        prometheus::trials(),
         series::trials(),
         drift::trials(),
         large_outages::trials(),

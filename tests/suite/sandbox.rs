@@ -236,7 +236,8 @@ impl Sandbox {
             "export KUBECONFIG=",
             "kubectl get vaultstaticsecrets -A",
             "export VAULT_ADDR=https://127.0.0.1:",
-            "curl ",
+            "curl --cacert ",
+            "curl --fail --silent --show-error --get http://127.0.0.1:",
         ] {
             ensure!(
                 commands.iter().any(|command| command.starts_with(told)),

@@ -3,7 +3,7 @@
 //! A build that waits for ever (a module proxy that takes connections and says nothing) is given up.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -84,6 +84,30 @@ pub(crate) fn version(dir: &Path) -> Result<String> {
         )
     );
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The folder of a module's files, downloaded where it isn't there yet; `sum` is its hash as a go.sum has it.
+pub(crate) fn files(module: &str, version: &str, sum: &str) -> Result<PathBuf> {
+    let output = Command::new(GO)
+        .args(["mod", "download", "-json", &format!("{module}@{version}")])
+        // Where no go.mod has a say.
+        .current_dir(std::env::temp_dir())
+        .envs(SETTINGS)
+        // The hash is looked at here.
+        .env("GONOSUMDB", module)
+        .output()?;
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let [dir, has, error] = ["Dir", "Sum", "Error"].map(|name| said[name].as_str());
+    let Some(dir) = dir.filter(|_| output.status.success()) else {
+        let error = error.map(str::to_owned);
+        let error = error.unwrap_or_else(|| String::from_utf8_lossy(&output.stderr).into_owned());
+        bail!(explain(&format!("download {module}"), &error));
+    };
+    ensure!(
+        has == Some(sum),
+        "{module}@{version} is not what it was: its hash is {has:?}, not {sum}"
+    );
+    Ok(dir.into())
 }
 
 /// Builds a component by the program `go` into `output`, with a log beside it while it lasts; a failed build leaves no
@@ -168,6 +192,7 @@ fn explain(task: &str, output: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -195,6 +220,13 @@ mod tests {
             text.contains("line 99") && !text.contains("line 50\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_module_that_is_another_one_is_refused() {
+        let [module, version] = ["golang.org/x/text", "v0.41.0"];
+        let error = files(module, version, "h1:other").unwrap_err();
+        assert!(error.to_string().contains("is not what it was"), "{error}");
     }
 
     #[test]

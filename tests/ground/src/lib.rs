@@ -34,6 +34,7 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 mod progress;
+pub mod prometheus;
 pub mod resources;
 pub mod selftest;
 pub mod shipped;
@@ -60,6 +61,7 @@ pub use node::{Node, NodeKind};
 pub use operator::{Operator, OperatorBinary};
 pub use postgres::Postgres;
 pub use process::{Exit, Process};
+pub use prometheus::Prometheus;
 pub use tenant::Tenant;
 pub use vault::{Vault, VaultStorage};
 pub use vault_api::VaultApi;
@@ -114,6 +116,8 @@ pub struct Ground {
     components: Components,
     /// What became of its start, for all who ask for it.
     postgres: OnceCell<Result<Postgres, String>>,
+    /// The same of Prometheus.
+    prometheus: OnceCell<Result<Prometheus, String>>,
     repository: PathBuf,
     tenants: AtomicU32,
     stopped: AtomicBool,
@@ -151,6 +155,7 @@ impl Ground {
                 pki,
                 components,
                 postgres: OnceCell::new(),
+                prometheus: OnceCell::new(),
                 repository: options.repository,
                 tenants: AtomicU32::new(0),
                 stopped: AtomicBool::new(false),
@@ -214,6 +219,22 @@ impl Ground {
         self.postgres.get()?.as_ref().ok()
     }
 
+    /// Prometheus, started by the first who asks for it.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub async fn prometheus(&self) -> Result<&Prometheus> {
+        let started = self.prometheus.get_or_init(async || {
+            let started = Prometheus::start(&self.components, self.dir()).await;
+            started.map_err(|error| format!("{error:#}"))
+        });
+        started.await.as_ref().map_err(|error| anyhow!("{error}"))
+    }
+
+    fn started_prometheus(&self) -> Option<&Prometheus> {
+        self.prometheus.get()?.as_ref().ok()
+    }
+
     fn setting_of(&self, namespace: &str) -> Result<(Setting, PathBuf)> {
         let setting = Setting {
             client: self.client.clone(),
@@ -243,12 +264,16 @@ impl Ground {
         self.run.keep();
     }
 
-    /// Every component's process; PostgreSQL's only if it was asked for.
+    /// Every component's process; those of PostgreSQL and Prometheus only if they were asked for.
     pub fn processes(&self) -> Vec<&Process> {
         let mut all = self.plane.processes();
         all.push(&self.vault.process);
         all.extend(self.node.iter().flat_map(Node::processes));
         all.extend(self.started_postgres().map(|postgres| &postgres.process));
+        all.extend(
+            self.started_prometheus()
+                .map(|prometheus| &prometheus.process),
+        );
         all
     }
 

@@ -176,6 +176,13 @@ impl Operator {
         get(self.metrics_url.clone()).await
     }
 
+    /// Where its metrics are: `HOST:PORT`.
+    #[must_use]
+    pub fn metrics_address(&self) -> String {
+        let address = self.metrics_url.trim_start_matches("http://");
+        address.trim_end_matches("/metrics").to_owned()
+    }
+
     /// What `/readyz` says when it is ready.
     ///
     /// # Errors
