@@ -27,7 +27,7 @@ crate::trials!["prometheus": every_query_tells_what_was_done];
 const DOCUMENT: &str = include_str!("../../docs/metrics.md");
 
 /// Metrics of which there is nothing to see here, and why.
-const UNSEEN: [(&str, &str); 4] = [
+const UNSEEN: [(&str, &str); 3] = [
     (
         "vto_namespace_withheld",
         "comes with the first namespace that is withheld",
@@ -36,7 +36,6 @@ const UNSEEN: [(&str, &str); 4] = [
         "vto_rollout_restarts_pending",
         "every restart happens at once",
     ),
-    ("vto_rollouts_failed", "every rollout gets on"),
     (
         "vto_pruned_status_fields",
         "comes with a definition that is not ours",
