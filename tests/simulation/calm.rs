@@ -30,23 +30,27 @@ fn reads(requests: &[String]) -> usize {
     reads.count()
 }
 
-/// Half an hour in which nothing changes: each is read in each of its slots, and neither an event nor any other write
-/// is made, nor a request of another kind.
+/// Half an hour in which nothing changes: each is read in each of its slots, and nothing else is asked for but that the
+/// login lasts, nor is an event or anything written.
 async fn steady(world: Rc<World>) {
     const SLOTS: usize = 60;
     let tenant = Tenant(Rc::clone(&world));
     tenant.basics();
     many(&tenant, 0, MANY);
     seconds(120).await;
-    let (begun, events) = (world.requests.borrow().len(), events(&world));
-    assert_eq!(events, MANY + 1, "one for each, and one for the login");
+    let begun = world.requests.borrow().len();
+    assert_eq!(events(&world), MANY, "one for each Secret");
     seconds(30 * SLOTS as u64).await;
     let asked = world.requests.borrow()[begun..].to_vec();
-    let others: Vec<_> = (asked.iter())
-        .filter(|what| !what.starts_with("read "))
-        .collect();
+    let others = asked
+        .iter()
+        .filter(|what| !what.starts_with("read ") && *what != "renew");
+    let others: Vec<_> = others.collect();
     assert!(others.is_empty(), "{others:?}");
-    assert_eq!(asked.len(), MANY * SLOTS);
+    // Slots lie up to a tenth closer than the spec says.
+    let each = reads(&asked) / MANY;
+    assert!((SLOTS..=SLOTS * 10 / 9 + 1).contains(&each), "{each}");
+    assert_eq!(events(&world), MANY);
     rest(&world).await;
 }
 
