@@ -38,12 +38,12 @@ string_enum! {
         Current = "Current",
         /// It was restarted, and all its pods run the content.
         Rolled = "Rolled",
+        /// Nobody can tell.
+        NotKnown = "NotKnown",
         /// It was restarted, and its pods are being replaced.
         Rolling = "Rolling",
         /// A restart is due.
         Pending = "Pending",
-        /// Nobody can tell.
-        NotKnown = "NotKnown",
         /// It was restarted, and its new pods don't come up.
         Failed = "Failed",
     }
@@ -57,11 +57,11 @@ pub struct RolloutTargetStatus {
     pub kind: String,
     /// Name of the workload.
     pub name: String,
-    /// How it stands, in a word for people: Current, Rolled, Rolling, Pending, NotKnown or Failed.
+    /// How it stands, in a word for people: Current, Rolled, NotKnown, Rolling, Pending or Failed.
     // No list in the schema: a definition that knows fewer words must not refuse the status.
     #[schemars(schema_with = "schema::text")]
     pub state: RolloutState,
-    /// What a restart that is due waits for, or why nobody can tell.
+    /// What a restart that is due waits for, what holds a rollout up, or why nobody can tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Before when a restart that is due does not happen, where that is a time.

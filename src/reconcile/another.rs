@@ -93,8 +93,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// How a reconcile ends where another controller is at work.
     pub(super) async fn leave_to_another(&self, key: &ResourceKey) -> Option<Next> {
         let (started, now) = (self.term.borrow().started, self.clock.now());
-        let entries = of_kind!(key.kind, entries(&self.view.borrow(), &key.object));
+        let (uid, entries) = of_kind!(key.kind, entries(&self.view.borrow(), &key.object))?;
         let told = self.remembered(key).told_another;
+        let told = told.filter(|(of, _)| *of == uid).map(|(_, told)| told);
         let (manager, wrote) = at_work(&entries, told.clone(), started, now)?;
         let problem = Problem::AnotherController {
             manager: manager.clone(),
@@ -111,7 +112,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let work = WorkKey::Resource(key.clone());
         let mut memory = self.memory.borrow_mut();
         let entry = memory.entry(work.clone()).or_default();
-        entry.told_another = Some((manager, wrote));
+        entry.told_another = Some((uid, (manager, wrote)));
         drop(memory);
         if let Some(due) = due {
             self.queue.wake_at(work, due, Urgency::Routine);
@@ -170,10 +171,12 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 }
 
-fn entries<T: Kept>(view: &View, object: &ObjectKey) -> Vec<ManagedFieldsEntry> {
-    let found = T::get(view, object);
-    let entries = found.and_then(|found| found.meta().managed_fields.clone());
-    entries.unwrap_or_default()
+/// The uid and the entries of an object, if it is there.
+fn entries<T: Kept>(view: &View, object: &ObjectKey) -> Option<(String, Vec<ManagedFieldsEntry>)> {
+    let found = T::get(view, object)?;
+    let meta = found.meta();
+    let uid = meta.uid.clone().unwrap_or_default();
+    Some((uid, meta.managed_fields.clone().unwrap_or_default()))
 }
 
 #[cfg(test)]

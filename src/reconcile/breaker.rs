@@ -318,10 +318,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let health = self.sessions.health(&breaker.connection);
         let asked = tokio::time::timeout(PROBE_TIMEOUT, health).await;
         let asked = asked.unwrap_or_else(|_elapsed| {
-            Err(Problem::VaultUnreachable {
+            let problem = Problem::VaultUnreachable {
                 address: breaker.connection.get().address.clone(),
                 why: format!("no answer within {} s", PROBE_TIMEOUT.as_secs()),
-            })
+            };
+            // Who was cut off couldn't count itself.
+            (self.metrics).vault_request("health", problem.reason(), PROBE_TIMEOUT);
+            Err(problem)
         });
         if asked.is_ok() {
             breaker.well.set(Some(self.clock.now()));

@@ -54,8 +54,9 @@ pub(super) struct Memory {
     pub version: String,
     /// Whether a creating apply was sent.
     pub creating: bool,
-    /// Another controller that was told of, and up to which write of it.
-    pub told_another: Option<(String, Timestamp)>,
+    /// Another controller that was told of, on the object with this uid, and up to which
+    /// write of it.
+    pub told_another: Option<(String, (String, Timestamp))>,
     /// When what others did to the destination was repaired.
     pub repairs: Repairs,
     /// The last renewal of the lease that was given then.

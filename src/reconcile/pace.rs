@@ -95,6 +95,8 @@ pub struct Progress {
     pub rolls_until: Option<Timestamp>,
     /// Whether it does not get on: as its controller says, or, where a kind's never says so, since it began.
     pub stuck: bool,
+    /// Whether it is that of the operator's last restart, as far as is known, and not over.
+    pub ours: bool,
 }
 
 /// What a restart that is due is judged by, beside the policy.
@@ -196,28 +198,33 @@ pub(super) fn restarted_at(workload: &WorkloadMeta, now: Timestamp) -> Option<Ti
 #[must_use]
 pub fn progress(workload: &WorkloadMeta, began: Option<Timestamp>, now: Timestamp) -> Progress {
     let rollout = workload.rollout;
+    let restarted = restarted_at(workload, now).filter(|_| rollout.under_way);
+    let with_it = |restarted, began| later(restarted, SEEN) >= began;
+    // Whether it never stood still since is not known of one that this process did not see begin.
+    let ours = restarted.is_some_and(|at| began.is_none_or(|began| with_it(at, began)));
+    let of_it = Progress {
+        ours,
+        ..Progress::default()
+    };
     if rollout.by_hand || workload.paused {
-        return Progress::default();
+        return of_it;
     }
     if rollout.failing {
         return Progress {
-            rolls_until: None,
             stuck: true,
+            ..of_it
         };
     }
-    let restarted = restarted_at(workload, now).filter(|_| rollout.under_way);
     let takes = Duration::from_secs(rollout.deadline.into()).min(LONGEST);
-    let deadline = match (began, restarted) {
-        (Some(began), Some(restarted)) if later(restarted, SEEN) >= began => {
-            Some(later(began.max(restarted), takes))
-        }
-        // Whether it never stood still since is not known.
+    let deadline = match (began, restarted.filter(|_| ours)) {
+        (Some(began), Some(restarted)) => Some(later(began.max(restarted), takes)),
         (None, Some(restarted)) => Some(later(restarted, takes)).filter(|until| *until > now),
         _ => None,
     };
     Progress {
         rolls_until: deadline.filter(|until| *until > now),
         stuck: deadline.is_some_and(|until| until <= now),
+        ours,
     }
 }
 

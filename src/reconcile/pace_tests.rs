@@ -204,7 +204,9 @@ fn one_that_has_failed_is_mended_by_another_restart() {
 #[test]
 fn what_the_operator_began_is_waited_for_until_its_deadline() {
     let seen = |workload: &WorkloadMeta, began: Option<i64>, now| {
-        let Progress { rolls_until, stuck } = progress(workload, began.map(at), at(now));
+        let Progress {
+            rolls_until, stuck, ..
+        } = progress(workload, began.map(at), at(now));
         (rolls_until.map(Timestamp::as_second), stuck)
     };
     let ours = rolling(restarted(1_000));

@@ -19,7 +19,7 @@ use super::rotation::rotation_of;
 use super::sources::{SecretResource, targets_of, uid_of};
 use super::state::{RESTARTED_AT, State};
 use super::time::{earlier, later};
-use super::view::{Moment, View, WorkloadKey, WorkloadMeta};
+use super::view::{Moment, View, WorkloadKey, WorkloadKind, WorkloadMeta};
 use crate::config::window;
 use crate::key::ResourceKey;
 use crate::vault::Vault;
@@ -138,6 +138,19 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let work = WorkKey::Workload(key.clone());
         let began = self.memory.borrow().get(&work).and_then(|one| one.rolls);
         Some(pace::progress(workload, began, now))
+    }
+
+    /// Whether the rollout that the operator began does not get on. A Deployment's controller
+    /// says so itself: one that is slow is none.
+    pub(super) fn has_failed(&self, key: &WorkloadKey, view: &View, now: Timestamp) -> bool {
+        let Some(progress) = self.progress(key, view, now) else {
+            return false;
+        };
+        let says_so = view
+            .workloads
+            .get(key)
+            .is_some_and(|one| one.rollout.failing);
+        progress.ours && progress.stuck && (says_so || key.kind != WorkloadKind::Deployment)
     }
 
     /// Stores what a request that was sent at `asked` answered about a workload; the

@@ -52,6 +52,8 @@ struct Inner {
     parked: BTreeMap<Lane, BTreeSet<(Urgency, u64, WorkKey)>>,
     parked_as: BTreeMap<WorkKey, (Lane, Urgency, u64)>,
     again: BTreeMap<WorkKey, Urgency>,
+    /// Since when those are due that came to their time and are not done.
+    due: BTreeMap<WorkKey, Timestamp>,
     held: bool,
     sequence: u64,
 }
@@ -106,10 +108,11 @@ impl Queue {
             if *time > now {
                 break;
             }
-            let Some(((_, key), urgency)) = inner.later.pop_first() else {
+            let Some(((time, key), urgency)) = inner.later.pop_first() else {
                 break;
             };
             inner.later_as.remove(&key);
+            inner.due.insert(key.clone(), time);
             if inner.running.contains_key(&key) {
                 // Put off by somebody, and woken meanwhile by another.
                 let noted = inner.again.entry(key).or_insert(urgency);
@@ -153,6 +156,7 @@ impl Queue {
     pub fn done(&self, key: &WorkKey) {
         let mut inner = self.inner.borrow_mut();
         inner.running.remove(key);
+        inner.due.remove(key);
         if let Some(urgency) = inner.again.remove(key) {
             inner.make_ready(key.clone(), urgency);
             self.changed.notify_one();
@@ -188,10 +192,13 @@ impl Queue {
         first.map(|((time, _), _)| *time)
     }
 
-    /// When a key comes to its turn, `now` where it waits for it or is in work;
-    /// `None` where nobody has asked for it.
+    /// When a key comes to its turn, or when it should have, where it waits for it or is
+    /// in work: `now` where it was asked for without a time; `None` where nobody has asked.
     pub fn due(&self, key: &WorkKey, now: Timestamp) -> Option<Timestamp> {
         let inner = self.inner.borrow();
+        if let Some(since) = inner.due.get(key) {
+            return Some(*since);
+        }
         let at_once = inner.ready_as.contains_key(key)
             || inner.parked_as.contains_key(key)
             || inner.running.contains_key(key);
@@ -309,7 +316,7 @@ mod tests {
             (drain(&queue, 10), queue.next_time()),
             (vec![key("a")], None)
         );
-        assert_eq!(queue.due(&key("a"), at(11)), Some(at(11)), "in work");
+        assert_eq!(queue.due(&key("a"), at(11)), Some(at(10)), "in work");
         queue.done(&key("a"));
         assert_eq!(queue.due(&key("a"), at(11)), None);
         queue.wake_at(key("a"), at(50), Urgency::Routine);

@@ -12,15 +12,18 @@ use super::report::{Finding, Truth};
 use super::restart::{Standing, runs};
 use super::sources::{SecretResource, targets_of};
 use super::time::whole_seconds;
-use super::view::WorkloadKey;
-use super::workload::TargetStanding;
+use super::view::{WorkloadKey, WorkloadMeta};
+use super::workload::{DUE, TargetStanding};
 use crate::api::{RolloutState, RolloutTargetStatus, Rollouts};
 use crate::key::ResourceKey;
-use crate::problem::Problem;
+use crate::problem::{Problem, printable};
 use crate::vault::Vault;
 
 /// So many rows a status has at most; a spec may name more workloads than an object has room for.
 const ROWS: usize = 100;
+
+/// The longest name that an object has.
+const NAME_LIMIT: usize = 253;
 
 /// Reason of the condition where new pods of a workload don't come up.
 pub(super) const ROLLOUT_FAILED: &str = "RolloutFailed";
@@ -82,23 +85,33 @@ impl Row {
         }
     }
 
-    /// Of a workload that was restarted at this time with what the Secret holds.
-    fn restarted(at: Option<Timestamp>, progress: Progress) -> Self {
-        let (state, truth, reason, message) = if progress.stuck {
-            (
+    /// Of a workload that was restarted with what the Secret holds.
+    fn restarted(
+        workload: &WorkloadMeta,
+        progress: Progress,
+        failed: bool,
+        now: Timestamp,
+    ) -> Self {
+        let row = if failed {
+            Self::new(
                 RolloutState::Failed,
                 Truth::False,
                 ROLLOUT_FAILED,
                 "restarted, and its rollout does not get on: look at its new pods",
             )
-        } else if progress.rolls_until.is_some() {
-            (RolloutState::Rolling, Truth::True, "Rolling", "rolling")
+        } else if progress.ours {
+            Self::new(RolloutState::Rolling, Truth::True, "Rolling", "rolling")
         } else {
-            (RolloutState::Rolled, Truth::True, "Current", "current")
+            Self::new(RolloutState::Rolled, Truth::True, "Current", "current")
+        };
+        let held = match workload.rollout.by_hand {
+            true => Some("ByHand"),
+            false => workload.paused.then_some("Paused"),
         };
         Self {
-            restarted_at: at,
-            ..Self::new(state, truth, reason, message)
+            why: held.filter(|_| progress.ours),
+            restarted_at: restarted_at(workload, now),
+            ..row
         }
     }
 
@@ -106,7 +119,7 @@ impl Row {
         let time = |at: Timestamp| Time(whole_seconds(at));
         RolloutTargetStatus {
             kind: target.kind.as_str().to_owned(),
-            name: target.object.name.clone(),
+            name: printable(&target.object.name, NAME_LIMIT),
             state: self.state,
             reason: self.why.map(str::to_owned),
             until: self.until.map(time),
@@ -123,18 +136,22 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         resource: &dyn SecretResource,
     ) -> (Rollouts, Option<Finding>) {
         let (mut all, mut rows) = (Rollouts::default(), Vec::new());
+        // Of the worst, and of these of the first that is not plain.
+        let mut worst = (RolloutState::Current, false);
         let (mut truth, mut reason) = (Truth::True, "Current");
         for target in targets_of(resource) {
             let row = self.row(key, resource, &target).await;
-            if truth == Truth::True && row.reason != "Current" {
+            let this = (row.state.clone(), row.reason != "Current");
+            if this > worst {
                 (truth, reason) = (row.truth, row.reason);
+                worst = this;
             }
             rows.push(format!("{target} {}", row.message));
-            all.rollout = all.rollout.max(Some(row.state.clone()));
             if all.rollout_targets.len() < ROWS {
                 all.rollout_targets.push(row.status(&target));
             }
         }
+        all.rollout = (!rows.is_empty()).then_some(worst.0);
         let finding = (!rows.is_empty())
             .then(|| Finding::new("RolloutRestart", truth, reason, rows.join("; ")));
         (all, finding)
@@ -152,16 +169,32 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 .restarted_row(key, resource, target)
                 .unwrap_or_else(|| Row::new(Current, Truth::True, "Current", "current")),
             TargetStanding::Known(Standing::Stripped) => Row::new(Current, Truth::True, "AnnotationStripped", "current, but something took the operator's annotations off its pod template after the last restart: the next one will be undone like it").because(),
-            TargetStanding::Known(Standing::Due) => Row::pending("pending, restart due"),
+            TargetStanding::Known(Standing::Due) => Row {
+                why: Some(DUE),
+                ..Row::pending("pending, restart due")
+            },
             TargetStanding::Known(Standing::Waiting(wait)) => Row::waiting(&wait),
             TargetStanding::Missing => Row::new(NotKnown, Truth::False, "TargetMissing", "does not exist: create it, or correct spec.rolloutRestartTargets").because(),
             TargetStanding::Off => Row::new(NotKnown, Truth::False, "RolloutDisabled", "not restarted: the operator's configuration (rollout.enabled, rollout.kinds) says so").because(),
-            TargetStanding::Refused(why) => refused(&why).because(),
+            TargetStanding::Refused(why) => self.refused_row(target, &why),
             TargetStanding::Unseen(why) => {
                 let why = self.explained(why).await;
                 Row::new(NotKnown, Truth::Unknown, "TargetsNotVisible", format!("cannot be watched: {why}")).because()
             }
         }
+    }
+
+    /// Of a target whose last patch was refused: that of a restart, or only of a baseline.
+    fn refused_row(&self, target: &WorkloadKey, why: &Problem) -> Row {
+        let work = WorkKey::Workload(target.clone());
+        let memory = self.memory.borrow();
+        let is_due = memory.get(&work).is_some_and(|known| known.waits.is_some());
+        let state = match is_due {
+            true => RolloutState::Pending,
+            false => RolloutState::NotKnown,
+        };
+        let message = format!("pending, its patch was refused: {why}");
+        Row::new(state, Truth::False, "RolloutRestartFailed", message).because()
     }
 
     /// Of a target that was restarted for what the Secret holds now.
@@ -184,17 +217,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             let work = WorkKey::Resource(key.clone());
             self.queue.wake_at(work, until, Urgency::Routine);
         }
-        Some(Row::restarted(restarted_at(workload, now), progress))
+        let failed = self.has_failed(target, &view, now);
+        Some(Row::restarted(workload, progress, failed, now))
     }
-}
-
-fn refused(why: &Problem) -> Row {
-    Row::new(
-        RolloutState::Pending,
-        Truth::False,
-        "RolloutRestartFailed",
-        format!("pending, its patch was refused: {why}"),
-    )
 }
 
 /// What a restart waits for that is due.

@@ -17,7 +17,7 @@ use crate::render::ResourceTag;
 use crate::vault::Vault;
 
 /// What a restart waits for that nothing holds up, where its patch did not come through.
-const DUE: &str = "Due";
+pub(super) const DUE: &str = "Due";
 
 /// How the rollout target of a resource stands, or why that isn't known.
 pub(super) enum TargetStanding {
@@ -36,7 +36,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let decided = match self.decide_workload(target).await {
             Ok(Some(decided)) => decided,
-            Ok(None) => return Next::Settled(None),
+            Ok(None) => {
+                self.forget_workload(target);
+                return Next::Settled(None);
+            }
             Err(problem) => return Next::Failed(problem),
         };
         self.turns.waits(target, decided.waits.as_ref());
@@ -150,6 +153,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         });
         self.wake_reports(target);
         Next::Failed(problem)
+    }
+
+    /// It is not there any more.
+    fn forget_workload(&self, target: &WorkloadKey) {
+        self.turns.waits(target, None);
+        let key = WorkKey::Workload(target.clone());
+        self.memory.borrow_mut().remove(&key);
     }
 
     fn note_workload(&self, target: &WorkloadKey, note: impl FnOnce(&mut Memory)) {

@@ -75,7 +75,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             let told = Target {
                 restarts: known.map_or(0, |known| known.restarts),
                 pending: waits.map(|why| (why, 1)).into_iter().collect(),
-                failed: usize::from(self.progress(key, view, now).is_some_and(|one| one.stuck)),
+                failed: usize::from(self.has_failed(key, view, now)),
             };
             let name = key.object.name.as_str();
             let name = if number < limit { name } else { "" };

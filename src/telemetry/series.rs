@@ -120,10 +120,11 @@ pub(super) fn encode(
                 ("namespace", &*one.namespace),
                 ("name", &*one.name),
             ];
-            let labels = if family.of_kinds {
-                &labels[..]
-            } else {
-                &labels[1..]
+            // An empty label would keep a scraper from adding that of the pod.
+            let labels = match (family.of_kinds, one.name.is_empty()) {
+                (_, true) => &[],
+                (true, false) => &labels[..],
+                (false, false) => &labels[1..],
             };
             ConstGauge::new(value).encode(samples.encode_family(&labels)?)?;
         }

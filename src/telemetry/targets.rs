@@ -60,7 +60,8 @@ pub(super) fn encode(
         None,
         MetricType::Counter,
     )?;
-    for (key, target) in targets {
+    // A sum over those that are there now could go down, which no counter does.
+    for (key, target) in targets.iter().filter(|((_, _, name), _)| !name.is_empty()) {
         ConstCounter::new(target.restarts).encode(family.encode_family(&labels(key))?)?;
     }
     let mut family = encoder.encode_descriptor(
