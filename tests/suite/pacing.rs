@@ -269,29 +269,33 @@ async fn a_failed_first_workload_holds_the_others(suite: &Suite) -> Result<()> {
         told.contains(&format!("Deployment/{failed} does not get on")),
         "{told} does not name {failed}"
     );
-    let metrics = team.operator.metrics().await?;
-    let labels = format!("name=\"{failed}\"");
-    ensure!(
-        sample(&metrics, "vto_rollouts_failed", &[&labels]) == Some(1.0),
-        "{metrics}"
-    );
-    let all = team.rollouts("app").await?;
-    let rows: Vec<_> = all
-        .rollout_targets
-        .iter()
-        .map(|row| (row.state.as_str(), row.reason.as_deref()))
-        .collect();
+    // Its controller says so a little later than its deadline.
     let mut expected = [("Failed", None), ("Pending", Some("HaltOnFailure"))];
     if failed == NAMES[1] {
         expected.reverse();
     }
-    ensure!(rows == expected, "{rows:?}");
-    ensure!(all.rollout == Some(RolloutState::Failed), "{all:?}");
-    let events = team.events("app").await?;
-    let told = events
-        .iter()
-        .filter(|(reason, note)| reason == "RolloutFailed" && note.contains(failed));
-    ensure!(told.count() == 1, "{events:?}");
+    let labels = format!("name=\"{failed}\"");
+    wait_for("the failure to be told", LONG, || async {
+        let all = team.rollouts("app").await?;
+        let rows = all.rollout_targets.iter();
+        let rows: Vec<_> = rows
+            .map(|row| (row.state.as_str(), row.reason.as_deref()))
+            .collect();
+        ensure!(rows == expected, "{rows:?}");
+        ensure!(all.rollout == Some(RolloutState::Failed), "{all:?}");
+        let metrics = team.operator.metrics().await?;
+        ensure!(
+            sample(&metrics, "vto_rollouts_failed", &[&labels]) == Some(1.0),
+            "{metrics}"
+        );
+        let events = team.events("app").await?;
+        let told = events
+            .iter()
+            .filter(|(reason, note)| reason == "RolloutFailed" && note.contains(failed));
+        ensure!(told.count() == 1, "{events:?}");
+        Ok(())
+    })
+    .await?;
     let team = reconfigured(suite, team, &goes_on).await?;
     wait_for("the other to be restarted", LONG, || async {
         let restarts = restarted(&team, &NAMES).await?;
