@@ -19,7 +19,7 @@ use crate::tenant::Tenant;
 use crate::world::{Server, World};
 
 /// Seeds of an ordinary run of the tests.
-const RUNS: u64 = 250;
+const RUNS: u64 = 150;
 
 /// Seeds within which each deliberate defect must be caught.
 const DEFECT_SEEDS: u64 = 10_000;

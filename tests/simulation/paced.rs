@@ -20,7 +20,7 @@ use crate::tenant::{Tenant, source, static_secret};
 use crate::world::World;
 
 /// Seeds of an ordinary run of the tests.
-const RUNS: u64 = 500;
+const RUNS: u64 = 300;
 
 /// Each Secret, and the workloads that use it.
 const USES: [(&str, [&str; 2]); 4] = [

@@ -19,7 +19,7 @@ use crate::tenant::{Tenant, source, static_secret};
 use crate::world::{Server, World};
 
 /// Seeds of an ordinary run of the tests.
-const RUNS: u64 = 2000;
+const RUNS: u64 = 1200;
 
 /// The most requests to Vault within a second that slots, backoff and breaker
 /// leave over of eight resources, whatever happens. The budget of the real port
