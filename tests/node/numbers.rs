@@ -108,8 +108,9 @@ async fn fill(tenant: &Tenant) -> Result<()> {
     Ok(())
 }
 
+/// What is counted is memory: a busy machine may take its time.
 async fn all_ready(tenant: &Tenant, kind: &str, count: usize) -> Result<()> {
-    wait_for("all resources", LONG, || async {
+    wait_for("all resources", 4 * LONG, || async {
         let all = resources(tenant, kind);
         let all = all.list(&ListParams::default()).await?;
         let ready = all.iter().filter(|one| {

@@ -100,8 +100,11 @@ impl Site {
             .await?
             .items;
         pods.retain(|pod| {
-            let status = pod.status.as_ref();
-            status.is_none_or(|status| status.phase.as_deref() != Some("Failed"))
+            let phase = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.phase.as_deref());
+            !matches!(phase, Some("Failed" | "Succeeded"))
         });
         Ok(pods)
     }

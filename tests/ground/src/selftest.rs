@@ -123,10 +123,10 @@ fn every_component_runs(ground: &Ground) -> Result<()> {
         .filter(|process| !process.is_running())
         .collect();
     ensure!(ended.is_empty(), "ended: {ended:?}");
-    let expected = 6..=7;
+    let expected = 6..=8;
     ensure!(
         expected.contains(&ground.processes().len()),
-        "six components, and PostgreSQL if a trial asked for it"
+        "six components, PostgreSQL and Prometheus if a trial asked for them"
     );
     Ok(())
 }
