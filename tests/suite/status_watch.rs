@@ -18,6 +18,10 @@ crate::trials![
     "status_watch": changes_are_followed_line_by_line, a_terminal_has_colours_and_is_drawn_in_place,
 ];
 
+/// To the terminal's other screen, and back.
+const ENTER: &str = "\x1b[?1049h";
+const LEAVE: &str = "\x1b[?1049l";
+
 /// One that runs on, and the lines that it prints.
 struct Watching {
     child: Child,
@@ -55,15 +59,11 @@ impl Watching {
     }
 }
 
-/// Presses Ctrl-C, and waits for the end: its code, and what it said on standard error.
-async fn interrupt(child: Child) -> Result<(Option<i32>, String)> {
+/// Sends a signal (INT: Ctrl-C), and waits for the end: its code, and what it said on standard error.
+async fn signalled(child: Child, signal: &str) -> Result<(Option<i32>, String)> {
     let pid = child.id().to_string();
-    ensure!(
-        Command::new("kill")
-            .args(["-INT", &pid])
-            .status()?
-            .success()
-    );
+    let sent = Command::new("kill").args(["-s", signal, &pid]).status()?;
+    ensure!(sent.success());
     ended(child).await
 }
 
@@ -115,7 +115,7 @@ async fn changes_are_followed_line_by_line(suite: &Suite) -> Result<()> {
     watching.tells("vss/other Pending ").await?;
     resources.delete("other", &DeleteParams::default()).await?;
     watching.tells("vss/other Deleted ").await?;
-    let (code, said) = interrupt(watching.child).await?;
+    let (code, said) = signalled(watching.child, "INT").await?;
     ensure!(code == Some(1) && said.is_empty(), "{code:?}: {said}");
 
     // As JSON; what is read no more ends quietly, as it stood.
@@ -144,10 +144,10 @@ async fn a_terminal_has_colours_and_is_drawn_in_place(suite: &Suite) -> Result<(
     tenant.apply(&manifest.to_string()).await?;
     say(&tenant, "app", true).await?;
     let reader = Reader::of(suite, &tenant, &KINDS).await?;
-    let start = |arguments: &[&str], variable: (&str, &str)| -> Result<_> {
+    let start = |arguments: &[&str], variable: (&str, &str), rows: u16| -> Result<_> {
         let mut command = reader.command(arguments)?;
         command.env(variable.0, variable.1);
-        let terminal = Terminal::of(&mut command)?;
+        let terminal = Terminal::of(&mut command, rows)?;
         Ok((command.spawn()?, terminal))
     };
     let shows = async |terminal: &Terminal, words: &str| {
@@ -159,27 +159,37 @@ async fn a_terminal_has_colours_and_is_drawn_in_place(suite: &Suite) -> Result<(
         .await
     };
     let green = "\x1b[32mReady\x1b[0m";
-    let (child, terminal) = start(&[], ("LANG", "C"))?;
+    let (child, terminal) = start(&[], ("LANG", "C"), 24)?;
     shows(&terminal, green).await?;
     ensure!(ended(child).await?.0 == Some(0));
-    let (child, terminal) = start(&[], ("NO_COLOR", "1"))?;
+    let (child, terminal) = start(&[], ("NO_COLOR", "1"), 24)?;
     shows(&terminal, "vss/app   Ready ").await?;
     ensure!(ended(child).await?.0 == Some(0));
     ensure!(!terminal.text().contains('\x1b'), "{:?}", terminal.text());
 
-    let (child, terminal) = start(&["-w"], ("LANG", "C"))?;
+    // One that has no row for the last line.
+    let (child, terminal) = start(&["-w"], ("LANG", "C"), 2)?;
+    shows(&terminal, "(2 more: ").await?;
+    ensure!(
+        !terminal.text().contains("vss/app"),
+        "{:?}",
+        terminal.text()
+    );
+    ensure!(signalled(child, "TERM").await?.0 == Some(0));
+    shows(&terminal, LEAVE).await?;
+
+    let (child, terminal) = start(&["-w"], ("LANG", "C"), 24)?;
     shows(&terminal, green).await?;
     say(&tenant, "app", false).await?;
     let red = "\x1b[31mNotReady (SecretNotFound)\x1b[0m";
     shows(&terminal, red).await?;
-    ensure!(interrupt(child).await?.0 == Some(1));
+    ensure!(signalled(child, "INT").await?.0 == Some(1));
     // The other screen is left, and the last table stays.
-    let (enter, leave) = ("\x1b[?1049h", "\x1b[?1049l");
-    shows(&terminal, leave).await?;
+    shows(&terminal, LEAVE).await?;
     wait_for("the last table", LONG, || async {
         let text = terminal.text();
-        let (drawn, last) = text.split_once(leave).context("no end")?;
-        ensure!(drawn.starts_with(enter) && last.contains(red), "{text:?}");
+        let (drawn, last) = text.split_once(LEAVE).context("no end")?;
+        ensure!(drawn.starts_with(ENTER) && last.contains(red), "{text:?}");
         Ok(())
     })
     .await

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 /// What a program has written to its terminal so far.
 pub struct Terminal {
@@ -17,14 +18,21 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Makes a terminal, to which the command's standard output and standard error go once it is started.
+    /// Makes a terminal of so many rows, to which the command's standard output and standard error go once it is started.
     ///
     /// # Errors
     /// The system gives no terminal.
-    pub fn of(command: &mut Command) -> Result<Self> {
+    pub fn of(command: &mut Command, rows: u16) -> Result<Self> {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         grantpt(&master)?;
         unlockpt(&master)?;
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: 200,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&master, size)?;
         let name = ptsname(&master, Vec::new())?;
         let slave = File::options()
             .read(true)

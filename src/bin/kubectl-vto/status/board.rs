@@ -93,8 +93,9 @@ impl Board {
     /// ordinary course of things.
     fn trouble(&self, kind: Kind, error: &watcher::Error) -> Option<String> {
         let (verb, error) = match error {
-            watcher::Error::InitialListFailed(error) => ("listed", error),
-            watcher::Error::WatchStartFailed(error) => ("watched", error),
+            watcher::Error::InitialListFailed(error) => ("listed", Some(error)),
+            watcher::Error::WatchStartFailed(error) => ("watched", Some(error)),
+            watcher::Error::NoResourceVersion => ("watched", None),
             _ => return None,
         };
         let plural = kind.plural();
@@ -106,7 +107,7 @@ impl Board {
             ),
         };
         let code = match error {
-            kube::Error::Api(status) => status.code,
+            Some(kube::Error::Api(status)) => status.code,
             _ => 0,
         };
         let mend = match code {
@@ -117,7 +118,7 @@ impl Board {
             }
             _ => String::new(),
         };
-        let why = reason(error);
+        let why = error.map_or_else(|| "the list has no resourceVersion".to_owned(), reason);
         Some(format!("{plural} {place} cannot be {verb}: {why}{mend}"))
     }
 

@@ -1,12 +1,14 @@
 //! What is shown while it changes: a table that is drawn again in place, and stays
-//! as it was at the end; or a line for each change. Ends on Ctrl-C, or when nobody
-//! reads any more.
+//! as it was at the end; or a line for each change. Ends on Ctrl-C or SIGTERM, or when
+//! nobody reads any more.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use terminal_size::{Height, terminal_size};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use vault_tenant_operator::cli::still_read;
 
@@ -20,9 +22,10 @@ use crate::Outcome;
 const TICK: Duration = Duration::from_secs(1);
 
 /// The terminal's other screen and back (xterm's private mode 1049): what was there
-/// before comes again.
-const ENTER: &str = "\x1b[?1049h";
-const LEAVE: &str = "\x1b[?1049l";
+/// before comes again. There a line that is too long ends at the edge (DECAWM), so that each
+/// takes one row.
+const ENTER: &str = "\x1b[?1049h\x1b[?7l";
+const LEAVE: &str = "\x1b[?7h\x1b[?1049l";
 
 /// To the upper left corner (ECMA-48, CUP).
 const HOME: &str = "\x1b[H";
@@ -51,6 +54,7 @@ pub async fn run(
     mut view: View,
 ) -> Result<Outcome, String> {
     let mut interrupted = pin!(tokio::signal::ctrl_c());
+    let mut terminated = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
     let mut ticks = tokio::time::interval(TICK);
     let mut changed: Vec<Row> = board.rows().cloned().collect();
     let mut told = BTreeSet::new();
@@ -62,11 +66,11 @@ pub async fn run(
     }
     loop {
         if !matches!(view, View::Screen(_)) {
-            for trouble in board.troubles() {
-                if told.insert(trouble.to_owned()) {
-                    eprintln!("{trouble}");
-                }
+            let troubles: BTreeSet<String> = board.troubles().map(str::to_owned).collect();
+            for trouble in troubles.difference(&told) {
+                eprintln!("{trouble}");
             }
+            told = troubles;
         }
         let text = view.text(&board, &changed, Timestamp::now())?;
         if !text.is_empty() && !still_read(&text)? {
@@ -75,6 +79,7 @@ pub async fn run(
         changed.clear();
         tokio::select! {
             _ = &mut interrupted => break,
+            _ = terminated.recv() => break,
             Some(event) = news.recv() => changed.extend(board.take(event)),
             _ = ticks.tick(), if matches!(view, View::Screen(_)) => {}
             else => break,
@@ -94,7 +99,10 @@ impl View {
     /// What is to be written; nothing where nothing has changed.
     fn text(&mut self, board: &Board, changed: &[Row], now: Timestamp) -> Result<String, String> {
         Ok(match self {
-            View::Screen(layout) => frame(board, *layout, now),
+            View::Screen(layout) => {
+                let rows = terminal_size().map(|(_, Height(rows))| usize::from(rows));
+                frame(&lines(board, *layout, now), rows)
+            }
             View::Lines(table) => table.lines(changed, now),
             View::Json => {
                 let row = |row: &Row| serde_json::to_string(&row.as_json(now));
@@ -114,9 +122,21 @@ fn lines(board: &Board, layout: Layout, now: Timestamp) -> Vec<String> {
     lines.chain(board.troubles()).map(str::to_owned).collect()
 }
 
-/// The same over the ones of before.
-fn frame(board: &Board, layout: Layout, now: Timestamp) -> String {
-    let lines = lines(board, layout, now).into_iter();
-    let lines: Vec<String> = lines.map(|line| format!("{line}{CLEAR_LINE}\n")).collect();
-    format!("{HOME}{}{CLEAR_BELOW}", lines.concat())
+/// The same over the ones of before, as many as the terminal has rows for.
+pub(super) fn frame(lines: &[String], rows: Option<usize>) -> String {
+    // The cursor comes to stand below the last, and the table must not roll.
+    let room = rows.map_or(usize::MAX, |rows| rows.saturating_sub(1));
+    let mut shown = lines.to_vec();
+    if shown.len() > room {
+        shown.truncate(room.saturating_sub(1));
+        let left = lines.len() - shown.len();
+        shown.push(format!(
+            "({left} more: without --watch, or in a higher window)"
+        ));
+    }
+    let shown = shown
+        .iter()
+        .map(|line| format!("{line}{CLEAR_LINE}\n"))
+        .collect::<String>();
+    format!("{HOME}{shown}{CLEAR_BELOW}")
 }

@@ -11,6 +11,7 @@ use vault_tenant_operator::key::Kind;
 use vault_tenant_operator::reconcile::Slots;
 
 use super::board::Board;
+use super::live::frame;
 use super::row::{Row, State};
 use super::table::{Layout, Table};
 
@@ -352,4 +353,22 @@ fn what_cannot_be_seen_is_told_with_its_mend_and_is_not_ready() {
         board.take((PKI, Ok(Event::InitDone)));
         assert!(board.is_ready() && board.nothing().is_some());
     }
+}
+
+#[test]
+fn a_table_has_no_more_lines_than_its_terminal_has_rows() {
+    let lines: Vec<String> = (0..5).map(|n| format!("line {n}")).collect();
+    let shown = |rows| frame(&lines, rows).matches('\n').count();
+    assert_eq!([None, Some(24), Some(6)].map(shown), [5; 3]);
+    // Below the last line the cursor needs a row.
+    assert_eq!(
+        [Some(5), Some(4), Some(2), Some(1), Some(0)].map(shown),
+        [4, 3, 1, 1, 1]
+    );
+    let cut = frame(&lines, Some(4));
+    assert!(
+        cut.contains("line 1\x1b[K\n(3 more") && !cut.contains("line 2"),
+        "{cut:?}"
+    );
+    assert!(!frame(&lines, Some(6)).contains("more"));
 }
