@@ -79,26 +79,32 @@ fn main() -> ExitCode {
 }
 
 fn write(arguments: &Arguments) -> Result<()> {
-    let (sources, revision, created) = match arguments {
+    let mut sources = Sources::present();
+    let created = match arguments {
         Arguments {
             commit: Some(commit),
             ..
         } => {
-            let revision =
-                said_by_git(&["rev-parse", "--verify", &format!("{commit}^{{commit}}")])?;
-            let created = said_by_git(&["log", "-1", "--format=%cI", &revision])?;
-            (Sources::of(&revision)?, revision, created)
+            let commit = said_by_git(&["rev-parse", "--verify", &format!("{commit}^{{commit}}")])?;
+            sources = Sources::of(&commit)?;
+            made(&commit)?
         }
         Arguments {
             revision: Some(revision),
             created: Some(created),
             ..
-        } => (Sources::present(), revision.clone(), created.clone()),
+        } => {
+            sources.revision.clone_from(revision);
+            created.clone()
+        }
         _ => {
-            let (revision, created) = source_of_git().context("git doesn't say what this is built from: give --revision and --created, as for sources without a history")?;
-            (Sources::present(), revision, created)
+            if sources.revision.ends_with("-dirty") {
+                eprintln!("the sources differ from their commit: the image is not for others");
+            }
+            made("HEAD").context("git doesn't say what this is built from: give --revision and --created, as for sources without a history")?
         }
     };
+    let revision = &sources.revision;
     created
         .parse::<jiff::Timestamp>()
         .with_context(|| format!("--created {created} is no time, such as 2026-01-31T12:00:00Z"))?;
@@ -120,8 +126,9 @@ fn write(arguments: &Arguments) -> Result<()> {
         },
     ];
     let unpacked: usize = files.iter().map(|file| file.data.len()).sum();
+    // An earlier version is as heavy as it is.
     ensure!(
-        unpacked <= LIMIT,
+        arguments.commit.is_some() || unpacked <= LIMIT,
         "unpacked, the image has {unpacked} bytes, more than the {LIMIT} that it may have"
     );
     if let Some(root) = &arguments.root {
@@ -136,7 +143,7 @@ fn write(arguments: &Arguments) -> Result<()> {
             created: &created,
             user: USER,
             entrypoint: &["/vault-tenant-operator"],
-            labels: labels(&version, &revision, arguments.source.as_deref()),
+            labels: labels(&version, revision, arguments.source.as_deref()),
         },
     )?;
     let folder = arguments.out.clone();
@@ -170,14 +177,9 @@ fn unpack(root: &Path, files: &[File<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// Commit and its time. A commit with changes is another source.
-fn source_of_git() -> Result<(String, String)> {
-    let mut revision = said_by_git(&["rev-parse", "HEAD"])?;
-    if !said_by_git(&["status", "--porcelain"])?.is_empty() {
-        eprintln!("the sources differ from the commit {revision}: the image is not for others");
-        revision.push_str("-dirty");
-    }
-    Ok((revision, said_by_git(&["log", "-1", "--format=%cI"])?))
+/// When a commit was made.
+fn made(commit: &str) -> Result<String> {
+    said_by_git(&["log", "-1", "--format=%cI", commit])
 }
 
 fn said_by_git(arguments: &[&str]) -> Result<String> {

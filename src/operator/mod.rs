@@ -118,6 +118,7 @@ async fn start(config: Config) -> Result<(), String> {
     })?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
+        revision = crate::REVISION,
         namespace = own.namespace,
         service_account = own.service_account,
         "started"

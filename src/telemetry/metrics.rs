@@ -120,9 +120,10 @@ impl Metrics {
         };
         registry.register(
             "build",
-            "Version of the operator, and the processor that it was built for",
+            "Version of the operator, the commit that it was built from, and the processor that it was built for",
             Info::new([
                 ("version", env!("CARGO_PKG_VERSION")),
+                ("revision", crate::REVISION),
                 ("arch", std::env::consts::ARCH),
             ]),
         );

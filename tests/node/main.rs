@@ -165,7 +165,7 @@ fn main() -> Result<ExitCode> {
     if !arguments.list && !isolation::is_inside() {
         isolation::ensure_possible()?;
         runtime.block_on(node::fetch())?;
-        shipped::build_image(shipped::TAG, &[])?;
+        shipped::build_image(shipped::TAG, &[], &[])?;
         if all
             .iter()
             .filter(&chosen)

@@ -193,11 +193,13 @@ async fn what_is_well(signals: &mut Signals<'_>, issues: &str) -> Result<()> {
         )
         .await?;
     let version = env!("CARGO_PKG_VERSION");
-    let arch = std::env::consts::ARCH;
+    let (revision, arch) = (vault_tenant_operator::REVISION, std::env::consts::ARCH);
     signals
         .is(
             "operator version and build information",
-            &format!("vto_build_info{{version=\"{version}\",arch=\"{arch}\"}}"),
+            &format!(
+                "vto_build_info{{version=\"{version}\",revision=\"{revision}\",arch=\"{arch}\"}}"
+            ),
             1,
         )
         .await?;

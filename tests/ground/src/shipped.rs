@@ -18,6 +18,9 @@ const BETWEEN_FLAGS: &str = "\u{1f}";
 pub struct Sources {
     /// The repository's folder, or a copy of it as it was.
     pub folder: PathBuf,
+    /// The commit that they are of, with `-dirty` where they differ from it; `unknown` where git can't say it. The
+    /// operator tells it.
+    pub revision: String,
     /// Cargo's target folder for them.
     target: PathBuf,
 }
@@ -28,6 +31,7 @@ impl Sources {
     pub fn present() -> Self {
         Self {
             folder: paths::repository(),
+            revision: revision().unwrap_or_else(|_| "unknown".to_owned()),
             target: paths::target(),
         }
     }
@@ -40,6 +44,7 @@ impl Sources {
         let history = paths::target().join("history");
         let sources = Self {
             folder: history.join(commit),
+            revision: commit.to_owned(),
             target: history.join("target"),
         };
         if sources.folder.exists() {
@@ -83,6 +88,7 @@ impl Sources {
         let built = self
             .cargo()
             .env("CARGO_ENCODED_RUSTFLAGS", self.flags()?)
+            .env("VTO_REVISION", &self.revision)
             .args(["build", "--locked", "--profile", "dist"])
             .arg("--message-format=json")
             // Named, so that the flags are not those of macros and build scripts too.
@@ -134,6 +140,18 @@ impl Sources {
     }
 }
 
+/// The commit of the sources as they are. One with changes is another source.
+fn revision() -> Result<String> {
+    let said = |arguments: &[&str]| -> Result<String> {
+        Ok(String::from_utf8(git(arguments)?)?.trim().to_owned())
+    };
+    let commit = said(&["rev-parse", "HEAD"])?;
+    match said(&["status", "--porcelain"])?.is_empty() {
+        true => Ok(commit),
+        false => Ok(commit + "-dirty"),
+    }
+}
+
 /// What git says in the repository.
 ///
 /// # Errors
@@ -159,17 +177,19 @@ pub const TAG: &str = env!("CARGO_PKG_VERSION");
 /// The repository of that image.
 pub const REPOSITORY: &str = "registry.example.com/vault-tenant-operator";
 
-/// Makes the image that the overlays ask for, as somebody would who has read how; with more arguments another one.
+/// Makes the image that the overlays ask for, as somebody would who has read how; with more arguments another one, and
+/// with variables of Cargo in another way.
 ///
 /// # Errors
 /// What went wrong is on standard error.
-pub fn build_image(tag: &str, more: &[&str]) -> Result<()> {
+pub fn build_image(tag: &str, more: &[&str], variables: &[(&str, &str)]) -> Result<()> {
     let made = cargo()
         .args(["run", "--quiet", "--example", "image", "--"])
         .args(["--name", &format!("{REPOSITORY}:{tag}")])
         .arg("--out")
         .arg(images(tag))
         .args(more)
+        .envs(variables.iter().copied())
         .status()
         .context("cargo can't be started")?;
     ensure!(made.success(), "the image can't be made");

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::str::FromStr;
 
+use crate::rights::Granted;
 use k8s_openapi::api::authorization::v1::{
     SelfSubjectRulesReview, SelfSubjectRulesReviewSpec, SubjectRulesReviewStatus,
 };
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role, RoleBinding};
 use kube::api::PostParams;
 use kube::{Api, Client};
-use vault_tenant_operator::rights::Granted;
 
-use crate::cluster::{self, Cluster, connect, runtime};
-use crate::manifests::{self, STDIN};
+use crate::kubectl::cluster::{self, Cluster, connect, runtime};
+use crate::kubectl::manifests::{self, STDIN};
 
 /// Where to look.
 #[derive(Clone, Debug, PartialEq, Eq)]

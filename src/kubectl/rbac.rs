@@ -4,21 +4,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use crate::cli::print;
+use crate::config::{self, Config, Grade, Override};
+use crate::key::is_object_name;
+use crate::operator::{CONTROLLER, secret_names};
+use crate::policy::OwnIdentity;
+use crate::problem::Problem;
+use crate::rights::{Difference, Granted, Needed, Right, Rights, compare, in_order, needed};
 use clap::Args;
-use vault_tenant_operator::cli::print;
-use vault_tenant_operator::config::{self, Config, Grade, Override};
-use vault_tenant_operator::key::is_object_name;
-use vault_tenant_operator::operator::{CONTROLLER, secret_names};
-use vault_tenant_operator::policy::OwnIdentity;
-use vault_tenant_operator::problem::Problem;
-use vault_tenant_operator::rights::{
-    Difference, Granted, Needed, Right, Rights, compare, in_order, needed,
-};
 
-use crate::Outcome;
-use crate::granted::{self, Source};
-use crate::manifests::{self, Manifests};
-use crate::role;
+use crate::kubectl::Outcome;
+use crate::kubectl::granted::{self, Source};
+use crate::kubectl::manifests::{self, Manifests};
+use crate::kubectl::role;
 
 /// An audience of the API server, which stands for those that only the
 /// operator's own token shows.

@@ -3,15 +3,15 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use crate::api::{GROUP, STORED_VERSION};
+use crate::key::Kind;
+use crate::reconcile::sources::KINDS;
 use futures::StreamExt as _;
 use kube::Client;
 use kube::api::{Api, DynamicObject};
 use kube::core::ApiResource;
 use kube::runtime::watcher::{self, watcher};
 use tokio::sync::mpsc;
-use vault_tenant_operator::api::{GROUP, STORED_VERSION};
-use vault_tenant_operator::key::Kind;
-use vault_tenant_operator::reconcile::sources::KINDS;
 
 use super::board::News;
 

@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use crate::key::Kind;
+use crate::reconcile::Slots;
 use jiff::Timestamp;
 use kube::api::DynamicObject;
 use kube::core::Status;
 use kube::runtime::watcher::{Error, Event};
 use serde_json::{Value, json};
-use vault_tenant_operator::key::Kind;
-use vault_tenant_operator::reconcile::Slots;
 
 use super::board::Board;
 use super::live::frame;

@@ -11,15 +11,15 @@ mod tests;
 
 use std::io::IsTerminal as _;
 
+use crate::cli::print;
+use crate::key::is_namespace_name;
 use anstream::{AutoStream, ColorChoice};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
-use vault_tenant_operator::cli::print;
-use vault_tenant_operator::key::is_namespace_name;
 
-use crate::Outcome;
-use crate::cluster::{Cluster, connect, runtime};
+use crate::kubectl::Outcome;
+use crate::kubectl::cluster::{Cluster, connect, runtime};
 use board::{Board, News};
 use table::{Layout, Table};
 

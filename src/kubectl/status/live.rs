@@ -6,17 +6,17 @@ use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::Duration;
 
+use crate::cli::still_read;
 use jiff::Timestamp;
 use terminal_size::{Height, terminal_size};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use vault_tenant_operator::cli::still_read;
 
 use super::board::{Board, News};
 use super::outcome;
 use super::row::Row;
 use super::table::{Layout, Table};
-use crate::Outcome;
+use crate::kubectl::Outcome;
 
 /// How often a table on a terminal is drawn again, since its times go on.
 const TICK: Duration = Duration::from_secs(1);

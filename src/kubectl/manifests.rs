@@ -7,13 +7,13 @@ use std::io::Read as _;
 use std::path::Path;
 use std::rc::Rc;
 
+use crate::api;
+use crate::key::{Kind, ObjectKey, ResourceKey, is_object_name};
+use crate::reconcile::kept::Kept;
+use crate::reconcile::view::View;
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 use serde_yaml::Value;
-use vault_tenant_operator::api;
-use vault_tenant_operator::key::{Kind, ObjectKey, ResourceKey, is_object_name};
-use vault_tenant_operator::reconcile::kept::Kept;
-use vault_tenant_operator::reconcile::view::View;
 
 /// The path that stands for standard input.
 pub const STDIN: &str = "-";

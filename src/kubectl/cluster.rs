@@ -3,12 +3,12 @@
 
 use std::path::PathBuf;
 
+use crate::operator::with_causes;
+use crate::problem::{FOREIGN_TEXT_LIMIT, printable};
 use clap::Args;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Error};
 use tokio::runtime::{Builder, Runtime};
-use vault_tenant_operator::operator::with_causes;
-use vault_tenant_operator::problem::{FOREIGN_TEXT_LIMIT, printable};
 
 /// Flags that kubectl has too.
 #[derive(Debug, Default, Args)]

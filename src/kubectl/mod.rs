@@ -1,5 +1,5 @@
-//! The command for people, a plugin of kubectl: `kubectl vto`. Its code is apart
-//! from the operator's, whose binary stays small and can do none of this.
+//! The command for people, a plugin of kubectl: `kubectl vto`. Nothing of it is reached from
+//! the operator's program, which stays small and can do none of this.
 //!
 //! Exit codes, as diff(1) has them: 0 done, and all is well; 1 something differs,
 //! or isn't ready; 2 wrong usage, or it could not be told.
@@ -11,6 +11,7 @@ mod rbac;
 mod role;
 mod status;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -41,10 +42,11 @@ enum Outcome {
     NotReady,
 }
 
-fn main() -> ExitCode {
+/// Does what the arguments say, the first of which is the program's name.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // One already installed is as good: there is only this one in the tree.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let outcome = match Cli::parse().command {
+    let outcome = match Cli::parse_from(arguments).command {
         Command::Rbac(command) => rbac::run(&command),
         Command::Status(command) => status::run(&command),
     };

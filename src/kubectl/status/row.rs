@@ -2,15 +2,15 @@
 //! source. Pure. All text in it is fit for a terminal, since tenants choose names
 //! and paths, and some may write status.
 
+use crate::api::{VaultDynamicSecret, VaultPKISecret, VaultStaticSecret};
+use crate::key::Kind;
+use crate::problem::{FOREIGN_TEXT_LIMIT, printable};
+use crate::reconcile::Slots;
+use crate::reconcile::sources::{SecretResource, uid_of};
 use jiff::Timestamp;
 use kube::CustomResourceExt as _;
 use kube::api::DynamicObject;
 use serde::{Deserialize, Serialize};
-use vault_tenant_operator::api::{VaultDynamicSecret, VaultPKISecret, VaultStaticSecret};
-use vault_tenant_operator::key::Kind;
-use vault_tenant_operator::problem::{FOREIGN_TEXT_LIMIT, printable};
-use vault_tenant_operator::reconcile::Slots;
-use vault_tenant_operator::reconcile::sources::{SecretResource, uid_of};
 
 /// Which resource a row is about; rows are in this order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

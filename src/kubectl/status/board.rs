@@ -3,16 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::api::GROUP;
+use crate::key::Kind;
+use crate::reconcile::sources::KINDS;
 use jiff::Timestamp;
 use kube::api::DynamicObject;
 use kube::runtime::watcher::{self, Event};
 use serde::Serialize;
-use vault_tenant_operator::api::GROUP;
-use vault_tenant_operator::key::Kind;
-use vault_tenant_operator::reconcile::sources::KINDS;
 
 use super::row::{Row, RowJson, RowKey, State};
-use crate::cluster::reason;
+use crate::kubectl::cluster::reason;
 
 /// What a watch tells of a kind.
 pub type News = (Kind, watcher::Result<Event<DynamicObject>>);

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use vault_tenant_operator::operator::CONTROLLER;
-use vault_tenant_operator::rights::{Grade, Reason, Right, Rights, in_order};
+use crate::operator::CONTROLLER;
+use crate::rights::{Grade, Reason, Right, Rights, in_order};
 
 /// The longest line before a list is broken into one item a line.
 const WIDTH: usize = 100;
@@ -190,10 +190,10 @@ fn scalar(text: &str) -> Cow<'_, str> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::key::{Kind, ObjectKey, ResourceKey};
+    use crate::rights::{Granted, compare};
     use k8s_openapi::api::rbac::v1::Role;
     use serde::Deserialize as _;
-    use vault_tenant_operator::key::{Kind, ObjectKey, ResourceKey};
-    use vault_tenant_operator::rights::{Granted, compare};
 
     fn rights(names: &[Option<&str>], verbs: &[&'static str]) -> Rights {
         let mut rights = Rights::new();
