@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use ground::engines::PkiRole;
+use ground::judges::workloads::Kind;
 use ground::{Right, Tenant, wait_for};
 use kube::api::PostParams;
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use crate::bearer::{Bearer, KIND as PKI};
 use crate::grades::{Grade, Names};
 use crate::lessee::{KIND as DYNAMIC, dynamic_secret};
+use crate::probes::workload;
 use crate::rbac_files::{PROGRAM, Ran, expect, run};
 use crate::support::{LONG, Suite, Team, static_secret};
 
@@ -129,8 +131,11 @@ async fn each_kind_has_a_row(suite: &Suite) -> Result<()> {
     );
 
     team.put("app", json!({ "password": "sesame" })).await?;
-    team.static_secret("app", json!({ "refreshAfter": "1h" }))
-        .await?;
+    let web = workload(Kind::Deployment, "web", "app", json!({}));
+    tenant.apply(&web.to_string()).await?;
+    let target = json!([{ "kind": "Deployment", "name": "web" }]);
+    let spec = json!({ "refreshAfter": "1h", "rolloutRestartTargets": target });
+    team.static_secret("app", spec).await?;
     let credentials = json!({
         "mount": bearer.engine.mount, "path": "issue/leased", "params": { "common_name": "web.test" },
     });
@@ -141,23 +146,27 @@ async fn each_kind_has_a_row(suite: &Suite) -> Result<()> {
     for (kind, name) in all {
         team.wait_condition(kind, name, "Ready", "True").await?;
     }
+    team.wait_current("app").await?;
     let ran = reader.status(&[]).await?;
     ensure!(ran.code == 0 && ran.err.is_empty(), "{ran:?}");
     ensure_plain(&ran)?;
     ensure!(ran.out.lines().count() == 4, "{ran:?}");
     let kv = format!("{}/app", tenant.kv2);
-    for (name, source, ends) in [
-        ("vss/app", kv.as_str(), false),
-        ("vds/leased", &leased, true),
-        ("vps/web", &bearer.issue, true),
+    for (name, source, ends, rollout) in [
+        ("vss/app", kv.as_str(), false, "Current"),
+        ("vds/leased", &leased, true, "-"),
+        ("vps/web", &bearer.issue, true, "-"),
     ] {
         let line = row(&ran.out, name)?;
         let cells = line.split("   ").map(str::trim);
         let cells: Vec<&str> = cells.filter(|cell| !cell.is_empty()).collect();
-        let [_, state, told, _, next, expiry, survives, _] = cells[..] else {
+        let [_, state, told, _, next, expiry, survives, rolled] = cells[..] else {
             bail!("{line:?} has other cells");
         };
-        ensure!(state == "Ready" && told == source, "{line}");
+        ensure!(
+            state == "Ready" && told == source && rolled == rollout,
+            "{line}"
+        );
         ensure!(next.starts_with("in "), "{line}");
         let fits = |cell: &str| cell.starts_with("in ") == ends && (cell == "-") != ends;
         ensure!(fits(expiry) && fits(survives), "{line}");
