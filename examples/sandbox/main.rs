@@ -7,7 +7,7 @@
 //! cargo run --example sandbox -- --node real   # as root, on a real node: pods are processes
 //! ```
 //!
-//! The program is three in one: the sandbox, the supervisor of each process that it starts, and the operator itself.
+//! The program is four in one: the sandbox, the supervisor of each process that it starts, the operator itself, and `kubectl vto`.
 
 mod certificate;
 mod database;
@@ -17,6 +17,7 @@ mod running;
 mod screen;
 mod tour;
 mod visit;
+mod window;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -40,6 +41,9 @@ const GRACE: Duration = Duration::from_secs(30);
 
 /// The first argument that makes this program the operator.
 const OPERATOR: &str = "--operator";
+
+/// The first argument that makes this program the command `kubectl vto`.
+const PLUGIN: &str = "--kubectl-vto";
 
 /// A control plane, a Vault, a PostgreSQL, one tenant and its operator on this machine, and a tour through what the operator does.
 #[derive(Debug, Parser)]
@@ -78,6 +82,10 @@ fn main() -> ExitCode {
         arguments.remove(1);
         return vault_tenant_operator::cli::main(arguments);
     }
+    if arguments.get(1).is_some_and(|first| first == PLUGIN) {
+        arguments.remove(1);
+        return vault_tenant_operator::kubectl::main(arguments);
+    }
     let arguments = Arguments::parse_from(arguments);
     let screen = Screen::of_this_process();
     let outcome = tokio::runtime::Runtime::new()
@@ -86,7 +94,7 @@ fn main() -> ExitCode {
             if arguments.node == Node::Real && !isolation::is_inside() {
                 isolation::ensure_possible()?;
                 runtime.block_on(node::fetch())?;
-                shipped::build_image(shipped::TAG, &[])?;
+                shipped::build_image(shipped::TAG, &[], &[])?;
                 isolation::enter()?;
             }
             runtime.block_on(run(&screen, &arguments))

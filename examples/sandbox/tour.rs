@@ -1,4 +1,4 @@
-//! The tour: eight things that the operator does, each done for real, looked at from outside, and timed.
+//! The tour: ten things that the operator does, each done for real, looked at from outside, and timed.
 //!
 //! A step that doesn't see what it should is an error; nothing is printed as seen that wasn't.
 
@@ -17,9 +17,10 @@ use crate::database;
 use crate::observe::{self, LONG};
 use crate::platform::{Site, TENANT};
 use crate::screen::Screen;
+use crate::window;
 
 /// The name of nearly everything in `examples/first-secret.yaml`.
-const APP: &str = "app";
+pub const APP: &str = "app";
 
 /// How a step ended: what was done and what was seen.
 pub struct Told {
@@ -68,13 +69,14 @@ pub async fn walk(screen: &Screen, site: &Site<'_>) -> Result<()> {
     .await?;
     database::walk(screen, site).await?;
     certificate::walk(screen, site).await?;
+    window::walk(screen, site).await?;
     let restarts = observe::restarts(&site.tenant, APP).await?;
     ensure!(
-        restarts == 1,
-        "the Deployment {APP} has rolled {restarts} times in the whole tour, not once"
+        restarts == 2,
+        "the Deployment {APP} has rolled {restarts} times in the whole tour, not twice"
     );
     screen.success(&format!(
-        "All eight steps went as they should, in {:.1} s; the Deployment app rolled once in all.",
+        "All ten steps went as they should, in {:.1} s; the Deployment app rolled twice in all, for two changes.",
         begun.elapsed().as_secs_f64()
     ));
     Ok(())
@@ -256,7 +258,10 @@ async fn refused(site: &Site<'_>) -> Result<Told> {
 }
 
 /// Writes a new version of the secret in Vault.
-async fn put(site: &Site<'_>, password: &str) -> Result<()> {
+///
+/// # Errors
+/// Vault refuses it.
+pub async fn put(site: &Site<'_>, password: &str) -> Result<()> {
     let vault = &site.ground.vault.api;
     vault
         .kv2_put(TENANT, APP, &json!({ "password": password }))

@@ -12,6 +12,7 @@ use ground::prometheus::Target;
 use crate::platform::{NAMESPACE, Site};
 use crate::running::Running;
 use crate::screen::Screen;
+use crate::window;
 
 /// Ctrl-C, a polite kill, or a terminal that was closed.
 pub struct Interruption {
@@ -112,6 +113,13 @@ async fn say_what_next(screen: &Screen, site: &Site<'_>) -> Result<()> {
     screen.command(&format!(
         "kubectl get --namespace={NAMESPACE} vaultdynamicsecrets -o wide"
     ));
+    screen.command(&format!(
+        "export PATH={}:\"$PATH\"",
+        path(&window::plugin(site)?)
+    ));
+    screen.command(&format!(
+        "kubectl vto status --namespace={NAMESPACE}   # it exits 1: by-approle isn't ready"
+    ));
     screen.note("");
     screen.note("A new version in Vault, by hand:");
     screen.command(&format!("export VAULT_ADDR={}", ground.vault.address));
@@ -175,7 +183,7 @@ async fn say_what_is_measured(screen: &Screen, site: &Site<'_>, operator: &Opera
 }
 
 /// Text as one word of a shell.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         text.to_owned()
