@@ -128,6 +128,15 @@ impl SecretMeta {
     }
 }
 
+/// A Secret that a pod template uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Use {
+    /// Its name; it is in the namespace of the workload.
+    pub secret: String,
+    /// The keys without which the pods do not start: each that is named, and not as optional.
+    pub keys: BTreeSet<String>,
+}
+
 /// How the last rollout of a workload stands, and what the next one may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rollout {
@@ -165,6 +174,10 @@ pub struct WorkloadMeta {
     pub annotations: BTreeMap<String, String>,
     /// Our annotations on the pod template, by full name.
     pub template: BTreeMap<String, String>,
+    /// The workload's own labels; `None` where it has more than are looked at.
+    pub labels: Option<LiteMap<String, String>>,
+    /// The Secrets that its pod template uses, by name.
+    pub uses: Vec<Use>,
 }
 
 impl WorkloadMeta {

@@ -203,6 +203,7 @@ impl Workload {
             },
             annotations: ours(&self.annotations),
             template: ours(&self.template),
+            ..WorkloadMeta::default()
         }
     }
 }
