@@ -70,10 +70,8 @@ fn exactly<T>(items: impl Iterator<Item = T>) -> Vec<T> {
 /// So many labels of a workload are looked at; objects have a handful.
 const MOST_LABELS: usize = 100;
 
-fn labels(labels: BTreeMap<String, String>) -> Option<LiteMap<String, String>> {
-    let few = labels.len() <= MOST_LABELS;
-    // A tree gives its keys in order.
-    few.then(|| LiteMap::from_sorted_store_unchecked(exactly(labels.into_iter())))
+fn labels(labels: BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+    Some(labels).filter(|labels| labels.len() <= MOST_LABELS)
 }
 
 fn ours(annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
