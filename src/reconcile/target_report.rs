@@ -11,7 +11,7 @@ use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
 use super::report::{Finding, Truth};
 use super::restart::{Standing, runs};
-use super::selection::discovers;
+use super::selection::query_of;
 use super::sources::SecretResource;
 use super::time::whole_seconds;
 use super::view::{WorkloadKey, WorkloadMeta};
@@ -162,7 +162,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             tell(&row, row.message.clone());
         }
         all.rollout = (!rows.is_empty()).then_some(worst.0);
-        if rows.is_empty() && discovers(resource) {
+        let looks = query_of(resource).is_ok_and(|query| query.is_some());
+        if rows.is_empty() && looks {
             rows.push("spec.rollout finds no workload, and nothing is to be restarted".to_owned());
         }
         let finding = (!rows.is_empty())
