@@ -10,6 +10,8 @@ use crate::key::is_object_name;
 use crate::operator::{CONTROLLER, secret_names};
 use crate::policy::OwnIdentity;
 use crate::problem::Problem;
+use crate::reconcile::discovers;
+use crate::reconcile::sources::key_of;
 use crate::rights::{Difference, Granted, Needed, Right, Rights, compare, in_order, needed};
 use clap::Args;
 
@@ -99,6 +101,9 @@ pub fn run(command: &Rbac) -> Result<Outcome, String> {
         eprintln!("note: {note}");
     }
     notes(&needed, &manifests)?;
+    if grade == Grade::Named {
+        note_what_is_not_found(&manifests);
+    }
     let account = (command.namespace.as_str(), command.service_account.as_str());
     if command.check.is_empty() {
         print(&role::yaml(grade, account, &needed.namespaces))?;
@@ -131,6 +136,16 @@ fn configuration(command: &Rbac) -> Result<Config, String> {
     config::load(&command.config, [], &overrides)
         .map(|loaded| loaded.config)
         .map_err(|findings| config::refused(&findings))
+}
+
+/// Tells which resources look for workloads that an operator of the grade named finds none of.
+fn note_what_is_not_found(manifests: &Manifests) {
+    for resource in manifests.view.writers().filter(|one| discovers(*one)) {
+        let place = manifests.place(&key_of(resource));
+        eprintln!(
+            "note: {place}: spec.rollout finds no workload in the grade named, which may not list them; it is given rights to those of spec.rolloutRestartTargets"
+        );
+    }
 }
 
 /// Tells which resources need nothing. Those that the operator would not serve

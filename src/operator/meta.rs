@@ -9,6 +9,7 @@ use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::pod_uses::{PodSpec, uses};
 use crate::problem::printable;
 use crate::reconcile::kept::Kept;
 use crate::reconcile::view::{Manager, Rollout, SecretMeta, WorkloadKind, WorkloadMeta};
@@ -64,6 +65,13 @@ fn exactly<T>(items: impl Iterator<Item = T>) -> Vec<T> {
     let mut all: Vec<T> = items.collect();
     all.shrink_to_fit();
     all
+}
+
+/// So many labels of a workload are looked at; objects have a handful.
+const MOST_LABELS: usize = 100;
+
+fn labels(labels: BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
+    Some(labels).filter(|labels| labels.len() <= MOST_LABELS)
 }
 
 fn ours(annotations: BTreeMap<String, String>) -> BTreeMap<String, String> {
@@ -157,12 +165,6 @@ struct WorkloadCondition {
 struct Template {
     metadata: TemplateMeta,
     spec: PodSpec,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct PodSpec {
-    termination_grace_period_seconds: Option<u32>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -271,5 +273,7 @@ pub fn workload(object: Workload, kind: WorkloadKind) -> WorkloadMeta {
         paused: object.spec.paused,
         annotations: ours(meta.annotations.unwrap_or_default()),
         template: ours(object.spec.template.metadata.annotations),
+        labels: labels(meta.labels.unwrap_or_default()),
+        uses: uses(object.spec.template.spec),
     }
 }

@@ -14,6 +14,7 @@ mod leadership;
 mod lease;
 mod meta;
 mod names;
+mod pod_uses;
 mod reviews;
 mod tenure;
 mod watches;

@@ -29,7 +29,7 @@ use super::resolve::{self, Scope};
 use super::sources;
 use super::term::Term;
 use super::view::{View, WorkloadKind};
-use crate::config::Config;
+use crate::config::{Config, Grade};
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::policy::{OwnIdentity, Policy};
 use crate::problem::Problem;
@@ -164,6 +164,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// An engine with an empty view.
     pub fn new(parts: Parts<C, V, K>) -> Self {
         let started = parts.clock.now();
+        let names_only = parts.config.secret_access == Grade::Named;
         Self {
             cluster: parts.cluster,
             sessions: parts.sessions,
@@ -185,7 +186,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             authority_gate: tokio::sync::Mutex::default(),
             unwritten: RefCell::default(),
             turns: Turns::default(),
-            view: RefCell::default(),
+            view: RefCell::new(View::of_names_only(names_only)),
             queue: Queue::default(),
         }
     }

@@ -38,6 +38,12 @@ impl<K: Ord> Index<K> {
         }
     }
 
+    /// Whether a resource names it.
+    pub(super) fn has(&self, thing: &K, resource: &ResourceKey) -> bool {
+        let resources = self.0.get(thing);
+        resources.is_some_and(|resources| resources.binary_search(resource).is_ok())
+    }
+
     /// All that name it.
     pub(super) fn of(&self, thing: &K) -> impl Iterator<Item = &ResourceKey> {
         self.0.get(thing).into_iter().flatten()
@@ -64,6 +70,8 @@ mod tests {
         }
         let of = |index: &Index<&str>| index.of(&"secret").cloned().collect::<Vec<_>>();
         assert_eq!(of(&index), [resource("a"), resource("b")]);
+        let has = |index: &Index<&str>, name| index.has(&"secret", &resource(name));
+        assert!(has(&index, "a") && !has(&index, "c"));
         index.unlink(&"secret", &resource("a"));
         index.unlink(&"secret", &resource("other"));
         assert_eq!(of(&index), [resource("b")]);

@@ -156,7 +156,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     fn sees_targets(&self, resource: &dyn SecretResource) -> bool {
         let view = self.view.borrow();
         let targets = self.targets(resource);
-        targets.iter().all(|one| view.workloads.contains_key(one))
+        let all = targets.iter().all(|one| view.workloads.contains_key(one));
+        all && self.finds_all(resource)
     }
 }
 

@@ -11,7 +11,6 @@ use super::kept::Kept;
 pub use super::observer::{Base, Observer};
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
-use super::sources::targets_of;
 use super::view::{SecretMeta, Store, View, WorkloadKey, WorkloadKind, WorkloadMeta, is_older};
 use super::wake::connections_of_authority;
 use crate::key::{Kind, ObjectKey, ResourceKey};
@@ -41,8 +40,9 @@ impl<C: Cluster, V: Vault, K: Clock> Resources<Engine<C, V, K>> {
                 Vec::new()
             }
             _ => {
-                let found = engine.view.borrow().writer(&resource);
-                found.map_or_else(Vec::new, |found| targets_of(&*found).collect())
+                let view = engine.view.borrow();
+                let found = view.writer(&resource);
+                found.map_or_else(Vec::new, |found| view.targets_of(&*found))
             }
         };
         engine.queue.wake(WorkKey::Resource(resource), Urgency::Now);
@@ -240,17 +240,18 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<SecretMeta> for Secrets<Engine<C, 
 pub struct Workloads<E>(pub Base<E>, pub WorkloadKind);
 
 impl<C: Cluster, V: Vault, K: Clock> Workloads<Engine<C, V, K>> {
-    fn changed(&self, key: WorkloadKey) {
+    /// `moved`: the resources for which it is a target now, or was one.
+    fn changed(&self, key: WorkloadKey, moved: Vec<ResourceKey>) {
         let engine = &self.0.engine;
         engine.wake_reports(&key);
-        if engine
-            .view
-            .borrow()
-            .resources_of_workload(&key)
-            .next()
-            .is_some()
-        {
+        let view = engine.view.borrow();
+        // One that waits for nobody any more forgets that it does.
+        if !moved.is_empty() || view.resources_of_workload(&key).next().is_some() {
             engine.queue.wake(WorkKey::Workload(key), Urgency::Now);
+        }
+        for resource in moved {
+            let key = WorkKey::Resource(resource);
+            engine.queue.wake(key, Urgency::Routine);
         }
     }
 
@@ -269,7 +270,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
         let key = self.key(&object);
         let mut view = self.0.engine.view.borrow_mut();
         let old = view.workloads.get(&key).cloned();
-        view.put_workload(&key, new);
+        let targets = view.put_workload(&key, new);
         let now = view.workloads.get(&key).cloned();
         drop(view);
         let moved = match (&old, &now) {
@@ -278,7 +279,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
         };
         if moved {
             (self.0.engine).workload_moved(&key, old.as_ref(), now.as_ref());
-            self.changed(key);
+            self.changed(key, targets);
         }
     }
 
@@ -290,10 +291,10 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
             .get(&key)
             .is_some_and(|known| Some(known.uid.as_str()) == uid)
         {
-            view.remove_workload(&key);
+            let targets = view.remove_workload(&key);
             drop(view);
             self.0.engine.wake_in_line();
-            self.changed(key);
+            self.changed(key, targets);
         }
     }
 
@@ -309,9 +310,9 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
         let has = |view: &View, key: &ObjectKey| view.workloads.contains_key(&self.key(key));
         self.0.end(self.0.known(all, has), |object| {
             let key = self.key(&object);
-            self.0.engine.view.borrow_mut().remove_workload(&key);
+            let targets = self.0.engine.view.borrow_mut().remove_workload(&key);
             self.0.engine.wake_in_line();
-            self.changed(key);
+            self.changed(key, targets);
         });
     }
 

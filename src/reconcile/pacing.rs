@@ -16,7 +16,7 @@ use super::queue::{Urgency, WorkKey};
 use super::report::{Finding, Truth};
 use super::restart::{Wanted, runs};
 use super::rotation::rotation_of;
-use super::sources::{SecretResource, targets_of, uid_of};
+use super::sources::{SecretResource, named_targets, uid_of};
 use super::state::{RESTARTED_AT, State};
 use super::time::{earlier, later};
 use super::view::{Moment, View, WorkloadKey, WorkloadKind, WorkloadMeta};
@@ -114,13 +114,17 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             };
             let latest = self.latest_restart(&one.resource, &*resource, &one.state);
             scene.latest = scene.latest.into_iter().chain(latest).min();
-            let mut others = targets_of(&*resource).filter(|key| key != target);
-            let failed = others.find(|key| {
+            let has_failed = |key: &WorkloadKey| {
                 let same = view
                     .workloads
                     .get(key)
                     .is_some_and(|found| runs(found, one));
-                same && progress(key).is_some_and(|progress| progress.stuck)
+                key != target && same && progress(key).is_some_and(|progress| progress.stuck)
+            };
+            // There may be many of them: none is cloned but the one that is told.
+            let failed = named_targets(&*resource).find(has_failed).or_else(|| {
+                let mut found = view.found_by(&one.resource);
+                found.find(|key| has_failed(key)).cloned()
             });
             scene.failed = scene.failed.or(failed);
         }
@@ -158,10 +162,17 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) fn learn_workload(&self, target: &WorkloadKey, meta: WorkloadMeta, asked: Moment) {
         let mut view = self.view.borrow_mut();
         let old = view.workloads.get(target).cloned();
-        view.put_workload_answer(target, meta, asked);
+        let moved = view.put_workload_answer(target, meta, asked);
         let now = view.workloads.get(target).cloned();
         drop(view);
         self.workload_moved(target, old.as_ref(), now.as_ref());
+        // Somebody else changed what decides whose target it is.
+        for resource in moved {
+            self.queue
+                .wake(WorkKey::Resource(resource), Urgency::Routine);
+            let work = WorkKey::Workload(target.clone());
+            self.queue.wake(work, Urgency::Routine);
+        }
     }
 
     /// A workload is another than before, or gone.
@@ -190,10 +201,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Has the workloads looked at whose time may have become short.
     pub(super) fn wake_targets(&self, key: &ResourceKey) {
-        let Some(resource) = self.view.borrow().writer(key) else {
+        let view = self.view.borrow();
+        let Some(resource) = view.writer(key) else {
             return;
         };
-        for target in targets_of(&*resource) {
+        for target in view.targets_of(&*resource) {
             self.queue.wake(WorkKey::Workload(target), Urgency::Routine);
         }
     }
@@ -269,7 +281,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let windows = &self.config.rollout.windows;
         let terms = self.terms_of(resource)?;
         let rotation = rotation_of(resource, &self.config.rotation).ok()?;
-        let restarted = targets_of(resource).any(|target| self.restarts(target.kind));
+        let restarted = !self.targets(resource).is_empty();
         if windows.is_empty() || !rotation.overlap || !restarted {
             return None;
         }

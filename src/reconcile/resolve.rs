@@ -9,6 +9,7 @@ use kube::ResourceExt as _;
 
 use super::fits::check_metadata;
 use super::queue::Lane;
+use super::selection::query_of;
 use super::sources::{SecretResource, check_served, destination_of, key_of};
 use super::view::{Store, View};
 use crate::api::{AuthMethod, KubernetesAuth, VaultAuth, VaultConnection};
@@ -37,6 +38,7 @@ pub struct Scope<'a> {
 /// [`Problem::ReferenceDenied`].
 pub fn asked(scope: Scope<'_>, resource: &dyn SecretResource) -> Result<Resolved, Problem> {
     check_served(resource)?;
+    query_of(resource)?;
     let key = key_of(resource);
     let namespace = &key.object.namespace;
     let auth = find_auth(scope, resource.vault_auth_ref(), namespace)?;

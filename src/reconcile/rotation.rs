@@ -13,7 +13,7 @@ use super::report::{Finding, Truth};
 use super::resolve::positive_duration;
 use super::restart::Standing;
 use super::secret::Work;
-use super::sources::{SecretResource, targets_of, uid_of};
+use super::sources::{SecretResource, uid_of};
 use super::state::RESTARTED_AT;
 use super::time::{fraction, later};
 use super::view::{Rollout, WorkloadKey, WorkloadMeta};
@@ -129,7 +129,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Secret holds since `changed_at`. This process's knowledge: another one looks
     /// anew, and gives back later, never earlier.
     pub(super) fn rolled_since(&self, work: &Work, changed_at: Timestamp) -> Option<Timestamp> {
-        let rolled = self.targets(&*work.resource).iter().all(|target| {
+        // Where some cannot be found, nobody can tell.
+        let mut rolled = self.finds_all(&*work.resource);
+        rolled &= self.targets(&*work.resource).iter().all(|target| {
             let standing = self.target_standing(&work.key, &*work.resource, target);
             match standing {
                 TargetStanding::Known(Standing::Current | Standing::Stripped) => {
@@ -221,7 +223,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
             None
         };
-        let cut: Vec<String> = targets_of(resource).filter_map(why).collect();
+        let targets = view.targets_of(resource).into_iter();
+        let cut: Vec<String> = targets.filter_map(why).collect();
         (!cut.is_empty()).then(|| {
             let message = format!(
                 "pods may lose their credentials before they have others: {}",

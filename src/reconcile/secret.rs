@@ -18,7 +18,7 @@ use super::report_secret::asked_resync;
 use super::resolve::asked;
 use super::rotation::{Rotation, rotation_of};
 use super::slots::Slots;
-use super::sources::{self, Held, SecretResource, destination_of, targets_of, uid_of};
+use super::sources::{self, Held, SecretResource, destination_of, uid_of};
 use super::time::{fraction, later};
 use super::view::{Store, WorkloadKey};
 use crate::key::{Kind, ObjectKey, ResourceKey};
@@ -107,6 +107,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 .await
         {
             return next;
+        }
+        if self.awaits_workloads(&*resource) {
+            return Next::Settled(None);
         }
         let began = self.clock.now();
         let outcome = self.told(self.sync(key, &resource).await).await;
@@ -417,8 +420,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// The workloads that a resource restarts, as far as the configuration lets it.
     pub(super) fn targets(&self, resource: &dyn SecretResource) -> Vec<WorkloadKey> {
-        targets_of(resource)
-            .filter(|target| self.restarts(target.kind))
-            .collect()
+        let mut targets = self.view.borrow().targets_of(resource);
+        targets.retain(|target| self.restarts(target.kind));
+        targets
     }
 }

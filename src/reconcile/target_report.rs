@@ -4,13 +4,15 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::discovery::Unfound;
 use super::engine::Engine;
 use super::pace::{Progress, Wait, Why, restarted_at};
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
 use super::report::{Finding, Truth};
 use super::restart::{Standing, runs};
-use super::sources::{SecretResource, targets_of};
+use super::selection::query_of;
+use super::sources::SecretResource;
 use super::time::whole_seconds;
 use super::view::{WorkloadKey, WorkloadMeta};
 use super::workload::{DUE, TargetStanding};
@@ -139,22 +141,65 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         // Of the worst, and of these of the first that is not plain.
         let mut worst = (RolloutState::Current, false);
         let (mut truth, mut reason) = (Truth::True, "Current");
-        for target in targets_of(resource) {
-            let row = self.row(key, resource, &target).await;
+        let mut tell = |row: &Row, message: String| {
             let this = (row.state.clone(), row.reason != "Current");
             if this > worst {
                 (truth, reason) = (row.truth, row.reason);
                 worst = this;
             }
-            rows.push(format!("{target} {}", row.message));
+            rows.push(message);
+        };
+        let targets = self.view.borrow().targets_of(resource);
+        for target in targets {
+            let row = self.row(key, resource, &target).await;
+            tell(&row, format!("{target} {}", row.message));
             if all.rollout_targets.len() < ROWS {
                 all.rollout_targets.push(row.status(&target));
             }
         }
+        for unfound in self.unfound(resource) {
+            let row = self.unfound_row(unfound).await;
+            tell(&row, row.message.clone());
+        }
         all.rollout = (!rows.is_empty()).then_some(worst.0);
+        let looks = query_of(resource).is_ok_and(|query| query.is_some());
+        if rows.is_empty() && looks {
+            rows.push("spec.rollout finds no workload, and nothing is to be restarted".to_owned());
+        }
         let finding = (!rows.is_empty())
             .then(|| Finding::new("RolloutRestart", truth, reason, rows.join("; ")));
         (all, finding)
+    }
+
+    /// Of workloads that would be targets, were they found.
+    async fn unfound_row(&self, unfound: Unfound) -> Row {
+        use RolloutState::NotKnown;
+        match unfound {
+            Unfound::NotListed => Row::new(
+                NotKnown,
+                Truth::False,
+                "TargetsNotListed",
+                "spec.rollout finds no workload, since an operator with secretAccess: named may not list them: name them in spec.rolloutRestartTargets, or give it secretAccess: namespace with the Role for it",
+            ),
+            Unfound::Off => Row::new(
+                NotKnown,
+                Truth::False,
+                "RolloutDisabled",
+                "spec.rollout finds no workload, since none is restarted: the operator's configuration (rollout.enabled, rollout.kinds) says so",
+            ),
+            Unfound::Unseen(kind, why) => {
+                let why = self.explained(why).await;
+                Row::new(
+                    NotKnown,
+                    Truth::Unknown,
+                    "TargetsNotVisible",
+                    format!(
+                        "spec.rollout finds no {}, since they cannot be watched: {why}",
+                        kind.as_str()
+                    ),
+                )
+            }
+        }
     }
 
     async fn row(

@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
+use super::discovery::Discovery;
 use super::index::Index;
 use super::queue::Urgency;
-use super::sources::{SecretResource, destination_of, targets_of};
+use super::sources::{SecretResource, destination_of, named_targets};
 use super::stores::Stores;
 use super::wanted::Naming;
 use crate::api::{
@@ -128,6 +129,15 @@ impl SecretMeta {
     }
 }
 
+/// A Secret that a pod template uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Use {
+    /// Its name; it is in the namespace of the workload.
+    pub secret: String,
+    /// The keys without which the pods do not start: each that is named, and not as optional.
+    pub keys: BTreeSet<String>,
+}
+
 /// How the last rollout of a workload stands, and what the next one may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rollout {
@@ -165,6 +175,10 @@ pub struct WorkloadMeta {
     pub annotations: BTreeMap<String, String>,
     /// Our annotations on the pod template, by full name.
     pub template: BTreeMap<String, String>,
+    /// The workload's own labels; `None` where it has more than are looked at.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// The Secrets that its pod template uses, by name.
+    pub uses: Vec<Use>,
 }
 
 impl WorkloadMeta {
@@ -229,7 +243,8 @@ pub struct View {
     /// Secrets that carry the state of a resource whose destination is another.
     pub(super) strays: BTreeSet<ObjectKey>,
     by_destination: Index<ObjectKey>,
-    by_workload: Index<WorkloadKey>,
+    pub(super) by_workload: Index<WorkloadKey>,
+    pub(super) discovery: Discovery,
 }
 
 impl View {
@@ -270,11 +285,12 @@ impl View {
         new: Option<&dyn SecretResource>,
     ) {
         self.naming.compare(old, new);
+        self.look_for_workloads(key, new);
         if let Some(old) = old {
             let left = destination_of(old);
             self.by_destination.unlink(&left, key);
             self.judge_stray(&left);
-            for workload in targets_of(old) {
+            for workload in named_targets(old) {
                 self.by_workload.unlink(&workload, key);
             }
         }
@@ -287,7 +303,7 @@ impl View {
         let named = destination_of(new);
         self.by_destination.link(named.clone(), key);
         self.judge_stray(&named);
-        for workload in targets_of(new) {
+        for workload in named_targets(new) {
             self.by_workload.link(workload, key);
         }
     }
@@ -340,28 +356,40 @@ impl View {
         self.secrets.remove(key)
     }
 
-    /// As [`View::put_secret`], for a workload.
-    pub fn put_workload(&mut self, key: &WorkloadKey, meta: WorkloadMeta) {
+    /// As [`View::put_secret`], for a workload. Tells for which resources it becomes a
+    /// target that they find, or ceases to be one.
+    pub fn put_workload(&mut self, key: &WorkloadKey, meta: WorkloadMeta) -> Vec<ResourceKey> {
         let known = self.workloads.get(key);
-        if known.is_none_or(|known| !is_older(&meta.resource_version, &known.resource_version)) {
-            self.gone.remove(&meta.uid);
-            let uid = meta.uid.clone();
-            let before = self.workloads.insert(key.clone(), meta);
-            self.bury(before.map(|before| before.uid).filter(|one| *one != uid));
+        if known.is_some_and(|known| is_older(&meta.resource_version, &known.resource_version)) {
+            return Vec::new();
+        }
+        let moved = self.place_workload(key, Some(&meta));
+        self.gone.remove(&meta.uid);
+        let uid = meta.uid.clone();
+        let before = self.workloads.insert(key.clone(), meta);
+        self.bury(before.map(|before| before.uid).filter(|one| *one != uid));
+        moved
+    }
+
+    /// As [`View::put_secret_answer`], for a workload; tells what [`View::put_workload`] does.
+    pub fn put_workload_answer(
+        &mut self,
+        key: &WorkloadKey,
+        meta: WorkloadMeta,
+        asked: Moment,
+    ) -> Vec<ResourceKey> {
+        match self.went_since(&meta.uid, asked) {
+            true => Vec::new(),
+            false => self.put_workload(key, meta),
         }
     }
 
-    /// As [`View::put_secret_answer`], for a workload.
-    pub fn put_workload_answer(&mut self, key: &WorkloadKey, meta: WorkloadMeta, asked: Moment) {
-        if !self.went_since(&meta.uid, asked) {
-            self.put_workload(key, meta);
-        }
-    }
-
-    /// A workload is gone.
-    pub fn remove_workload(&mut self, key: &WorkloadKey) {
+    /// A workload is gone. Tells which resources found it.
+    pub fn remove_workload(&mut self, key: &WorkloadKey) -> Vec<ResourceKey> {
+        let moved = self.place_workload(key, None);
         let before = self.workloads.remove(key);
         self.bury(before.map(|before| before.uid));
+        moved
     }
 
     /// Remembers the uid of what went, for as long as an answer about it may be
@@ -404,14 +432,6 @@ impl View {
     /// The resources whose destination is this Secret.
     pub fn resources_of_secret(&self, secret: &ObjectKey) -> impl Iterator<Item = &ResourceKey> {
         self.by_destination.of(secret)
-    }
-
-    /// The resources that name this workload as a restart target.
-    pub fn resources_of_workload(
-        &self,
-        workload: &WorkloadKey,
-    ) -> impl Iterator<Item = &ResourceKey> {
-        self.by_workload.of(workload)
     }
 
     /// What work that nobody asked for now has to wait for: a Secret that is not

@@ -4,7 +4,7 @@
 use super::engine::Engine;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
-use super::sources::{key_of, targets_of};
+use super::sources::key_of;
 use super::view::{Moment, SecretMeta, Store, View, WorkloadKey};
 use crate::key::{Kind, ObjectKey, ResourceKey};
 use crate::problem::Problem;
@@ -72,7 +72,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .resources_of_secret(secret)
             .filter_map(|user| view.writer(user));
         for user in users {
-            for target in targets_of(&*user) {
+            for target in view.targets_of(&*user) {
                 self.queue.wake(WorkKey::Workload(target), Urgency::Now);
             }
         }
@@ -114,7 +114,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 users.extend(view.writers_of_stray(object));
                 users.extend(connections_of_authority(&view, object));
                 let found = users.iter().filter_map(|user| view.writer(user));
-                let targets = found.flat_map(|user| targets_of(&*user).collect::<Vec<_>>());
+                let targets = found.flat_map(|user| view.targets_of(&*user));
                 let targets = targets.collect();
                 (users, targets)
             }

@@ -11,7 +11,7 @@ use super::engine::Engine;
 use super::former::{former_of, is_settled, written_of};
 use super::ports::{Clock, Cluster};
 use super::resolve::asked;
-use super::sources::{SecretResource, destination_of, key_of, targets_of};
+use super::sources::{SecretResource, destination_of, key_of, named_targets};
 use super::stores::Place;
 use super::view::{Store, View, WorkloadKey};
 use crate::key::{Kind, ObjectKey, ResourceKey, is_object_name};
@@ -50,7 +50,7 @@ impl Naming {
         new: Option<&dyn SecretResource>,
     ) {
         let named = |resource: &dyn SecretResource| {
-            let targets: Vec<WorkloadKey> = targets_of(resource).collect();
+            let targets: Vec<WorkloadKey> = named_targets(resource).collect();
             let former: Vec<ObjectKey> = former_of(resource).collect();
             (destination_of(resource), targets, former)
         };
@@ -150,7 +150,7 @@ impl View {
     /// The workloads to follow, of all namespaces.
     fn named_workloads(&self) -> impl Iterator<Item = WorkloadKey> {
         self.writers_that_ask()
-            .flat_map(|resource| targets_of(&*resource).collect::<Vec<_>>())
+            .flat_map(|resource| named_targets(&*resource).collect::<Vec<_>>())
     }
 }
 

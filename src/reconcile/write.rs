@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::decide::{self, Plan, Why};
+use super::discovery::Unfound;
 use super::drift;
 use super::engine::Engine;
 use super::fields;
@@ -229,10 +230,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Ok(()) => {
                 let stores = &self.view.borrow().stores;
                 let targets = self.targets(&*work.resource);
-                Ok(!targets.iter().any(|target| {
+                let mut seen = targets.iter().all(|target| {
                     let store = Store::Workloads(target.kind);
-                    stores.failure(store, &target.object).is_some()
-                }))
+                    stores.failure(store, &target.object).is_none()
+                });
+                let unfound = self.unfound(&*work.resource);
+                seen &= !unfound.iter().any(|one| matches!(one, Unfound::Unseen(..)));
+                Ok(seen)
             }
             Err(Problem::KubernetesForbidden { .. } | Problem::KubernetesRefused { .. }) => {
                 Ok(false)

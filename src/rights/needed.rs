@@ -13,7 +13,7 @@ use crate::operator::{CLAIM_LEASE, KEY_SECRET, LEADER_LEASE};
 use crate::policy::{CaSource, LoginMethod, OwnIdentity, Policy, permit, permit_connection};
 use crate::problem::{Problem, printable};
 use crate::reconcile::ledger;
-use crate::reconcile::sources::{KINDS, SecretResource, key_of, targets_of};
+use crate::reconcile::sources::{KINDS, SecretResource, key_of, named_targets};
 use crate::reconcile::view::{Store, View, WorkloadKey, WorkloadKind};
 use crate::reconcile::{Scope, asked, connection};
 
@@ -198,7 +198,7 @@ impl Needed {
             &account.name,
         )?;
         let restarted = restarted(asking.config);
-        let targets = targets_of(resource).filter(|target| restarted.contains(&target.kind));
+        let targets = named_targets(resource).filter(|target| restarted.contains(&target.kind));
         let targets: Vec<WorkloadKey> = targets.collect();
         for target in &targets {
             check("spec.rolloutRestartTargets", &target.object.name)?;

@@ -12,7 +12,7 @@ use vault_tenant_operator::api::{
     VaultAuth, VaultConnection, VaultDynamicSecret, VaultPKISecret, VaultStaticSecret,
 };
 use vault_tenant_operator::key::{Kind, ObjectKey};
-use vault_tenant_operator::reconcile::view::{Manager, Rollout, SecretMeta, WorkloadMeta};
+use vault_tenant_operator::reconcile::view::{Manager, Rollout, SecretMeta, Use, WorkloadMeta};
 use vault_tenant_operator::reconcile::{PREFIX, digest_of_managed};
 use vault_tenant_operator::render::ResourceTag;
 
@@ -151,6 +151,8 @@ pub struct Workload {
     pub version: u64,
     pub created: Timestamp,
     pub paused: bool,
+    /// The Secrets that its pod template uses, by name.
+    pub uses: Vec<String>,
     pub annotations: BTreeMap<String, String>,
     pub template: BTreeMap<String, String>,
     /// Whether a rollout takes time, and whether one is under way.
@@ -203,6 +205,15 @@ impl Workload {
             },
             annotations: ours(&self.annotations),
             template: ours(&self.template),
+            labels: None,
+            uses: self
+                .uses
+                .iter()
+                .map(|secret| Use {
+                    secret: secret.clone(),
+                    ..Use::default()
+                })
+                .collect(),
         }
     }
 }

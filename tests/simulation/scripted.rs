@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::objects::Field;
 use crate::runs::{rest, run, seconds};
@@ -11,12 +11,17 @@ use crate::world::World;
 
 /// Runs what happens to a secret that is in place, and counts restarts.
 fn restarts(what: &str, expected: usize, happens: impl AsyncFnOnce(&Tenant)) {
+    restarts_by(&static_secret("app"), what, expected, happens);
+}
+
+/// The same with a resource that says in another way what restarts.
+fn restarts_by(resource: &Value, what: &str, expected: usize, happens: impl AsyncFnOnce(&Tenant)) {
     let ended = run(7, None, async |world: Rc<World>| {
         let tenant = Tenant(Rc::clone(&world));
         tenant.basics();
         tenant.write_vault("app", &source(&[("password", "a"), ("user", "u")]));
         tenant.create_workload("web", &["app"]);
-        tenant.apply(&static_secret("app"));
+        tenant.apply(resource);
         seconds(60).await;
         happens(&tenant).await;
         rest(&world).await;
@@ -58,6 +63,53 @@ fn content_restarts_once_and_nothing_else_does() {
     restarts("a state of a later generation", 0, async |tenant| {
         tenant.tamper_state("app", |state| state["generation"] = json!(99));
     });
+}
+
+#[test]
+fn what_is_found_restarts_as_what_is_named() {
+    let mut found = static_secret("app");
+    found["spec"]["rolloutRestartTargets"] = json!([]);
+    found["spec"]["rollout"] = json!({ "auto": true });
+    let change = source(&[("password", "b")]);
+    restarts_by(&found, "found: a change", 1, async |tenant| {
+        tenant.write_vault("app", &change)
+    });
+    restarts_by(&found, "found: a new leader", 0, async |tenant| {
+        tenant.restart_operator(false)
+    });
+    restarts_by(&found, "found: a lost key", 0, async |tenant| {
+        tenant.restart_operator(true)
+    });
+    restarts_by(
+        &found,
+        "found: a change and a new leader while it waits",
+        1,
+        async |tenant| {
+            tenant.pause("web", true);
+            tenant.write_vault("app", &change);
+            seconds(60).await;
+            tenant.restart_operator(false);
+            seconds(60).await;
+            tenant.pause("web", false);
+        },
+    );
+    restarts_by(&found, "found: made again", 0, async |tenant| {
+        tenant.create_workload("web", &["app"])
+    });
+    restarts_by(
+        &found,
+        "found: named, too, and then alone",
+        1,
+        async |tenant| {
+            let mut both = static_secret("app");
+            both["spec"]["rollout"] = json!({ "auto": true });
+            tenant.apply(&both);
+            seconds(60).await;
+            tenant.write_vault("app", &change);
+            seconds(60).await;
+            tenant.apply(&static_secret("app"));
+        },
+    );
 }
 
 #[test]

@@ -280,6 +280,7 @@ impl Tenant {
                 version: 0,
                 created: jiff::Timestamp::from_second(now.as_second()).unwrap(),
                 paused: false,
+                uses: uses.iter().map(|secret| (*secret).to_owned()).collect(),
                 annotations: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
                 template: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
                 slow: !self.0.rollout.get().is_zero(),

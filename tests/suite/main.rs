@@ -30,6 +30,7 @@ mod example_certificate;
 mod example_database;
 mod examples;
 mod finalizers;
+mod found;
 mod gitops;
 mod grades;
 mod guardrails;
@@ -185,6 +186,7 @@ fn all() -> Vec<TrialOf> {
         bad_specs::trials(),
         rollout_status::trials(),
         rollouts::trials(),
+        found::trials(),
         pacing::trials(),
         restarts::trials(),
         killed::trials(),

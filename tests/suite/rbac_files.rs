@@ -244,7 +244,7 @@ fn mistakes_name_their_place_and_the_mend() -> Result<()> {
     );
     let whole = |secret: &str| [auth.as_str(), &connection, secret].join("\n---\n");
     let stdin = "-n team --grade named -f -";
-    let cases: [(&str, String, i32, &[&str]); 15] = [
+    let cases: [(&str, String, i32, &[&str]); 16] = [
         (
             stdin,
             whole(&secret("app", json!({}))),
@@ -326,6 +326,15 @@ fn mistakes_name_their_place_and_the_mend() -> Result<()> {
             &[
                 "note: standard input, document 3: VaultStaticSecret \"app\": ",
                 "it is given no rights",
+            ],
+        ),
+        (
+            stdin,
+            whole(&secret("app", json!({ "rollout": { "auto": true } }))),
+            0,
+            &[
+                "note: standard input, document 3: VaultStaticSecret \"app\": spec.rollout finds no workload",
+                "spec.rolloutRestartTargets",
             ],
         ),
         (

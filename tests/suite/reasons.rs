@@ -14,7 +14,7 @@ const PROBLEM: &str = include_str!("../../src/problem/mod.rs");
 
 /// The reasons that are no problem of a reconcile, each with the source that
 /// writes it.
-const OTHERS: [(&str, &str); 37] = [
+const OTHERS: [(&str, &str); 38] = [
     ("Synced", REPORT_SECRET),
     ("Current", TARGETS),
     ("Rolling", TARGETS),
@@ -24,6 +24,7 @@ const OTHERS: [(&str, &str); 37] = [
     ("TargetMissing", TARGETS),
     ("RolloutDisabled", TARGETS),
     ("TargetsNotVisible", TARGETS),
+    ("TargetsNotListed", TARGETS),
     (
         "OverlapCut",
         include_str!("../../src/reconcile/rotation.rs"),

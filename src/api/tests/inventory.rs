@@ -20,6 +20,9 @@ fn is_ours(kind: &str, path: &str) -> bool {
         "spec.rotation.strategy",
         "spec.rotation.drain",
         "spec.rotation.timeout",
+        "spec.rollout",
+        "spec.rollout.auto",
+        "spec.rollout.selector",
         "status.phase",
         "status.nextRenewal",
         "status.expiry",
@@ -34,7 +37,10 @@ fn is_ours(kind: &str, path: &str) -> bool {
         "status.rolloutTargets[].until",
         "status.rolloutTargets[].restartedAt",
     ];
-    ours.contains(&path) || (kind == "VaultAuthGlobal" && path.starts_with("status.conditions"))
+    let in_selector = path.starts_with("spec.rollout.selector.");
+    ours.contains(&path)
+        || in_selector
+        || (kind == "VaultAuthGlobal" && path.starts_with("status.conditions"))
 }
 
 /// One line of the inventory.

@@ -26,6 +26,10 @@ macro_rules! spec_of_all {
             let targets = self.spec.rollout_restart_targets.as_deref();
             targets.unwrap_or_default()
         }
+
+        fn rollout(&self) -> Option<&$crate::api::RolloutSpec> {
+            self.spec.rollout.as_ref()
+        }
     };
 }
 
@@ -44,7 +48,7 @@ use serde_json::value::RawValue;
 use super::grants::{Renewed, Terms};
 use super::view::WorkloadKey;
 use super::view::WorkloadKind;
-use crate::api::{Destination, Lifetime, RolloutRestartTarget, RotationSpec};
+use crate::api::{Destination, Lifetime, RolloutRestartTarget, RolloutSpec, RotationSpec};
 use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::policy::Read;
 use crate::problem::{Problem, printable};
@@ -77,6 +81,8 @@ pub trait SecretResource: std::fmt::Debug {
     fn destination(&self) -> &Destination;
     /// `spec.rolloutRestartTargets`.
     fn rollout_restart_targets(&self) -> &[RolloutRestartTarget];
+    /// `spec.rollout`.
+    fn rollout(&self) -> Option<&RolloutSpec>;
     /// What its status says.
     fn told(&self) -> Told<'_>;
 
@@ -279,8 +285,9 @@ pub fn destination_of(resource: &dyn SecretResource) -> ObjectKey {
     )
 }
 
-/// The workloads that it restarts, as far as their kinds are served.
-pub fn targets_of(resource: &dyn SecretResource) -> impl Iterator<Item = WorkloadKey> {
+/// The workloads that it names, as far as their kinds are served; those that it restarts
+/// are these and the ones that it finds (`View::targets_of`).
+pub fn named_targets(resource: &dyn SecretResource) -> impl Iterator<Item = WorkloadKey> {
     let namespace = resource.metadata().namespace.clone().unwrap_or_default();
     let targets = resource.rollout_restart_targets().iter();
     targets.filter_map(move |target| {
