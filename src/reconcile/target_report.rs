@@ -220,6 +220,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             },
             TargetStanding::Known(Standing::Waiting(wait)) => Row::waiting(&wait),
             TargetStanding::Missing => Row::new(NotKnown, Truth::False, "TargetMissing", "does not exist: create it, or correct spec.rolloutRestartTargets").because(),
+            TargetStanding::NotWritten => Row::new(NotKnown, Truth::Unknown, "NotWritten", "runs what it may: the Secret has not been written yet").because(),
             TargetStanding::Off => Row::new(NotKnown, Truth::False, "RolloutDisabled", "not restarted: the operator's configuration (rollout.enabled, rollout.kinds) says so").because(),
             TargetStanding::Refused(why) => self.refused_row(target, &why),
             TargetStanding::Unseen(why) => {

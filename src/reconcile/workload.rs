@@ -23,6 +23,8 @@ pub(super) const DUE: &str = "Due";
 pub(super) enum TargetStanding {
     Known(Standing),
     Missing,
+    /// The resource has not written its Secret yet.
+    NotWritten,
     Off,
     Unseen(Problem),
     /// A patch of it was refused, so its next restart is in doubt.
@@ -245,7 +247,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return TargetStanding::Missing;
         };
         let Some(wanted) = self.wanted_by(&view, key, resource) else {
-            return TargetStanding::Known(Standing::Current);
+            return TargetStanding::NotWritten;
         };
         let now = self.clock.now();
         TargetStanding::Known(restart::standing(

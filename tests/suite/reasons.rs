@@ -14,7 +14,7 @@ const PROBLEM: &str = include_str!("../../src/problem/mod.rs");
 
 /// The reasons that are no problem of a reconcile, each with the source that
 /// writes it.
-const OTHERS: [(&str, &str); 38] = [
+const OTHERS: [(&str, &str); 39] = [
     ("Synced", REPORT_SECRET),
     ("Current", TARGETS),
     ("Rolling", TARGETS),
@@ -22,6 +22,7 @@ const OTHERS: [(&str, &str); 38] = [
     ("AnnotationStripped", TARGETS),
     ("Pending", TARGETS),
     ("TargetMissing", TARGETS),
+    ("NotWritten", TARGETS),
     ("RolloutDisabled", TARGETS),
     ("TargetsNotVisible", TARGETS),
     ("TargetsNotListed", TARGETS),
