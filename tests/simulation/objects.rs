@@ -12,7 +12,7 @@ use vault_tenant_operator::api::{
     VaultAuth, VaultConnection, VaultDynamicSecret, VaultPKISecret, VaultStaticSecret,
 };
 use vault_tenant_operator::key::{Kind, ObjectKey};
-use vault_tenant_operator::reconcile::view::{Manager, Rollout, SecretMeta, WorkloadMeta};
+use vault_tenant_operator::reconcile::view::{Manager, Rollout, SecretMeta, Use, WorkloadMeta};
 use vault_tenant_operator::reconcile::{PREFIX, digest_of_managed};
 use vault_tenant_operator::render::ResourceTag;
 
@@ -153,6 +153,8 @@ pub struct Workload {
     pub paused: bool,
     pub annotations: BTreeMap<String, String>,
     pub template: BTreeMap<String, String>,
+    /// The keys of Secrets that its pods need.
+    pub uses: Vec<Use>,
     /// Whether a rollout takes time, and whether one is under way.
     pub slow: bool,
     pub rolling: bool,
@@ -203,6 +205,7 @@ impl Workload {
             },
             annotations: ours(&self.annotations),
             template: ours(&self.template),
+            uses: self.uses.clone(),
             ..WorkloadMeta::default()
         }
     }

@@ -12,6 +12,7 @@ use vault_tenant_operator::api::{
 };
 use vault_tenant_operator::key::{Kind, ResourceKey};
 use vault_tenant_operator::reconcile::PREFIX;
+use vault_tenant_operator::reconcile::view::Use;
 
 use crate::api_server::resource;
 use crate::judge::content;
@@ -282,6 +283,7 @@ impl Tenant {
                 paused: false,
                 annotations: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
                 template: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
+                uses: Vec::new(),
                 slow: !self.0.rollout.get().is_zero(),
                 rolling: false,
                 revisions: Vec::new(),
@@ -314,6 +316,20 @@ impl Tenant {
         if before.paused && !after.paused {
             judge.resumed(&self.0, name);
         }
+    }
+
+    /// The pod template of a Deployment names these keys of a Secret, and no others.
+    pub fn need(&self, name: &str, secret: &str, keys: &[&str]) {
+        self.note(format!("{name} needs {keys:?} of {secret}"));
+        self.edit_workload(name, |workload| {
+            workload.uses = vec![Use {
+                secret: secret.to_owned(),
+                keys: keys.iter().map(ToString::to_string).collect(),
+            }];
+            let mut template = workload.template.clone();
+            template.insert("needs".to_owned(), keys.join(" "));
+            workload.set_template(template);
+        });
     }
 
     /// Removes the operator's annotations from the pod template.
