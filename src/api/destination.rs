@@ -36,6 +36,11 @@ pub struct Destination {
     /// create. A field of vault-tenant-operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retain_on_delete: Option<bool>,
+    /// Whether a key may go from the Secret although the pod template of a workload names it as one
+    /// that its pods need; such a write is refused otherwise. Only in a VaultStaticSecret. A field
+    /// of vault-tenant-operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_key_removal: Option<bool>,
     /// How the answer of Vault becomes the keys of the Secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transformation: Option<Transformation>,

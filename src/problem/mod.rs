@@ -205,6 +205,17 @@ pub enum Problem {
         /// What the API server would refuse.
         why: String,
     },
+    /// A key would go without which the pods of a workload do not start.
+    WouldBreakConsumers {
+        /// Secret name.
+        name: String,
+        /// The key.
+        key: String,
+        /// The workload, `Deployment/web`.
+        workload: String,
+        /// How many further keys of workloads are like that.
+        more: usize,
+    },
     /// The Role lacks a right.
     KubernetesForbidden {
         /// Verb, resource and name.
@@ -401,6 +412,7 @@ impl Problem {
             Problem::DestinationNotOwned { .. } => ("DestinationNotOwned", Retry::WhenChanged),
             Problem::DestinationConflict { .. } => ("DestinationConflict", Retry::Backoff),
             Problem::DestinationInvalid { .. } => ("DestinationInvalid", Retry::Backoff),
+            Problem::WouldBreakConsumers { .. } => ("WouldBreakConsumers", Retry::Backoff),
             Problem::KubernetesForbidden { .. } => ("KubernetesForbidden", Retry::Backoff),
             Problem::KubernetesRefused { .. } => ("KubernetesRefused", Retry::Backoff),
             Problem::DestinationImmutable { .. } => ("DestinationImmutable", Retry::WhenChanged),

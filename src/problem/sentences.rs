@@ -90,6 +90,21 @@ impl fmt::Display for Problem {
             | Problem::DestinationInvalid { name, why } => {
                 write!(f, "the Secret {name}: {why}")
             }
+            Problem::WouldBreakConsumers {
+                name,
+                key,
+                workload,
+                more,
+            } => {
+                let more = match more {
+                    0 => String::new(),
+                    more => format!(" (and {more} more like it)"),
+                };
+                write!(
+                    f,
+                    "the Secret {name}: its key {key} would go, and the pods of {workload} do not start without it{more}; nothing was written: put the key back in Vault, or keep it by spec.destination.transformation, or take it out of the pod template; or set spec.destination.allowKeyRemoval: true"
+                )
+            }
             Problem::KubernetesForbidden { what, why } => write!(
                 f,
                 "the operator's Role does not allow to {what}: {why}; compare it with the shipped rbac/"

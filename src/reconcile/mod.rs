@@ -15,6 +15,7 @@ pub mod another;
 mod breaker;
 mod certificate_report;
 mod claims;
+mod consumers;
 mod decide;
 mod discovery;
 mod drift;

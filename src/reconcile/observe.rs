@@ -291,9 +291,10 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
             .get(&key)
             .is_some_and(|known| Some(known.uid.as_str()) == uid)
         {
+            let old = view.workloads.get(&key).cloned();
             let targets = view.remove_workload(&key);
             drop(view);
-            self.0.engine.wake_in_line();
+            (self.0.engine).workload_moved(&key, old.as_ref(), None);
             self.changed(key, targets);
         }
     }
@@ -310,8 +311,11 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
         let has = |view: &View, key: &ObjectKey| view.workloads.contains_key(&self.key(key));
         self.0.end(self.0.known(all, has), |object| {
             let key = self.key(&object);
-            let targets = self.0.engine.view.borrow_mut().remove_workload(&key);
-            self.0.engine.wake_in_line();
+            let mut view = self.0.engine.view.borrow_mut();
+            let old = view.workloads.get(&key).cloned();
+            let targets = view.remove_workload(&key);
+            drop(view);
+            (self.0.engine).workload_moved(&key, old.as_ref(), None);
             self.changed(key, targets);
         });
     }

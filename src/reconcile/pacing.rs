@@ -182,6 +182,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         old: Option<&WorkloadMeta>,
         now: Option<&WorkloadMeta>,
     ) {
+        self.consumer_moved(target, old, now);
         if let (Some(old), Some(now)) = (old, now) {
             self.note_rollout(target, old, now);
             if old.annotations.get(RESTARTED_AT) != now.annotations.get(RESTARTED_AT) {

@@ -108,6 +108,13 @@ impl Stores {
         self.sees(store, key) || self.failure(store, key).is_some()
     }
 
+    /// Whether the first list of a store that is followed as a whole is still to come.
+    #[must_use]
+    pub fn awaits(&self, store: Store, namespace: &str) -> bool {
+        let as_a_whole = self.watched.get(&(store, namespace.to_owned())) == Some(&false);
+        as_a_whole && self.incomplete(&[store], namespace) == Some(None)
+    }
+
     /// Why an object that the view lacks may nevertheless exist: its store in
     /// its namespace is watched, and it cannot be seen, or not yet. What can be
     /// nobody's name is not looked for. A name that the Role has lost is unseen
@@ -209,6 +216,7 @@ mod tests {
         assert_eq!(stores.incomplete(&[Store::Secrets], "team"), None);
         assert_eq!(reason(&stores, "app"), Some("Conflict"));
         assert_eq!(reason(&stores, "No_name"), None);
+        assert!(!stores.awaits(Store::Secrets, "team"), "of no name");
         assert!(stores.completed(&place(Some("app"))), "news");
         assert!(!stores.completed(&place(Some("app"))), "none");
         assert!(stores.failed(&place(Some("other")), &forbidden()));
@@ -231,10 +239,13 @@ mod tests {
     fn as_a_whole_one_list_is_for_all() {
         let mut stores = Stores::default();
         stores.expect(Store::Secrets, "team", false);
+        assert!(!stores.awaits(Store::Secrets, "other"), "not watched");
+        assert!(stores.awaits(Store::Secrets, "team"));
         assert_eq!(stores.incomplete(&[Store::Secrets], "team"), Some(None));
         stores.failed(&place(None), &forbidden());
         let failing = stores.incomplete(&[Store::Secrets], "team");
         assert_eq!(failing, Some(Some(&forbidden())));
+        assert!(!stores.awaits(Store::Secrets, "team"), "it may never come");
         stores.completed(&place(None));
         assert_eq!(stores.incomplete(&[Store::Secrets], "team"), None);
         assert_eq!(reason(&stores, "app"), None);

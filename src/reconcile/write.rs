@@ -43,6 +43,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let secret = &work.permitted.destination().secret;
         self.check_overlap(secret, &work.me, &rendered.data)?;
+        self.check_consumers(work, plan, rendered).await?;
         if plan.first && plan.fence != Fence::Create {
             self.check_type(work).await?;
         }

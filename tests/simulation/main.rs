@@ -16,6 +16,7 @@ mod certificate_random;
 mod certificate_scripted;
 mod certificates;
 mod conformance;
+mod consumers;
 mod defects;
 mod exhaustive;
 mod isolation;

@@ -151,10 +151,10 @@ pub struct Workload {
     pub version: u64,
     pub created: Timestamp,
     pub paused: bool,
-    /// The Secrets that its pod template uses, by name.
-    pub uses: Vec<String>,
     pub annotations: BTreeMap<String, String>,
     pub template: BTreeMap<String, String>,
+    /// The Secrets that its pod template uses, by name, with the keys that its pods need.
+    pub uses: Vec<Use>,
     /// Whether a rollout takes time, and whether one is under way.
     pub slow: bool,
     pub rolling: bool,
@@ -205,15 +205,8 @@ impl Workload {
             },
             annotations: ours(&self.annotations),
             template: ours(&self.template),
-            labels: None,
-            uses: self
-                .uses
-                .iter()
-                .map(|secret| Use {
-                    secret: secret.clone(),
-                    ..Use::default()
-                })
-                .collect(),
+            uses: self.uses.clone(),
+            ..WorkloadMeta::default()
         }
     }
 }

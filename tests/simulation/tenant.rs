@@ -1,7 +1,7 @@
 //! What people do in the tenant's namespace and at Vault: manifests, edits by
 //! hand, rollouts, new versions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use vault_tenant_operator::api::{
 };
 use vault_tenant_operator::key::{Kind, ResourceKey};
 use vault_tenant_operator::reconcile::PREFIX;
+use vault_tenant_operator::reconcile::view::Use;
 
 use crate::api_server::resource;
 use crate::judge::content;
@@ -280,7 +281,13 @@ impl Tenant {
                 version: 0,
                 created: jiff::Timestamp::from_second(now.as_second()).unwrap(),
                 paused: false,
-                uses: uses.iter().map(|secret| (*secret).to_owned()).collect(),
+                uses: uses
+                    .iter()
+                    .map(|secret| Use {
+                        secret: (*secret).to_owned(),
+                        keys: BTreeSet::new(),
+                    })
+                    .collect(),
                 annotations: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
                 template: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
                 slow: !self.0.rollout.get().is_zero(),
@@ -315,6 +322,20 @@ impl Tenant {
         if before.paused && !after.paused {
             judge.resumed(&self.0, name);
         }
+    }
+
+    /// The pod template of a Deployment names these keys of a Secret, and no others.
+    pub fn need(&self, name: &str, secret: &str, keys: &[&str]) {
+        self.note(format!("{name} needs {keys:?} of {secret}"));
+        self.edit_workload(name, |workload| {
+            workload.uses = vec![Use {
+                secret: secret.to_owned(),
+                keys: keys.iter().map(ToString::to_string).collect(),
+            }];
+            let mut template = workload.template.clone();
+            template.insert("needs".to_owned(), keys.join(" "));
+            workload.set_template(template);
+        });
     }
 
     /// Removes the operator's annotations from the pod template.

@@ -21,6 +21,7 @@ mod certificates;
 mod clients;
 mod configured;
 mod conformance;
+mod consumers;
 mod destinations;
 mod documents;
 mod drift;
@@ -176,6 +177,7 @@ fn all() -> Vec<TrialOf> {
         sources::trials(),
         configured::trials(),
         conformance::trials(),
+        consumers::trials(),
         destinations::trials(),
         migration::trials(),
         moves::trials(),

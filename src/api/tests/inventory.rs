@@ -16,6 +16,7 @@ fn is_ours(kind: &str, path: &str) -> bool {
         "status.destinations[]",
         "spec.destination.share",
         "spec.destination.retainOnDelete",
+        "spec.destination.allowKeyRemoval",
         "spec.rotation",
         "spec.rotation.strategy",
         "spec.rotation.drain",
