@@ -9,6 +9,7 @@ mod adoption;
 mod alerts;
 mod answers;
 mod applied;
+mod argo;
 mod attempts;
 mod bad_inputs;
 mod bad_specs;
@@ -185,6 +186,7 @@ fn all() -> Vec<TrialOf> {
         bad_specs::trials(),
         rollout_status::trials(),
         rollouts::trials(),
+        argo::trials(),
         pacing::trials(),
         restarts::trials(),
         killed::trials(),
