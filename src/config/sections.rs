@@ -203,7 +203,12 @@ impl Default for Rollout {
     fn default() -> Self {
         Self {
             enabled: true,
-            kinds: WorkloadKind::ALL.to_vec(),
+            // Those that every cluster has.
+            kinds: vec![
+                WorkloadKind::Deployment,
+                WorkloadKind::StatefulSet,
+                WorkloadKind::DaemonSet,
+            ],
             debounce: Duration::from_secs(5),
             hold: false,
             min_interval: Duration::ZERO,

@@ -203,6 +203,19 @@ fn the_environment_leaves_text_as_text_and_splits_lists() {
 }
 
 #[test]
+fn the_kinds_that_every_cluster_has_are_restarted_and_others_where_listed() {
+    let config = Config::default();
+    assert!(config.rollout.restarts("Deployment") && !config.rollout.restarts("argo.Rollout"));
+    let variable = (
+        "VTO_ROLLOUT__KINDS",
+        "Deployment,StatefulSet,DaemonSet,argo.Rollout",
+    );
+    let file = ("a.yaml", "rollout: {kinds: [DaemonSet]}");
+    let config = load_all(&[file], &[variable], &[]).unwrap().config;
+    assert!(config.rollout.restarts("Deployment") && config.rollout.restarts("argo.Rollout"));
+}
+
+#[test]
 fn all_that_is_wrong_is_told_at_once_with_its_place() {
     let file = "sync:\n  maxConcurrentReconciles: lots\n  vaultRequestsPerSec: 3\n  vaultRequestsBurst: 0\npolicy:\n  allowedAuthMethods: [kubernetes, ldap, approle]\n  vaultAddresses: https://a.example\nrollout: yes please\nconnection:\n  timeout: 30\n";
     let said = refusals(

@@ -77,6 +77,8 @@ named! {
         StatefulSet = "StatefulSet",
         /// apps/v1 DaemonSet
         DaemonSet = "DaemonSet",
+        /// argoproj.io/v1alpha1 Rollout
+        ArgoRollout = "argo.Rollout",
     }
 }
 

@@ -10,11 +10,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 
+use super::argo;
 use super::cluster::CONTROLLER;
 use crate::api::{GROUP, STORED_VERSION};
 use crate::key::Redacted;
 use crate::problem::printable;
-use crate::reconcile::ports::{Fence, Note, SecretWrite};
+use crate::reconcile::RESTARTED_AT;
+use crate::reconcile::ports::{Fence, Note, SecretWrite, WorkloadPatch};
+use crate::reconcile::view::WorkloadKind;
 
 /// Longest note of an event (Kubernetes, events.k8s.io/v1).
 const NOTE_LIMIT: usize = 1000;
@@ -63,6 +66,30 @@ pub fn secret(write: &SecretWrite) -> Value {
     body["data"] = Value::Object(encoded.collect());
     if let Some(type_) = &write.type_ {
         body["type"] = json!(type_);
+    }
+    body
+}
+
+/// The merge patch of a workload, with the restart if it is one. Of a Rollout all stands on itself: another template
+/// would be a new revision.
+pub fn workload(kind: WorkloadKind, patch: &WorkloadPatch) -> Value {
+    let mut body = json!({ "metadata": {
+        "uid": patch.uid,
+        "resourceVersion": patch.resource_version,
+        "annotations": patch.annotations,
+    }});
+    if patch.template.is_empty() {
+        return body;
+    }
+    if kind == WorkloadKind::ArgoRollout {
+        for (name, hash) in &patch.template {
+            body["metadata"]["annotations"][name] = json!(hash);
+        }
+        let at = patch.annotations.get(RESTARTED_AT);
+        let at = at.and_then(|text| text.parse().ok()).map(argo::restart_at);
+        body["spec"] = json!({ "restartAt": at.map(|at| at.to_string()) });
+    } else {
+        body["spec"] = json!({ "template": { "metadata": { "annotations": patch.template } } });
     }
     body
 }

@@ -320,19 +320,11 @@ impl Cluster for KubeCluster {
         let resource = meta::workload_resource(workload.kind);
         let api: Api<meta::Workload> =
             Api::namespaced_with(self.client.clone(), &workload.object.namespace, &resource);
-        let mut body = json!({ "metadata": {
-            "uid": patch.uid,
-            "resourceVersion": patch.resource_version,
-            "annotations": patch.annotations,
-        }});
-        if !patch.template.is_empty() {
-            body["spec"] = json!({ "template": { "metadata": { "annotations": patch.template } } });
-        }
         let params = PatchParams {
             field_manager: Some(CONTROLLER.to_owned()),
             ..PatchParams::default()
         };
-        let body = Patch::Merge(body);
+        let body = Patch::Merge(bodies::workload(workload.kind, patch));
         let request = api.patch(&workload.object.name, &params, &body);
         self.count("patch", || format!("patch {workload}"), request)
             .await

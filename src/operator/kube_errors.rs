@@ -50,9 +50,22 @@ fn terminating_namespace(status: &Status) -> Option<String> {
 /// A 404 that is about no object: the kind is not served (any more).
 #[must_use]
 pub fn unknown_kind(what: String) -> Problem {
+    unknown(what, "apply kustomize/crds")
+}
+
+/// The same of Rollouts, whose definition is not ours.
+#[must_use]
+pub fn unknown_rollouts(what: String) -> Problem {
+    unknown(
+        what,
+        "install Argo Rollouts in the cluster, or take argo.Rollout out of the operator's configuration (rollout.kinds)",
+    )
+}
+
+fn unknown(what: String, mend: &str) -> Problem {
     Problem::KubernetesRefused {
         what,
-        why: "the API server does not know the kind; apply kustomize/crds".to_owned(),
+        why: format!("the API server does not know the kind; {mend}"),
     }
 }
 

@@ -9,11 +9,12 @@ use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::argo;
 use super::pod_uses::{PodSpec, uses};
 use crate::problem::printable;
 use crate::reconcile::kept::Kept;
 use crate::reconcile::view::{Manager, Rollout, SecretMeta, WorkloadKind, WorkloadMeta};
-use crate::reconcile::{PREFIX, digest_of_managed};
+use crate::reconcile::{PREFIX, RESTARTED_AT, digest_of_managed, is_of_template};
 use crate::reconcile::{adopt, another};
 
 /// Annotation with the whole manifest, which only costs memory here.
@@ -102,7 +103,7 @@ pub fn resource<T: Kept>(object: DeserializeGuard<T>) -> Option<T> {
     }
 }
 
-/// The part of a Deployment, StatefulSet or DaemonSet that restarts look at;
+/// The part of a Deployment, StatefulSet, DaemonSet or Rollout that restarts look at;
 /// the rest is skipped while it is read.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Workload {
@@ -119,8 +120,10 @@ struct WorkloadSpec {
     paused: bool,
     template: Template,
     replicas: Option<i64>,
-    progress_deadline_seconds: Option<u32>,
+    // A Rollout's may be below zero: nobody but its controller judges it.
+    progress_deadline_seconds: Option<i64>,
     update_strategy: UpdateStrategy,
+    restart_at: Option<String>,
 }
 
 /// Of a StatefulSet or DaemonSet.
@@ -138,11 +141,11 @@ struct RollingUpdate {
     partition: i64,
 }
 
-/// What the three kinds count, each under names of its own.
+/// What the kinds count, each under names of its own; and what a Rollout says beside.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct WorkloadStatus {
-    observed_generation: i64,
+    observed_generation: argo::Observed,
     replicas: i64,
     updated_replicas: i64,
     ready_replicas: i64,
@@ -152,6 +155,11 @@ struct WorkloadStatus {
     updated_number_scheduled: i64,
     number_available: i64,
     conditions: Vec<WorkloadCondition>,
+    restarted_at: Option<String>,
+    phase: String,
+    #[serde(rename = "stableRS")]
+    stable_rs: String,
+    current_pod_hash: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -205,12 +213,16 @@ impl Resource for Workload {
 /// How the API server names a kind of workload.
 #[must_use]
 pub fn workload_resource(kind: WorkloadKind) -> ApiResource {
+    let (version, name) = match kind {
+        WorkloadKind::ArgoRollout => ("v1alpha1", "Rollout"),
+        _ => ("v1", kind.as_str()),
+    };
     ApiResource {
-        group: "apps".to_owned(),
-        version: "v1".to_owned(),
-        api_version: "apps/v1".to_owned(),
-        kind: kind.as_str().to_owned(),
-        plural: format!("{}s", kind.as_str().to_lowercase()),
+        group: kind.group().to_owned(),
+        version: version.to_owned(),
+        api_version: format!("{}/{version}", kind.group()),
+        kind: name.to_owned(),
+        plural: kind.plural().to_owned(),
     }
 }
 
@@ -220,6 +232,12 @@ const DEADLINE: u32 = 600;
 
 /// What the API server fills in for pods (Kubernetes, "Pod Lifecycle").
 const GRACE: u32 = 30;
+
+/// Seconds as a spec has them, or what holds without.
+fn whole(seconds: Option<i64>, otherwise: u32) -> u32 {
+    let seconds = seconds.map(|seconds| u32::try_from(seconds.max(0)).unwrap_or(u32::MAX));
+    seconds.unwrap_or(otherwise)
+}
 
 impl Workload {
     /// As `kubectl rollout status` judges it; and no pod of before may be ending
@@ -241,20 +259,47 @@ impl Workload {
                 let wanted = status.desired_number_scheduled;
                 status.updated_number_scheduled < wanted || status.number_available < wanted
             }
+            WorkloadKind::ArgoRollout => status.available_replicas < wanted,
+        };
+        let argo = match kind {
+            WorkloadKind::ArgoRollout => self.seen().standing(),
+            _ => argo::Standing::default(),
         };
         let strategy = &spec.update_strategy;
         let generation = self.metadata.generation.unwrap_or_default();
         let failed = |one: &WorkloadCondition| one.reason == "ProgressDeadlineExceeded";
         let grace = spec.template.spec.termination_grace_period_seconds;
+        let is_seen = status.observed_generation.has(generation);
+        // Of an older template it says nothing about this one.
+        let failing = is_seen && status.conditions.iter().any(failed);
         Rollout {
-            under_way: counts || status.observed_generation < generation,
-            // Of an older template it says nothing about this one.
-            failing: status.observed_generation >= generation
-                && status.conditions.iter().any(failed),
+            under_way: counts
+                || !is_seen
+                || argo.under_way
+                || (failing && kind == WorkloadKind::ArgoRollout),
+            failing,
+            at_step: argo.at_step,
+            undone: argo.undone,
             by_hand: strategy.type_ == "OnDelete" || strategy.rolling_update.partition > 0,
             sees_ends: status.terminating_replicas.is_some() || kind == WorkloadKind::StatefulSet,
-            deadline: spec.progress_deadline_seconds.unwrap_or(DEADLINE),
-            grace: grace.unwrap_or(GRACE),
+            deadline: whole(spec.progress_deadline_seconds, DEADLINE),
+            grace: whole(grace, GRACE),
+        }
+    }
+
+    /// What a Rollout says of its restart.
+    fn seen(&self) -> argo::Seen<'_> {
+        let annotations = self.metadata.annotations.as_ref();
+        let restarted = annotations.and_then(|all| all.get(RESTARTED_AT));
+        let created = self.metadata.creation_timestamp.as_ref();
+        argo::Seen {
+            created: created.map(|time| time.0),
+            restarted: restarted.and_then(|text| text.parse().ok()),
+            asked: self.spec.restart_at.as_deref(),
+            done: self.status.restarted_at.as_deref(),
+            phase: &self.status.phase,
+            stable: &self.status.stable_rs,
+            current: &self.status.current_pod_hash,
         }
     }
 }
@@ -264,6 +309,15 @@ impl Workload {
 pub fn workload(object: Workload, kind: WorkloadKind) -> WorkloadMeta {
     let rollout = object.rollout(kind);
     let meta = object.metadata;
+    let annotations = ours(meta.annotations.unwrap_or_default());
+    let mut template = ours(object.spec.template.metadata.annotations);
+    if kind == WorkloadKind::ArgoRollout {
+        let marks = annotations.iter().filter(|(name, _)| is_of_template(name));
+        template = marks
+            .filter(|_| !rollout.undone)
+            .map(|(name, hash)| (name.clone(), hash.clone()))
+            .collect();
+    }
     WorkloadMeta {
         rollout,
         uid: meta.uid.unwrap_or_default(),
@@ -271,8 +325,8 @@ pub fn workload(object: Workload, kind: WorkloadKind) -> WorkloadMeta {
         created: meta.creation_timestamp.map(|time| time.0),
         deleting: meta.deletion_timestamp.is_some(),
         paused: object.spec.paused,
-        annotations: ours(meta.annotations.unwrap_or_default()),
-        template: ours(object.spec.template.metadata.annotations),
+        annotations,
+        template,
         labels: labels(meta.labels.unwrap_or_default()),
         uses: uses(object.spec.template.spec),
     }

@@ -1,6 +1,7 @@
 //! The running operator: wiring only. It brings up the endpoints, waits for
 //! what it needs, starts the watches and the engine, and ends in order.
 
+mod argo;
 mod bodies;
 mod cluster;
 mod credentials;

@@ -25,7 +25,7 @@ const PULL_KEY: &str = ".dockerconfigjson";
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
     /// Seconds that the pods are given to end.
-    pub termination_grace_period_seconds: Option<u32>,
+    pub termination_grace_period_seconds: Option<i64>,
     containers: Option<Vec<Container>>,
     init_containers: Option<Vec<Container>>,
     volumes: Option<Vec<Volume>>,

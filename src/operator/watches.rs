@@ -16,13 +16,13 @@ use tokio::time::Instant;
 
 use super::Operator;
 use super::http::Readiness;
-use super::kube_errors::{classify, unknown_kind};
+use super::kube_errors::{classify, unknown_kind, unknown_rollouts};
 use super::meta;
 use crate::key::ObjectKey;
 use crate::problem::Problem;
 use crate::reconcile::observe::{Base, Observer};
 use crate::reconcile::stores::Place;
-use crate::reconcile::view::Store;
+use crate::reconcile::view::{Store, WorkloadKind};
 
 /// Where a watch reports how it fares; `/readyz` shows it.
 #[derive(Clone)]
@@ -52,14 +52,20 @@ impl Health {
         let problem = problem_of(place, error);
         observer.failing(&problem);
         let (topic, text) = (topic(place), problem.to_string());
+        let missing = is_optional(place) && matches!(problem, Problem::KubernetesRefused { .. });
         let news = match place.name {
-            None => self.readiness.waits(&topic, &text),
-            Some(_) => self.readiness.remarks(&topic, &text),
+            None if !missing => self.readiness.waits(&topic, &text),
+            _ => self.readiness.remarks(&topic, &text),
         };
         if news {
             tracing::warn!(%place, %problem, "cannot watch, trying again");
         }
     }
+}
+
+/// Whether a cluster may well lack the kind, which others bring: the operator serves all else without it.
+fn is_optional(place: &Place) -> bool {
+    place.store == Store::Workloads(WorkloadKind::ArgoRollout)
 }
 
 fn topic(place: &Place) -> String {
@@ -212,6 +218,7 @@ fn key_of<K: Resource>(object: &K) -> ObjectKey {
 
 fn problem_of(place: &Place, error: &kube::Error) -> Problem {
     match classify(topic(place), error) {
+        Problem::Conflict { what, .. } if is_optional(place) => unknown_rollouts(what),
         Problem::Conflict { what, .. } => unknown_kind(what),
         other => other,
     }

@@ -84,7 +84,7 @@ pub use selection::discovers;
 pub use slots::Slots;
 #[doc(hidden)] // For fuzz/paths.rs: what a spec asks for.
 pub use sources::static_kv::request as static_read;
-pub use state::PREFIX;
+pub use state::{PREFIX, RESTARTED_AT, is_of_template};
 pub use term::Succession;
 pub use time::fraction;
 

@@ -21,7 +21,7 @@ const SEEN: Duration = Duration::from_secs(60);
 pub enum Why {
     /// Further changes are awaited (`rollout.debounce`).
     Debounce,
-    /// The Deployment is paused.
+    /// A person has paused it.
     Paused,
     /// Nothing is restarted (`rollout.hold`).
     Held,
@@ -179,8 +179,14 @@ fn wait(
         opening => return Some((Why::Window, opening)),
     }
     let rollout = workload.rollout;
-    // One that has failed is mended by nothing but another rollout; where pods are replaced by hand, none is touched.
-    if policy.only_when_available && rollout.under_way && !rollout.by_hand && !scene.own.stuck {
+    // One that has failed is mended by nothing but another rollout; where pods are replaced by hand, none is touched;
+    // and at a step of a canary a Rollout's pods are replaced like at any other time.
+    if policy.only_when_available
+        && rollout.under_way
+        && !rollout.by_hand
+        && !rollout.at_step
+        && !scene.own.stuck
+    {
         return Some((Why::Unavailable, scene.own.rolls_until));
     }
     let most = usize::from(policy.max_concurrent);
@@ -206,7 +212,7 @@ pub fn progress(workload: &WorkloadMeta, began: Option<Timestamp>, now: Timestam
         ours,
         ..Progress::default()
     };
-    if rollout.by_hand || workload.paused {
+    if rollout.by_hand || rollout.at_step || workload.paused {
         return of_it;
     }
     if rollout.failing {

@@ -40,6 +40,14 @@ pub fn template_annotation(tag: &ResourceTag) -> String {
     format!("{PREFIX}c-{tag}")
 }
 
+/// Whether an annotation is one that says what pods run.
+#[must_use]
+pub fn is_of_template(annotation: &str) -> bool {
+    annotation
+        .strip_prefix(PREFIX)
+        .is_some_and(|name| name.starts_with("c-"))
+}
+
 /// Annotation of a workload's own metadata: the content that was current when
 /// the operator first saw the workload, or last restarted it.
 #[must_use]

@@ -24,7 +24,7 @@ impl std::fmt::Display for Store {
         match self {
             Store::Resource(kind) => f.write_str(kind.plural()),
             Store::Secrets => f.write_str("secrets"),
-            Store::Workloads(kind) => write!(f, "{}s", kind.as_str().to_lowercase()),
+            Store::Workloads(kind) => f.write_str(kind.plural()),
         }
     }
 }

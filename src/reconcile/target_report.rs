@@ -108,7 +108,7 @@ impl Row {
         };
         let held = match workload.rollout.by_hand {
             true => Some("ByHand"),
-            false => workload.paused.then_some("Paused"),
+            false => (workload.paused || workload.rollout.at_step).then_some("Paused"),
         };
         Self {
             why: held.filter(|_| progress.ours),
@@ -213,6 +213,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             TargetStanding::Known(Standing::Current) => self
                 .restarted_row(key, resource, target)
                 .unwrap_or_else(|| Row::new(Current, Truth::True, "Current", "current")),
+            TargetStanding::Known(Standing::Stripped) if self.is_undone(target) => Row::new(NotKnown, Truth::False, "RestartUndone", "restarted, but something took spec.restartAt back before all its pods were replaced: leave that field to the operator, and restart the Rollout").because(),
             TargetStanding::Known(Standing::Stripped) => Row::new(Current, Truth::True, "AnnotationStripped", "current, but something took the operator's annotations off its pod template after the last restart: the next one will be undone like it").because(),
             TargetStanding::Known(Standing::Due) => Row {
                 why: Some(DUE),
@@ -228,6 +229,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 Row::new(NotKnown, Truth::Unknown, "TargetsNotVisible", format!("cannot be watched: {why}")).because()
             }
         }
+    }
+
+    /// Whether somebody took its last restart back.
+    fn is_undone(&self, target: &WorkloadKey) -> bool {
+        let view = self.view.borrow();
+        let found = view.workloads.get(target);
+        found.is_some_and(|found| found.rollout.undone)
     }
 
     /// Of a target whose last patch was refused: that of a restart, or only of a baseline.
@@ -279,7 +287,7 @@ fn pending(wait: &Wait) -> String {
                 .until
                 .map_or_else(String::new, |at| format!("pending, restart due at {at:.0}"));
         }
-        Why::Paused => "the Deployment is paused: resume it".to_owned(),
+        Why::Paused => "it is paused: resume it".to_owned(),
         Why::Held => {
             format!("nothing is restarted until {key} is taken out of the operator's configuration")
         }

@@ -30,14 +30,17 @@ pub enum WorkloadKind {
     StatefulSet,
     /// `apps/v1 DaemonSet`
     DaemonSet,
+    /// `argoproj.io/v1alpha1 Rollout` of Argo Rollouts
+    ArgoRollout,
 }
 
 impl WorkloadKind {
     /// All of them.
-    pub const ALL: [WorkloadKind; 3] = [
+    pub const ALL: [WorkloadKind; 4] = [
         WorkloadKind::Deployment,
         WorkloadKind::StatefulSet,
         WorkloadKind::DaemonSet,
+        WorkloadKind::ArgoRollout,
     ];
 
     /// As manifests write it.
@@ -47,6 +50,27 @@ impl WorkloadKind {
             WorkloadKind::Deployment => "Deployment",
             WorkloadKind::StatefulSet => "StatefulSet",
             WorkloadKind::DaemonSet => "DaemonSet",
+            WorkloadKind::ArgoRollout => "argo.Rollout",
+        }
+    }
+
+    /// Its API group.
+    #[must_use]
+    pub const fn group(self) -> &'static str {
+        match self {
+            WorkloadKind::ArgoRollout => "argoproj.io",
+            _ => "apps",
+        }
+    }
+
+    /// Its plural, as URLs and Roles have it.
+    #[must_use]
+    pub const fn plural(self) -> &'static str {
+        match self {
+            WorkloadKind::Deployment => "deployments",
+            WorkloadKind::StatefulSet => "statefulsets",
+            WorkloadKind::DaemonSet => "daemonsets",
+            WorkloadKind::ArgoRollout => "rollouts",
         }
     }
 
@@ -148,6 +172,11 @@ pub struct Rollout {
     /// Whether a new template leaves pods to be replaced by hand: `OnDelete`, or
     /// below a partition.
     pub by_hand: bool,
+    /// Whether it stands at a pause of its own update (a canary's step), which a time
+    /// or a person ends. A restart happens all the same.
+    pub at_step: bool,
+    /// Whether somebody took the last restart back before it was through.
+    pub undone: bool,
     /// Whether status says that no pod is still ending.
     pub sees_ends: bool,
     /// Seconds within which it gets on (`spec.progressDeadlineSeconds`).
@@ -167,13 +196,14 @@ pub struct WorkloadMeta {
     pub created: Option<Timestamp>,
     /// Whether a deletion has begun.
     pub deleting: bool,
-    /// `spec.paused` of a Deployment.
+    /// `spec.paused` of a Deployment or a Rollout.
     pub paused: bool,
     /// How its last rollout stands.
     pub rollout: Rollout,
     /// Our annotations on the workload itself, by full name.
     pub annotations: BTreeMap<String, String>,
-    /// Our annotations on the pod template, by full name.
+    /// Our annotations on the pod template, by full name; of a Rollout, whose template
+    /// no restart changes, the same on itself.
     pub template: BTreeMap<String, String>,
     /// The workload's own labels; `None` where it has more than are looked at.
     pub labels: Option<BTreeMap<String, String>>,

@@ -14,11 +14,10 @@ use crate::policy::{CaSource, LoginMethod, OwnIdentity, Policy, permit, permit_c
 use crate::problem::{Problem, printable};
 use crate::reconcile::ledger;
 use crate::reconcile::sources::{KINDS, SecretResource, key_of, named_targets};
-use crate::reconcile::view::{Store, View, WorkloadKey, WorkloadKind};
+use crate::reconcile::view::{View, WorkloadKey, WorkloadKind};
 use crate::reconcile::{Scope, asked, connection};
 
 const CORE: &str = "";
-const APPS: &str = "apps";
 const LEASES: (&str, &str) = ("coordination.k8s.io", "leases");
 const EVENTS: (&str, &str) = ("events.k8s.io", "events");
 const SECRETS: (&str, &str) = (CORE, "secrets");
@@ -236,7 +235,7 @@ impl Needed {
         kind: WorkloadKind,
         name: Option<&str>,
     ) {
-        let resource = (APPS, Store::Workloads(kind).to_string());
+        let resource = (kind.group(), kind.plural());
         let feature = "rolloutRestartTargets: what the pods run, and the restart";
         self.add(namespace, by, resource, name, &RESTART, feature);
     }

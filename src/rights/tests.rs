@@ -285,6 +285,35 @@ fn the_configuration_takes_rights_away() {
     assert_eq!(by_name(other).len(), 1, "the claim alone: {other:?}");
 }
 
+#[test]
+fn rollouts_take_rights_only_where_the_configuration_has_them() {
+    let mut view = tenant();
+    let targets = json!([{ "kind": "argo.Rollout", "name": "web" }]);
+    static_secret(
+        &mut view,
+        "argo",
+        json!({ "rolloutRestartTargets": targets }),
+    );
+    for (grade, name) in [(Grade::Namespace, None), (Grade::Named, Some("web"))] {
+        let of_argo = |yaml: &str| {
+            let (rights, _) = team(grade, yaml, &view);
+            let rights = rights.into_keys();
+            let of_argo = rights.filter(|right| right.group == "argoproj.io");
+            of_argo.collect::<Vec<_>>()
+        };
+        assert!(of_argo("").is_empty());
+        let rights = of_argo("rollout: { kinds: [argo.Rollout] }");
+        let verbs: BTreeSet<&str> = rights.iter().map(|right| &*right.verb).collect();
+        assert_eq!(verbs, ["list", "patch", "watch"].into());
+        assert!(
+            rights
+                .iter()
+                .all(|right| right.resource == "rollouts" && right.name.as_deref() == name),
+            "{rights:?}"
+        );
+    }
+}
+
 /// Over all combinations of what a tenant may or may not have.
 fn combinations() -> impl Iterator<Item = (Rights, Rights)> {
     (0..64_u32).map(|bits| {

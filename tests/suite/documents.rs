@@ -17,6 +17,7 @@ const GROUND_CARGO: &str = include_str!("../ground/Cargo.toml");
 const PERMISSIONS: &str = include_str!("../../docs/permissions.md");
 const GATE: &str = include_str!("../../.ci/run");
 const ROLE: &str = include_str!("../../rbac/role.yaml");
+const ARGO_RULE: &str = include_str!("../../kustomize/components/argo-rollouts/rights.yaml");
 const OWN_ROLE: &str = include_str!("../../rbac/own-namespace/role.yaml");
 const LEADERSHIP_ROLE: &str = include_str!("../../rbac/leadership/role.yaml");
 const MIGRATION_ROLE: &str = include_str!("../../rbac/migration/role.yaml");
@@ -194,7 +195,14 @@ fn every_right() -> Result<()> {
         let (resources, verbs) = right.rsplit_once(": ").context("no verbs")?;
         same(name, &rights(resources, verbs), &held(role)?)?;
     }
-    Ok(())
+    let name = "`vault-tenant-operator`, with `kustomize/components/argo-rollouts`";
+    let row = rows(rest).find(|row| row.len() == 5 && row[0] == name);
+    let (resources, verbs) = row.context("no row of Rollouts")?[2]
+        .rsplit_once(": ")
+        .context("no verbs")?;
+    let added: Value = serde_yaml::from_str(ARGO_RULE)?;
+    let role = serde_json::json!({ "rules": [added[0]["value"]] });
+    same(name, &rights(resources, verbs), &held(&role.to_string())?)
 }
 
 fn same(place: &str, listed: &Rights, held: &Rights) -> Result<()> {

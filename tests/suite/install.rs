@@ -111,6 +111,7 @@ async fn components_run_where_pods_are_restricted(suite: &Suite) -> Result<()> {
         "namespace": tenant.namespace,
         "resources": ["kustomize/base"],
         "components": [
+            "kustomize/components/argo-rollouts",
             "kustomize/components/network-policy",
             "kustomize/components/standby",
             "kustomize/components/vault-ca",

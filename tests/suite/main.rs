@@ -9,6 +9,7 @@ mod adoption;
 mod alerts;
 mod answers;
 mod applied;
+mod argo;
 mod attempts;
 mod bad_inputs;
 mod bad_specs;
@@ -189,6 +190,7 @@ fn all() -> Vec<TrialOf> {
         rollout_status::trials(),
         rollouts::trials(),
         found::trials(),
+        argo::trials(),
         pacing::trials(),
         restarts::trials(),
         killed::trials(),

@@ -218,10 +218,6 @@ async fn what_is_not_served_says_so_and_does_nothing(suite: &Suite, grade: Grade
             "instant-updates",
             json!({ "syncConfig": { "instantUpdates": true } }),
         ),
-        (
-            "argo",
-            json!({ "rolloutRestartTargets": [{ "kind": "argo.Rollout", "name": "web" }] }),
-        ),
     ];
     for (name, more) in &fields {
         team.put(name, json!({ "password": "unserved" })).await?;

@@ -14,12 +14,13 @@ const PROBLEM: &str = include_str!("../../src/problem/mod.rs");
 
 /// The reasons that are no problem of a reconcile, each with the source that
 /// writes it.
-const OTHERS: [(&str, &str); 39] = [
+const OTHERS: [(&str, &str); 40] = [
     ("Synced", REPORT_SECRET),
     ("Current", TARGETS),
     ("Rolling", TARGETS),
     ("RolloutFailed", TARGETS),
     ("AnnotationStripped", TARGETS),
+    ("RestartUndone", TARGETS),
     ("Pending", TARGETS),
     ("TargetMissing", TARGETS),
     ("NotWritten", TARGETS),

@@ -218,7 +218,7 @@ async fn each_target_has_its_own_outcome(suite: &Suite, grade: Grade) -> Result<
     let params = PatchParams::default();
     team.deployments().patch("held", &params, &pause).await?;
     team.put("app", json!({ "password": "second" })).await?;
-    let held = "Deployment/held pending, the Deployment is paused";
+    let held = "Deployment/held pending, it is paused";
     let now = told(["Deployment/web current", held, gone]).await?;
     ensure!(now.reason == "Pending" && now.status == "False", "{now:?}");
     team.wait_restarts(Kind::Deployment, "web", 1).await?;

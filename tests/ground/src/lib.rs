@@ -14,6 +14,7 @@
 //! Every program that starts a ground calls [`supervisor::dispatch`] first thing in `main`. No process of a ground
 //! outlives that program, however it ends, and none of its files does when it ended well.
 
+pub mod argo;
 mod components;
 pub mod control_plane;
 mod disk;

@@ -311,11 +311,12 @@ pub fn cases(scene: &Scene) -> Vec<Case> {
         )
         .beside_ready("RolloutRestart"),
         told(
-            "target-not-served",
+            "target-not-restarted",
             targets(json!([{ "kind": "argo.Rollout", "name": "x" }])),
-            "NotServedYet",
-            &["spec.rolloutRestartTargets", "argo.Rollout"],
-        ),
+            "RolloutDisabled",
+            &["argo.Rollout/x", "rollout.kinds"],
+        )
+        .beside_ready("RolloutRestart"),
         // What is not served yet.
         told(
             "templates-not-served",
