@@ -18,6 +18,7 @@ mod destination;
 mod enumeration;
 mod lifetime;
 mod rollout;
+mod rollout_spec;
 mod rotation;
 mod schema;
 mod secret_transformation;
@@ -40,6 +41,7 @@ pub use lifetime::{Lifetime, Phase};
 pub use rollout::{
     RolloutRestartTarget, RolloutState, RolloutTargetStatus, Rollouts, WorkloadKind,
 };
+pub use rollout_spec::RolloutSpec;
 pub use rotation::{RotationSpec, RotationStrategy};
 pub use secret_transformation::{
     SecretTransformation, SecretTransformationSpec, SecretTransformationStatus, SourceTemplate,

@@ -10,6 +10,7 @@ use super::destination::Destination;
 use super::enumeration::string_enum;
 use super::lifetime::Lifetime;
 use super::rollout::{RolloutRestartTarget, Rollouts};
+use super::rollout_spec::RolloutSpec;
 use super::rotation::RotationSpec;
 use super::schema::{self, DURATION};
 use super::status::{Condition, VaultClientMeta};
@@ -109,6 +110,9 @@ pub struct VaultDynamicSecretSpec {
     /// Workloads that take a new rollout when the credentials change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout_restart_targets: Option<Vec<RolloutRestartTarget>>,
+    /// When they do, beyond what the operator's configuration says. A field of vault-tenant-operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutSpec>,
     /// The Kubernetes Secret that receives the data.
     pub destination: Destination,
     /// How credentials take the place of others.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::destination::Destination;
 use super::lifetime::Lifetime;
 use super::rollout::{RolloutRestartTarget, Rollouts};
+use super::rollout_spec::RolloutSpec;
 use super::schema::{self, DURATION, DURATION_OR_DAYS};
 use super::status::Condition;
 
@@ -118,6 +119,9 @@ pub struct VaultPKISecretSpec {
     /// Workloads that take a new rollout when the certificate changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout_restart_targets: Option<Vec<RolloutRestartTarget>>,
+    /// When they do, beyond what the operator's configuration says. A field of vault-tenant-operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutSpec>,
     /// The Kubernetes Secret that receives the certificate.
     pub destination: Destination,
 }

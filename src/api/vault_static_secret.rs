@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::destination::Destination;
 use super::enumeration::string_enum;
 use super::rollout::{RolloutRestartTarget, Rollouts};
+use super::rollout_spec::RolloutSpec;
 use super::schema::{self, DURATION};
 use super::status::{Condition, VaultClientMeta};
 
@@ -95,6 +96,9 @@ pub struct VaultStaticSecretSpec {
     /// Workloads that take a new rollout when the content changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout_restart_targets: Option<Vec<RolloutRestartTarget>>,
+    /// When they do, beyond what the operator's configuration says. A field of vault-tenant-operator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutSpec>,
     /// The Kubernetes Secret that receives the data.
     pub destination: Destination,
     /// What becomes of the Secret when Vault says that its source was deleted or destroyed: it is

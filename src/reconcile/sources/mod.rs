@@ -26,6 +26,10 @@ macro_rules! spec_of_all {
             let targets = self.spec.rollout_restart_targets.as_deref();
             targets.unwrap_or_default()
         }
+
+        fn rollout(&self) -> Option<&$crate::api::RolloutSpec> {
+            self.spec.rollout.as_ref()
+        }
     };
 }
 
@@ -44,7 +48,7 @@ use serde_json::value::RawValue;
 use super::grants::{Renewed, Terms};
 use super::view::WorkloadKey;
 use super::view::WorkloadKind;
-use crate::api::{Destination, Lifetime, RolloutRestartTarget, RotationSpec};
+use crate::api::{Destination, Lifetime, RolloutRestartTarget, RolloutSpec, RotationSpec};
 use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::policy::Read;
 use crate::problem::{Problem, printable};
@@ -77,6 +81,8 @@ pub trait SecretResource: std::fmt::Debug {
     fn destination(&self) -> &Destination;
     /// `spec.rolloutRestartTargets`.
     fn rollout_restart_targets(&self) -> &[RolloutRestartTarget];
+    /// `spec.rollout`.
+    fn rollout(&self) -> Option<&RolloutSpec>;
     /// What its status says.
     fn told(&self) -> Told<'_>;
 
