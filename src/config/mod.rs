@@ -25,8 +25,8 @@ pub use sections::{
     Backoff, Config, ConnectionDefaults, PolicyRules, Rollout, Rotation, Sync, Telemetry,
 };
 pub use values::{
-    AuthMethod, BindAddress, Grade, LogFormat, LogLevel, NamePattern, PathPrefix, RotationStrategy,
-    WorkloadKind, canonical_path, vault_namespace,
+    AuthMethod, BindAddress, Grade, LogFormat, LogLevel, NamePattern, PathPrefix, RolloutKey,
+    RotationStrategy, WorkloadKind, canonical_path, vault_namespace,
 };
 
 /// One thing that is wrong with the configuration. `Display` is one line: where

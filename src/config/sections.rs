@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::address::{Address, AddressPattern};
 use super::duration;
 use super::values::{
-    AuthMethod, BindAddress, Grade, LogFormat, LogLevel, NamePattern, PathPrefix, RotationStrategy,
-    WorkloadKind,
+    AuthMethod, BindAddress, Grade, LogFormat, LogLevel, NamePattern, PathPrefix, RolloutKey,
+    RotationStrategy, WorkloadKind,
 };
 use super::window::Window;
 
@@ -197,6 +197,8 @@ pub struct Rollout {
     pub halt_on_failure: bool,
     /// When workloads are restarted; none: at any time.
     pub windows: Vec<Window>,
+    /// Which of these keys a resource may have stricter for its own workloads.
+    pub overrides: Vec<RolloutKey>,
 }
 
 impl Default for Rollout {
@@ -216,6 +218,7 @@ impl Default for Rollout {
             only_when_available: false,
             halt_on_failure: true,
             windows: Vec::new(),
+            overrides: RolloutKey::ALL.to_vec(),
         }
     }
 }

@@ -125,6 +125,7 @@ rollout:
   onlyWhenAvailable: true
   haltOnFailure: false
   windows: ["Mon-Fri 22:00-04:00 Europe/Berlin", daily 02:00-03:00]
+  overrides: [hold, windows]
 rotation:
   strategy: replace
   drain: 5s

@@ -83,6 +83,24 @@ named! {
 }
 
 named! {
+    /// A key of `rollout` that a resource may have stricter.
+    RolloutKey ("key of a resource's rollout") {
+        /// Whether anything is restarted.
+        Hold = "hold",
+        /// The wait for further changes.
+        Debounce = "debounce",
+        /// The least time between two restarts.
+        MinInterval = "minInterval",
+        /// Whether pods that are not there are waited for.
+        OnlyWhenAvailable = "onlyWhenAvailable",
+        /// Whether a failed workload holds the others.
+        HaltOnFailure = "haltOnFailure",
+        /// The times for restarts.
+        Windows = "windows",
+    }
+}
+
+named! {
     /// How far the rights of the operator in a watched namespace go.
     Grade ("grade of rights") {
         /// All Secrets, workloads and ServiceAccount tokens of the namespace.

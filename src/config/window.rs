@@ -15,6 +15,9 @@ const DAY: i64 = 24 * 60;
 /// leaves out.
 const AHEAD: i64 = 15;
 
+/// How often a window is asked when it opens until several sets are taken not to agree yet.
+const LOOKS: usize = 5000;
+
 const DAYS: [(&str, Weekday); 7] = [
     ("Mon", Weekday::Monday),
     ("Tue", Weekday::Tuesday),
@@ -81,6 +84,27 @@ pub fn opening(windows: &[Window], now: Timestamp) -> Option<Timestamp> {
         return Some(now);
     }
     windows.iter().filter_map(|one| one.opening(now)).min()
+}
+
+/// The first moment from `now` on at which each of these sets has a window open; a set without any never has. Where
+/// that takes too long to find out, a moment before which it isn't. `None`: not within two weeks.
+#[must_use]
+pub fn opening_of_all(sets: &[&[Window]], now: Timestamp) -> Option<Timestamp> {
+    let limit = now.checked_add((AHEAD * 24).hours()).ok()?;
+    // All are asked once: only then is it known that it is open now.
+    let most = LOOKS.max(sets.iter().map(|set| set.len()).sum());
+    let (mut at, mut agreed, mut looks) = (now, 0, 0);
+    for set in sets.iter().cycle() {
+        if agreed == sets.len() || (looks >= most && at > now) {
+            break;
+        }
+        let opening = set.iter().filter_map(|one| one.opening(at)).min();
+        let opening = opening.filter(|opening| *opening <= limit)?;
+        agreed = if opening == at { agreed + 1 } else { 1 };
+        at = opening;
+        looks += set.len();
+    }
+    Some(at)
 }
 
 impl std::str::FromStr for Window {

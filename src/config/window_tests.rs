@@ -158,7 +158,69 @@ fn of_several_the_first_counts_and_none_is_always_open() {
     assert_eq!(opening(&two, now), Some(expected));
 }
 
+#[test]
+fn several_sets_open_together_or_never() {
+    let now = "2026-01-14T12:00:00Z".parse().unwrap();
+    let set = |texts: &[&str]| texts.iter().map(|text| window(text)).collect::<Vec<_>>();
+    let night = set(&["daily 22:00-04:00"]);
+    let late = set(&["daily 13:00-14:00", "Fri 02:00-06:00"]);
+    let friday = "2026-01-16T02:00:00Z".parse().unwrap();
+    assert_eq!(opening_of_all(&[], now), Some(now));
+    assert_eq!(opening_of_all(&[&night, &late], now), Some(friday));
+    assert_eq!(opening_of_all(&[&late, &night, &late], now), Some(friday));
+    assert_eq!(opening_of_all(&[&late, &night], friday), Some(friday));
+    let day = set(&["daily 08:00-20:00"]);
+    assert_eq!(opening_of_all(&[&night, &day], now), None);
+    assert_eq!(opening_of_all(&[&day, &[]], now), None);
+}
+
+#[test]
+fn many_sets_are_not_asked_without_end() {
+    let now = "2026-01-14T12:00:00Z".parse().unwrap();
+    let minutes = |of: i64| {
+        let time = |minute: i64| format!("{:02}:{:02}", minute / 60, minute % 60);
+        let text = |one: i64| {
+            let minute = one * 71 + of;
+            window(&format!("daily {}-{}", time(minute), time(minute + 1)))
+        };
+        (0..20).map(text).collect::<Vec<_>>()
+    };
+    let all: Vec<Vec<Window>> = (0..20).cycle().take(1000).map(minutes).collect();
+    let sets: Vec<&[Window]> = all.iter().map(Vec::as_slice).collect();
+    // They never agree; that one is told to come again is enough.
+    assert!(opening_of_all(&sets, now).is_none_or(|at| at > now));
+    let open = window("daily 00:00-24:00");
+    let open: Vec<&[Window]> = std::iter::repeat_n(std::slice::from_ref(&open), 20_000).collect();
+    assert_eq!(opening_of_all(&open, now), Some(now));
+}
+
 proptest! {
+    /// What is told of two sets is open in both, and nothing before it is.
+    #[test]
+    fn nothing_before_an_opening_of_all_is_open_in_all(
+        now in 1_700_000_000_i64..1_900_000_000,
+        one in (0_i64..DAY, 1_i64..DAY),
+        other in (0_i64..DAY, 1_i64..DAY),
+        between in 0.0_f64..1.0,
+    ) {
+        let set = |(from, length): (i64, i64), zone: &str| {
+            let to = (from + length) % DAY;
+            let time = |minutes: i64| format!("{:02}:{:02}", minutes / 60, minutes % 60);
+            [window(&format!("daily {}-{} {zone}", time(from), time(to)))]
+        };
+        let (one, other) = (set(one, "UTC"), set(other, "Asia/Kathmandu"));
+        let now = Timestamp::from_second(now).unwrap();
+        let is_open = |set: &[Window], at: Timestamp| opening(set, at) == Some(at);
+        let both = |at: Timestamp| is_open(&one, at) && is_open(&other, at);
+        let told = opening_of_all(&[&one, &other], now);
+        prop_assert!(told.is_none_or(both));
+        let until = told.map_or(now.as_second() + 86_400, Timestamp::as_second);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+        let part = ((until - now.as_second()) as f64 * between) as i64;
+        let moment = Timestamp::from_second(now.as_second() + part).unwrap();
+        prop_assert!(!both(moment) || Some(moment) == told, "open at {}, told {:?}", moment, told);
+    }
+
     /// An opening is never before now, is open itself, and nothing between the two is.
     #[test]
     fn nothing_between_now_and_an_opening_is_open(

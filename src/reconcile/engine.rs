@@ -22,6 +22,7 @@ use super::lacking::Lacking;
 use super::ledger::{KeptAlive, Ledger};
 use super::minting::InHand;
 use super::outbox::{LONGEST_WAIT, Outbox};
+use super::pace::Wait;
 use super::pacing::Turns;
 use super::ports::{Clock, Cluster};
 use super::queue::{Lane, Queue, WorkKey};
@@ -81,6 +82,8 @@ pub(super) struct Memory {
     pub took: Option<Duration>,
     /// Why a restart of a workload that is due has not happened.
     pub waits: Option<&'static str>,
+    /// The same in full, where the policy has it wait.
+    pub waits_by: Option<Box<Wait>>,
     /// How often this process restarted a workload.
     pub restarts: u64,
 }

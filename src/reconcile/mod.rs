@@ -39,6 +39,7 @@ mod minting;
 pub mod observe;
 mod observer;
 mod outbox;
+mod overrides;
 mod ownership;
 mod pace;
 mod pacing;

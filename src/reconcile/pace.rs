@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::overrides::Asked;
 use super::state::RESTARTED_AT;
 use super::time::later;
 use super::view::{WorkloadKey, WorkloadMeta};
@@ -38,18 +39,24 @@ pub enum Why {
 }
 
 impl Why {
-    /// The key of the configuration that has it wait.
+    /// The key that has it wait: of the configuration, or else of resources (`spec.rollout`).
     #[must_use]
-    pub const fn key(&self) -> Option<&'static str> {
-        Some(match self {
-            Self::Debounce => "rollout.debounce",
-            Self::Paused => return None,
-            Self::Held => "rollout.hold",
-            Self::Failed(_) => "rollout.haltOnFailure",
-            Self::Interval => "rollout.minInterval",
-            Self::Window => "rollout.windows",
-            Self::Unavailable => "rollout.onlyWhenAvailable",
-            Self::Busy => "rollout.maxConcurrent",
+    pub const fn key(&self, said: Said) -> Option<&'static str> {
+        Some(match (self, said) {
+            (Self::Paused, _) => return None,
+            (Self::Busy, _) => "rollout.maxConcurrent",
+            (Self::Debounce, Said::Configuration) => "rollout.debounce",
+            (Self::Debounce, _) => "spec.rollout.debounce",
+            (Self::Held, Said::Configuration) => "rollout.hold",
+            (Self::Held, _) => "spec.rollout.hold",
+            (Self::Failed(_), Said::Configuration) => "rollout.haltOnFailure",
+            (Self::Failed(_), _) => "spec.rollout.haltOnFailure",
+            (Self::Interval, Said::Configuration) => "rollout.minInterval",
+            (Self::Interval, _) => "spec.rollout.minInterval",
+            (Self::Window, Said::Configuration) => "rollout.windows",
+            (Self::Window, _) => "spec.rollout.windows",
+            (Self::Unavailable, Said::Configuration) => "rollout.onlyWhenAvailable",
+            (Self::Unavailable, _) => "spec.rollout.onlyWhenAvailable",
         })
     }
 
@@ -69,11 +76,25 @@ impl Why {
     }
 }
 
+/// Whose word has a restart wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Said {
+    /// The configuration's.
+    #[default]
+    Configuration,
+    /// That of a resource whose content is due.
+    Resource,
+    /// That of another resource than the one that is told.
+    Another,
+}
+
 /// A restart that is due and waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
     /// Why.
     pub why: Why,
+    /// Whose word that is.
+    pub said: Said,
     /// When this ends, where time alone ends it; something else may follow.
     pub until: Option<Timestamp>,
     /// By when the restart happens whatever it waits for, so that pods don't lose what they use.
@@ -112,13 +133,16 @@ pub struct Scene {
     pub free_at: Option<Timestamp>,
     /// Another one that runs the content that is due here, and does not get on.
     pub failed: Option<WorkloadKey>,
+    /// What those say themselves on whose behalf it restarts.
+    pub asked: Asked,
 }
 
 /// Whether a restart may happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gate {
-    /// It may; where it happens against the policy, since what the pods use would end while it waits for this.
-    Open(Option<Why>),
+    /// It may; where it happens against the policy, since what the pods use would end while it waits, with the key that
+    /// it overrules.
+    Open(Option<&'static str>),
     /// It may not yet.
     Closed(Wait),
 }
@@ -132,19 +156,28 @@ pub fn gate(
     scene: &Scene,
     now: Timestamp,
 ) -> Gate {
-    let closed = |why, until, latest| Gate::Closed(Wait { why, until, latest });
+    let asked = &scene.asked;
+    let closed = |why: Why, until, latest| {
+        Gate::Closed(Wait {
+            said: said(&why, changed_at, policy, asked, now),
+            why,
+            until,
+            latest,
+        })
+    };
     // Nothing beats what a person decided, nor what shows that the content is no good.
     if workload.paused {
         return closed(Why::Paused, None, None);
     }
-    if policy.hold {
+    if policy.hold || asked.hold {
         return closed(Why::Held, None, None);
     }
     let settled = later(changed_at, policy.debounce);
     if settled > now {
         return closed(Why::Debounce, Some(settled), None);
     }
-    if let Some(failed) = scene.failed.clone().filter(|_| policy.halt_on_failure) {
+    let halts = policy.halt_on_failure || asked.halt_on_failure;
+    if let Some(failed) = scene.failed.clone().filter(|_| halts) {
         return closed(Why::Failed(failed), None, None);
     }
     let Some((why, until)) = wait(workload, policy, scene, now) else {
@@ -156,8 +189,25 @@ pub fn gate(
     // A window that opens too late needn't be waited for at all.
     let too_late = until.is_none_or(|until| until > latest);
     match too_late && (latest <= now || why == Why::Window) {
-        true => Gate::Open(Some(why)),
+        true => Gate::Open(why.key(said(&why, changed_at, policy, asked, now))),
         false => closed(why, until, Some(latest)),
+    }
+}
+
+/// Whose word it is: that of resources only where the configuration alone would not have it wait.
+fn said(why: &Why, changed_at: Timestamp, policy: &Rollout, asked: &Asked, now: Timestamp) -> Said {
+    let configured = match why {
+        Why::Paused | Why::Busy => true,
+        Why::Held => policy.hold,
+        Why::Debounce => later(changed_at, policy.debounce) > now,
+        Why::Failed(_) => policy.halt_on_failure,
+        Why::Interval => asked.min_interval <= policy.min_interval,
+        Why::Window => window::opening(&policy.windows, now) != Some(now),
+        Why::Unavailable => policy.only_when_available,
+    };
+    match configured {
+        true => Said::Configuration,
+        false => Said::Resource,
     }
 }
 
@@ -168,20 +218,26 @@ fn wait(
     scene: &Scene,
     now: Timestamp,
 ) -> Option<(Why, Option<Timestamp>)> {
+    let asked = &scene.asked;
+    // A resource's own may be long, and is overruled as all that follows.
+    if let Some(settled) = asked.settled.filter(|settled| *settled > now) {
+        return Some((Why::Debounce, Some(settled)));
+    }
     if let Some(last) = restarted_at(workload, now) {
-        let next = later(last, policy.min_interval);
+        let next = later(last, policy.min_interval.max(asked.min_interval));
         if next > now {
             return Some((Why::Interval, Some(next)));
         }
     }
-    match window::opening(&policy.windows, now) {
+    match opening(policy, asked, now) {
         Some(opening) if opening <= now => {}
         opening => return Some((Why::Window, opening)),
     }
     let rollout = workload.rollout;
     // One that has failed is mended by nothing but another rollout; where pods are replaced by hand, none is touched;
     // and at a step of a canary a Rollout's pods are replaced like at any other time.
-    if policy.only_when_available
+    let only_when_available = policy.only_when_available || asked.only_when_available;
+    if only_when_available
         && rollout.under_way
         && !rollout.by_hand
         && !rollout.at_step
@@ -191,6 +247,13 @@ fn wait(
     }
     let most = usize::from(policy.max_concurrent);
     (most > 0 && scene.rolling >= most).then_some((Why::Busy, scene.free_at))
+}
+
+/// When a window of the configuration is open, and one of each resource that has some.
+pub(super) fn opening(policy: &Rollout, asked: &Asked, now: Timestamp) -> Option<Timestamp> {
+    let configured = Some(policy.windows.as_slice()).filter(|windows| !windows.is_empty());
+    let sets: Vec<_> = configured.into_iter().chain(asked.sets()).collect();
+    window::opening_of_all(&sets, now)
 }
 
 /// When the operator last restarted it; a time that is still to come is nobody's.

@@ -58,6 +58,7 @@ fn other() -> WorkloadKey {
 fn closed(why: Why, until: impl Into<Option<i64>>) -> Gate {
     Gate::Closed(Wait {
         why,
+        said: Said::Configuration,
         until: until.into().map(at),
         latest: None,
     })
@@ -66,6 +67,7 @@ fn closed(why: Why, until: impl Into<Option<i64>>) -> Gate {
 fn closed_till(why: Why, until: i64, latest: i64) -> Gate {
     Gate::Closed(Wait {
         why,
+        said: Said::Configuration,
         until: Some(at(until)),
         latest: Some(at(latest)),
     })
@@ -276,7 +278,7 @@ fn what_would_end_is_not_waited_with() {
     // It doesn't, and no other comes before it: there is nothing to wait for.
     assert_eq!(
         verdict(&idle, &window, &ends(10_799)),
-        Gate::Open(Some(Why::Window))
+        Gate::Open(Some("rollout.windows"))
     );
     let interval = Rollout {
         min_interval: Duration::from_secs(600),
@@ -288,7 +290,7 @@ fn what_would_end_is_not_waited_with() {
     );
     assert_eq!(
         verdict(&restarted(9_900), &interval, &ends(10_000)),
-        Gate::Open(Some(Why::Interval))
+        Gate::Open(Some("rollout.minInterval"))
     );
     let one = Rollout {
         max_concurrent: 1,
@@ -304,7 +306,7 @@ fn what_would_end_is_not_waited_with() {
     );
     assert_eq!(
         verdict(&idle, &one, &ends(10_000)),
-        Gate::Open(Some(Why::Busy))
+        Gate::Open(Some("rollout.maxConcurrent"))
     );
     // What a person decided stays, and content that is no good is no better then.
     let hold = Rollout {

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,7 +11,8 @@ use jiff::Timestamp;
 use super::engine::Engine;
 use super::grants::capped;
 use super::ledger::LeaseEntry;
-use super::pace::{self, Progress, Scene, Why};
+use super::overrides::{Asked, stricter_of};
+use super::pace::{self, Progress, Said, Scene, Why};
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
 use super::report::{Finding, Truth};
@@ -20,7 +22,6 @@ use super::sources::{SecretResource, named_targets, uid_of};
 use super::state::{RESTARTED_AT, State};
 use super::time::{earlier, later};
 use super::view::{Moment, View, WorkloadKey, WorkloadKind, WorkloadMeta};
-use crate::config::window;
 use crate::key::ResourceKey;
 use crate::vault::Vault;
 
@@ -279,11 +280,17 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         key: &ResourceKey,
         resource: &dyn SecretResource,
     ) -> Option<Finding> {
-        let windows = &self.config.rollout.windows;
+        let policy = &self.config.rollout;
+        let mut asked = Asked::default();
+        let now = self.clock.now();
+        if let Some(spec) = resource.rollout() {
+            asked.add(&Rc::new(stricter_of(spec, policy).0), now);
+        }
         let terms = self.terms_of(resource)?;
         let rotation = rotation_of(resource, &self.config.rotation).ok()?;
         let restarted = !self.targets(resource).is_empty();
-        if windows.is_empty() || !rotation.overlap || !restarted {
+        let windows = !policy.windows.is_empty() || !asked.windows.is_empty();
+        if !windows || !rotation.overlap || !restarted {
             return None;
         }
         let grant = self.grant_of(key, resource)?;
@@ -294,17 +301,31 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let (next, expiry) = self.next_and_expiry(key, resource, terms, &grant);
         let (next, expiry) = next.zip(expiry)?;
         let latest = earlier(expiry, self.margin(resource, rotation));
-        let due = next.max(self.clock.now());
-        let opening = window::opening(windows, due);
-        if opening == Some(due) {
+        let due = next.max(now);
+        let opens = |asked: &Asked| pace::opening(policy, asked, due);
+        let opening = opens(&asked);
+        let in_time = |opening: Option<Timestamp>| {
+            opening.is_some_and(|opening| opening == due || opening <= latest)
+        };
+        if in_time(opening) {
             return None;
         }
-        opening.is_none_or(|opening| opening > latest).then(|| {
-            let opens = opening.map_or_else(String::new, |at| format!(", and the next one opens at {at:.0}"));
-            let message = format!(
-                "what it holds ends at {expiry:.0}, its next credentials are due at {next:.0}{opens}: the restart will be outside of rollout.windows; with a longer life or an earlier replacement it could be inside"
-            );
-            Finding::new("Overlap", Truth::False, "WindowAfterExpiry", message)
-        })
+        let said = match in_time(opens(&Asked::default())) {
+            true => Said::Resource,
+            false => Said::Configuration,
+        };
+        let key = Why::Window.key(said).unwrap_or_default();
+        let opens = opening.map_or_else(String::new, |at| {
+            format!(", and the next one opens at {at:.0}")
+        });
+        let message = format!(
+            "what it holds ends at {expiry:.0}, its next credentials are due at {next:.0}{opens}: the restart will be outside of {key}; with a longer life or an earlier replacement it could be inside"
+        );
+        Some(Finding::new(
+            "Overlap",
+            Truth::False,
+            "WindowAfterExpiry",
+            message,
+        ))
     }
 }

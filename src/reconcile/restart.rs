@@ -2,11 +2,13 @@
 //! it, its annotations and the time (product.md, "When a workload restarts").
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::pace::{self, Gate, Scene, Wait, Why};
+use super::overrides::{Asked, Stricter};
+use super::pace::{self, Gate, Scene, Wait};
 use super::ports::WorkloadPatch;
 use super::state::{RESTARTED_AT, State, baseline_annotation, template_annotation};
 use super::time::later;
@@ -36,6 +38,8 @@ pub struct Wanted {
     /// Whether what was there before is still alive for those who run it: pods of
     /// before the change have to be restarted, recorded or not.
     pub supersedes: bool,
+    /// What it says itself of when they restart.
+    pub rollout: Option<Rc<Stricter>>,
 }
 
 /// How a target stands, for the status of a resource.
@@ -59,10 +63,10 @@ pub struct Verdict {
     pub patch: Option<WorkloadPatch>,
     /// The resources on whose behalf the patch restarts the workload.
     pub restarts: Vec<ResourceKey>,
-    /// What the restart would have waited for, were there time.
-    pub urgent: Option<Why>,
+    /// The key that the restart would have waited for, were there time.
+    pub urgent: Option<&'static str>,
     /// What a restart waits for that is due.
-    pub waits: Option<Why>,
+    pub waits: Option<Wait>,
     /// When to look again.
     pub again: Option<Timestamp>,
 }
@@ -169,7 +173,16 @@ fn gate(
     now: Timestamp,
 ) -> Gate {
     let changed = behind.iter().map(|one| one.state.changed_at).max();
-    let scene = scene(behind);
+    let mut asked = Asked::default();
+    for one in behind {
+        if let Some(rollout) = &one.rollout {
+            asked.add(rollout, one.state.changed_at);
+        }
+    }
+    let scene = Scene {
+        asked,
+        ..scene(behind)
+    };
     pace::gate(workload, changed.unwrap_or(now), policy, &scene, now)
 }
 
@@ -207,7 +220,7 @@ pub fn decide(
         match gate(workload, &behind, policy, scene, now) {
             Gate::Closed(wait) => {
                 verdict.again = wait.again();
-                verdict.waits = Some(wait.why);
+                verdict.waits = Some(wait);
             }
             Gate::Open(urgent) => {
                 for one in &behind {

@@ -61,6 +61,7 @@ fn wanted(name: &str, text: &str, changed_at: i64) -> Wanted {
         tag,
         state,
         supersedes: false,
+        rollout: None,
     }
 }
 
@@ -245,7 +246,12 @@ fn a_paused_deployment_is_rolled_once_it_resumes() {
     assert_eq!(
         decide_at(1000, &paused, &new),
         Verdict {
-            waits: Some(Why::Paused),
+            waits: Some(Wait {
+                why: Why::Paused,
+                said: Said::Configuration,
+                until: None,
+                latest: None,
+            }),
             ..Verdict::default()
         }
     );
@@ -253,6 +259,7 @@ fn a_paused_deployment_is_rolled_once_it_resumes() {
         standing_at(600, &paused, &new[0]),
         Standing::Waiting(Wait {
             why: Why::Paused,
+            said: Said::Configuration,
             until: None,
             latest: None,
         })
@@ -362,6 +369,7 @@ fn standing_tells_what_a_person_asks() {
         of(&workload(Some(&hash("a")), None)),
         Standing::Waiting(Wait {
             why: Why::Debounce,
+            said: Said::Configuration,
             until: Some(at(505)),
             latest: None,
         })

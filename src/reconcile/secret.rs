@@ -10,6 +10,7 @@ use super::gone_source::source_followed;
 use super::grants::Terms;
 use super::ledger::Release;
 use super::minting::{rendering, request_hash};
+use super::overrides;
 use super::parting::manager_of;
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
@@ -250,6 +251,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let uid = uid_of(&**resource).to_owned();
         let refresh = resource.refresh_after()?;
         let rotation = rotation_of(&**resource, &self.config.rotation)?;
+        overrides::check(resource.rollout(), &self.config.rollout)?;
         let terms = resource.terms(fraction(&uid))?.map(|terms| Terms {
             margin: self.margin(&**resource, rotation),
             look_every: self.looks_every(),

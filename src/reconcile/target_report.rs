@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::discovery::Unfound;
 use super::engine::Engine;
-use super::pace::{Progress, Wait, Why, restarted_at};
+use super::pace::{Progress, Said, Wait, Why, restarted_at};
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
 use super::report::{Finding, Truth};
@@ -278,19 +278,25 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
 /// What a restart waits for that is due.
 fn pending(wait: &Wait) -> String {
-    let key = wait.why.key().unwrap_or_default();
+    let key = wait.why.key(wait.said).unwrap_or_default();
+    let key = match wait.said {
+        Said::Another => format!("{key} of another resource that restarts it"),
+        Said::Configuration | Said::Resource => key.to_owned(),
+    };
     let until =
         |at: Option<Timestamp>| at.map_or_else(String::new, |at| format!(", not before {at:.0}"));
     let why = match &wait.why {
-        Why::Debounce => {
+        Why::Debounce if wait.said == Said::Configuration => {
             return wait
                 .until
                 .map_or_else(String::new, |at| format!("pending, restart due at {at:.0}"));
         }
+        Why::Debounce => format!("further changes are awaited{} ({key})", until(wait.until)),
         Why::Paused => "it is paused: resume it".to_owned(),
-        Why::Held => {
+        Why::Held if wait.said == Said::Configuration => {
             format!("nothing is restarted until {key} is taken out of the operator's configuration")
         }
+        Why::Held => format!("nothing is restarted until {key} is taken away"),
         Why::Failed(other) => {
             format!("{other} does not get on with the same content: look at its new pods ({key})")
         }
@@ -298,6 +304,9 @@ fn pending(wait: &Wait) -> String {
             "its last restart was too short ago{} ({key})",
             until(wait.until)
         ),
+        Why::Window if wait.until.is_none() => {
+            format!("outside of the times for restarts, and none comes within two weeks ({key})")
+        }
         Why::Window => format!(
             "outside of the times for restarts{} ({key})",
             until(wait.until)

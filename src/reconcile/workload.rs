@@ -2,10 +2,12 @@
 //! a restart or a baseline is due, makes one merge patch.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use super::engine::{Engine, Memory, Next};
+use super::overrides::stricter_of;
 use super::ownership::state_of_tag;
-use super::pace::Why;
+use super::pace::{Said, Wait};
 use super::ports::{Clock, Cluster, Note};
 use super::queue::{Urgency, WorkKey};
 use super::restart::{self, Standing, Wanted};
@@ -44,10 +46,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
             Err(problem) => return Next::Failed(problem),
         };
-        self.turns.waits(target, decided.waits.as_ref());
+        let wait = decided.waits.as_ref();
+        self.turns.waits(target, wait.map(|wait| &wait.why));
         let due = (!decided.restarts.is_empty()).then_some(DUE);
-        let waits = decided.waits.as_ref().map(Why::word).or(due);
-        self.note_workload(target, |memory| memory.waits = waits);
+        let waits = wait.map(|wait| wait.why.word()).or(due);
+        self.note_workload(target, |memory| {
+            memory.waits = waits;
+            memory.waits_by = wait.cloned().map(Box::new);
+        });
         if let Some(patch) = &decided.patch {
             let turn = (!patch.template.is_empty()).then(|| self.turns.take(target));
             let asked = self.view.borrow().moment();
@@ -68,7 +74,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             });
         }
         for resource in &decided.restarts {
-            self.tell_restart(resource, target, decided.urgent.as_ref(), None)
+            self.tell_restart(resource, target, decided.urgent, None)
                 .await;
         }
         self.wake_reports(target);
@@ -179,7 +185,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         &self,
         resource: &ResourceKey,
         target: &WorkloadKey,
-        urgent: Option<&Why>,
+        urgent: Option<&'static str>,
         problem: Option<&Problem>,
     ) {
         let uid = {
@@ -191,7 +197,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let (reason, message) = match problem {
             None => (
                 "RolloutRestartTriggered",
-                match urgent.and_then(Why::key) {
+                match urgent {
                     None => format!("{target} restarts with the new content"),
                     Some(key) => format!(
                         "{target} restarts with the new content, against {key}, since what its pods hold would end before"
@@ -250,14 +256,30 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return TargetStanding::NotWritten;
         };
         let now = self.clock.now();
-        TargetStanding::Known(restart::standing(
+        let standing = restart::standing(
             workload,
             &wanted,
             &self.key,
             &self.config.rollout,
             |behind| self.scene(&view, target, behind, now),
             now,
-        ))
+        );
+        TargetStanding::Known(match self.last_wait(target) {
+            // One restart is that of all whose content is due, and others may be stricter.
+            Some(wait) if standing == Standing::Due => Standing::Waiting(wait),
+            _ => standing,
+        })
+    }
+
+    /// What the restart of a workload waited for on its last turn, as those are told who don't say so themselves.
+    fn last_wait(&self, target: &WorkloadKey) -> Option<Wait> {
+        let key = WorkKey::Workload(target.clone());
+        let memory = self.memory.borrow();
+        let mut wait = Wait::clone(memory.get(&key)?.waits_by.as_deref()?);
+        if wait.said == Said::Resource {
+            wait.said = Said::Another;
+        }
+        Some(wait)
     }
 
     fn wanted_of(&self, view: &View, target: &WorkloadKey) -> Vec<Wanted> {
@@ -286,6 +308,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             tag,
             state,
             supersedes,
+            rollout: resource
+                .rollout()
+                .map(|spec| Rc::new(stricter_of(spec, &self.config.rollout).0)),
         })
     }
 }

@@ -350,7 +350,7 @@ impl Judge {
         }
         let rolling = self.pods.iter().filter(|(_, pods)| pods.rolls.is_some());
         let rolling: Vec<&String> = rolling.map(|(name, _)| name).collect();
-        for (invariant, what) in self.paces.restarted(world, name, after, &rolling) {
+        for (invariant, what) in self.paces.restarted(world, name, (before, after), &rolling) {
             self.breach(world, invariant, what);
         }
         self.roll(world, name, after.paused);

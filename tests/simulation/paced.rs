@@ -8,8 +8,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use vault_tenant_operator::config::{Rollout, window};
+use vault_tenant_operator::key::Kind;
 use vault_tenant_operator::reconcile::PREFIX;
+use vault_tenant_operator::reconcile::state::template_annotation;
+use vault_tenant_operator::render::ResourceTag;
 
+use crate::api_server::resource;
 use crate::defects::Defect;
 use crate::judge::Invariant;
 use crate::lease_people::roll_workloads;
@@ -58,15 +62,33 @@ impl Paces {
         &mut self,
         world: &World,
         name: &str,
-        after: &Workload,
+        (before, after): (&Workload, &Workload),
         rolling: &[&String],
     ) -> Vec<(Invariant, String)> {
         let policy = world.policy.borrow();
+        let stricter = world.stricter.borrow();
+        // Those on whose behalf it was.
+        let stricter: Vec<_> = stricter
+            .iter()
+            .filter(|(secret, _)| {
+                let tag = ResourceTag::of(&resource(Kind::VaultStaticSecret, secret));
+                let content = template_annotation(&tag);
+                before.template.get(&content) != after.template.get(&content)
+            })
+            .collect();
         let now = world.now();
         let mut wrong = Vec::new();
         let before = now - jiff::SignedDuration::try_from(LATE).unwrap();
-        if window::opening(&policy.windows, before).is_none_or(|opening| opening > now) {
+        let outside = |policy: &Rollout| {
+            window::opening(&policy.windows, before).is_none_or(|opening| opening > now)
+        };
+        if outside(&policy) {
             wrong.push(format!("{name} was restarted outside of the windows"));
+        }
+        for (secret, own) in &stricter {
+            if outside(own) {
+                wrong.push(format!("{name} was restarted outside of those of {secret}"));
+            }
         }
         let written = after.annotations.get(&format!("{PREFIX}restarted-at"));
         match written.and_then(|at| at.parse::<Timestamp>().ok()) {
@@ -76,6 +98,11 @@ impl Paces {
                 let apart = last.map(|last| at.duration_since(last).unsigned_abs());
                 if let Some(apart) = apart.filter(|apart| *apart < policy.min_interval) {
                     wrong.push(format!("{name} was restarted again after {apart:?}"));
+                }
+                for (secret, own) in &stricter {
+                    if apart.is_some_and(|apart| apart < own.min_interval) {
+                        wrong.push(format!("{name} was restarted too early for {secret}"));
+                    }
                 }
             }
         }
@@ -94,20 +121,31 @@ impl Paces {
     }
 }
 
-fn manifest(name: &str) -> Value {
+fn manifest(world: &World, name: &str, hold: bool) -> Value {
     let mut manifest = static_secret(name);
+    let stricter = world.stricter.borrow();
+    let stricter = stricter
+        .get(name)
+        .filter(|_| world.defect != Some(Defect::Unpaced));
+    if let Some(own) = stricter {
+        manifest["spec"]["rollout"] = json!({
+            "hold": hold,
+            "minInterval": format!("{}s", own.min_interval.as_secs()),
+            "windows": own.windows.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        });
+    }
     let (_, targets) = USES.iter().find(|(secret, _)| *secret == name).unwrap();
     let target = |name: &&str| json!({ "kind": "Deployment", "name": name });
     manifest["spec"]["rolloutRestartTargets"] = targets.iter().map(target).collect();
     manifest
 }
 
-/// Three minutes of each five, for the hours that a run may last.
-fn windows() -> Vec<window::Window> {
-    let minutes = (0..360).step_by(5);
+/// So many minutes of each so many, for the hours that a run may last.
+fn windows(open: i32, of: usize) -> Vec<window::Window> {
+    let minutes = (0..300).step_by(of);
     let text = |minute: i32| {
         let time = |minute: i32| format!("{:02}:{:02}", minute / 60, minute % 60);
-        format!("daily {}-{}", time(minute), time(minute + 3))
+        format!("daily {}-{}", time(minute), time(minute + open))
     };
     minutes
         .map(|minute| text(minute).parse().unwrap())
@@ -121,11 +159,32 @@ fn policy(world: &World) -> Rollout {
         max_concurrent: rng.pick(&[0, 1, 1, 2]),
         only_when_available: rng.chance(1, 3),
         windows: match rng.chance(1, 3) {
-            true => windows(),
+            true => windows(3, 5),
             false => Vec::new(),
         },
         ..Rollout::default()
     }
+}
+
+/// What some resources have stricter than the policy.
+fn stricter(world: &World) -> BTreeMap<String, Rollout> {
+    let least = world.policy.borrow().min_interval;
+    let mut rng = world.rng.borrow_mut();
+    let mut all = BTreeMap::new();
+    for (name, _) in USES {
+        if rng.chance(1, 3) {
+            let own = Rollout {
+                min_interval: least + Duration::from_secs(rng.pick(&[0, 30, 60])),
+                windows: match rng.chance(1, 2) {
+                    true => windows(10, 15),
+                    false => Vec::new(),
+                },
+                ..Rollout::default()
+            };
+            all.insert(name.to_owned(), own);
+        }
+    }
+    all
 }
 
 async fn scenario(world: Rc<World>) {
@@ -135,6 +194,7 @@ async fn scenario(world: Rc<World>) {
     world.rollout.set(Duration::from_secs(rolls));
     let policy = policy(&world);
     world.policy.replace(policy);
+    world.stricter.replace(stricter(&world));
     tenant.basics();
     for workload in ["one", "two", "three", "four"] {
         let uses = USES
@@ -145,7 +205,7 @@ async fn scenario(world: Rc<World>) {
     }
     for (name, _) in USES {
         tenant.write_vault(name, &source(&[("password", "a"), ("user", name)]));
-        tenant.apply(&manifest(name));
+        tenant.apply(&manifest(&world, name, false));
     }
     seconds(20).await;
     world.faults.borrow_mut().one_in = world.rng.borrow_mut().pick(&[0, 0, 12, 30]);
@@ -165,9 +225,12 @@ async fn scenario(world: Rc<World>) {
     for workload in ["one", "two"] {
         tenant.pause(workload, false);
     }
+    for (name, _) in USES {
+        tenant.apply(&manifest(&world, name, false));
+    }
     rest(&world).await;
     // What the policy still holds back, of which nothing is to be seen where a Secret went meanwhile.
-    seconds(400).await;
+    seconds(700).await;
 }
 
 /// One thing that somebody does.
@@ -175,14 +238,18 @@ fn edit(tenant: &Tenant) {
     let (what, name, value) = {
         let mut rng = tenant.0.rng.borrow_mut();
         let (name, _) = rng.pick(&USES);
-        (rng.below(14), name, rng.pick(&["a", "b", "c"]))
+        (rng.below(16), name, rng.pick(&["a", "b", "c"]))
     };
     match what {
         0..=8 => tenant.write_vault(name, &source(&[("password", value), ("user", name)])),
         9 => tenant.pause("one", true),
         10 => tenant.pause("one", false),
         11 => tenant.touch_template("two"),
-        12 => tenant.0.crash.notify_one(),
+        12 | 13 => {
+            let hold = what == 12;
+            tenant.apply(&manifest(&tenant.0, name, hold));
+        }
+        14 => tenant.0.crash.notify_one(),
         _ => tenant.delete_secret(name),
     }
 }
@@ -198,15 +265,21 @@ fn an_operator_without_the_policy_is_caught() {
     for seed in 0..400 {
         for (invariant, what) in run(seed, Some(Defect::Unpaced), scenario).breaches {
             if invariant == Invariant::Paced {
-                let rules = ["outside of", "again after", "while"];
+                let rules = [
+                    "outside of the windows",
+                    "outside of those of",
+                    "again after",
+                    "too early for",
+                    "while",
+                ];
                 let rule = rules.into_iter().find(|rule| what.contains(rule));
                 *caught.entry(rule.unwrap()).or_insert(0) += 1;
             }
         }
-        if caught.len() == 3 {
+        if caught.len() == 5 {
             break;
         }
     }
     println!("{caught:?}");
-    assert_eq!(caught.len(), 3, "{caught:?}");
+    assert_eq!(caught.len(), 5, "{caught:?}");
 }

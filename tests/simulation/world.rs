@@ -102,6 +102,8 @@ pub struct World {
     pub rollout: Cell<Duration>,
     /// The policy about restarts that the next operator starts with.
     pub policy: RefCell<Rollout>,
+    /// What resources have stricter than that, by name.
+    pub stricter: RefCell<BTreeMap<String, Rollout>>,
     /// The longest way of a request or of an answer.
     pub latency: Cell<Duration>,
     /// Told when the API server's log has grown.
@@ -147,6 +149,7 @@ impl World {
             late_entries: RefCell::default(),
             rollout: Cell::new(Duration::ZERO),
             policy: RefCell::default(),
+            stricter: RefCell::default(),
             latency: Cell::new(Duration::from_millis(10)),
             grown: Notify::new(),
             trace: RefCell::default(),

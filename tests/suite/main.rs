@@ -58,6 +58,7 @@ mod neighbours;
 mod one_command;
 mod outages;
 mod overlays;
+mod overrides;
 mod own_key;
 mod ownership;
 mod pacing;

@@ -1,0 +1,279 @@
+//! What a resource may say of its restarts, what it is kept to, and what becomes of the rest.
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::reconcile::pace::{Gate, Said, Scene, Wait, Why, gate};
+use crate::reconcile::state::RESTARTED_AT;
+use crate::reconcile::view::WorkloadMeta;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn policy() -> Rollout {
+    Rollout {
+        min_interval: Duration::from_secs(600),
+        halt_on_failure: true,
+        ..Rollout::default()
+    }
+}
+
+fn read(spec: Value, policy: &Rollout) -> (Stricter, Option<Problem>) {
+    stricter_of(&serde_json::from_value(spec).unwrap(), policy)
+}
+
+/// Whose word is told of a spec that is refused, and the sentence.
+fn refused(spec: Value, policy: &Rollout) -> String {
+    match read(spec, policy).1.unwrap() {
+        Problem::PolicyDenied { rule, why, .. } => format!("{rule}: {why}"),
+        Problem::InvalidSpec { field, why } => format!("{field}: {why}"),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn stricter_is_taken_and_nothing_is_not_a_word() {
+    let none = Stricter::default();
+    for nothing in [
+        json!({}),
+        json!({ "windows": [] }),
+        json!({ "hold": false }),
+    ] {
+        assert_eq!(
+            read(nothing.clone(), &policy()),
+            (none.clone(), None),
+            "{nothing}"
+        );
+    }
+    let all = json!({
+        "hold": true, "debounce": "5s", "minInterval": "600s", "onlyWhenAvailable": true,
+        "haltOnFailure": true, "windows": ["daily 02:00-03:00"],
+    });
+    let expected = Stricter {
+        hold: true,
+        debounce: Some(Duration::from_secs(5)),
+        min_interval: Duration::from_secs(600),
+        only_when_available: true,
+        halt_on_failure: true,
+        windows: Some(vec!["daily 02:00-03:00".parse().unwrap()]),
+    };
+    assert_eq!(read(all, &policy()), (expected, None));
+    // A hold of the platform comes and goes; none of one's own is no answer to it.
+    let held = Rollout {
+        hold: true,
+        ..policy()
+    };
+    assert_eq!(read(json!({ "hold": false }), &held), (none, None));
+}
+
+#[test]
+fn looser_is_denied_under_the_key_that_bounds_it_and_does_not_count() {
+    let strict = Rollout {
+        only_when_available: true,
+        ..policy()
+    };
+    for (spec, told) in [
+        (
+            json!({ "debounce": "1s" }),
+            "rollout.debounce: spec.rollout.debounce is 1s, and a resource can only be stricter than the 5s of the configuration",
+        ),
+        (
+            json!({ "minInterval": "0s" }),
+            "rollout.minInterval: spec.rollout.minInterval is 0s, and",
+        ),
+        (
+            json!({ "onlyWhenAvailable": false }),
+            "rollout.onlyWhenAvailable: spec.rollout.onlyWhenAvailable is false, and",
+        ),
+        (
+            json!({ "haltOnFailure": false }),
+            "rollout.haltOnFailure: spec.rollout.haltOnFailure is false, and",
+        ),
+    ] {
+        let said = refused(spec.clone(), &strict);
+        assert!(said.starts_with(told), "{said}");
+        assert_eq!(read(spec, &strict).0, Stricter::default());
+    }
+}
+
+#[test]
+fn what_is_not_listed_is_denied_and_does_not_count() {
+    let values = json!({
+        "hold": true, "debounce": "never", "minInterval": "1h", "onlyWhenAvailable": true,
+        "haltOnFailure": true, "windows": ["at night"],
+    });
+    for key in RolloutKey::ALL {
+        let all = RolloutKey::ALL.iter().copied();
+        let but = Rollout {
+            overrides: all.filter(|one| one != key).collect(),
+            ..policy()
+        };
+        let spec = json!({ key.as_str(): values[key.as_str()] });
+        let told = format!("rollout.overrides: spec.rollout.{key} is not for a resource to say");
+        assert_eq!(refused(spec.clone(), &but), told);
+        assert_eq!(read(spec, &but).0, Stricter::default());
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_as_strict_as_it_could_be() {
+    let windows = |count: usize| json!({ "windows": vec!["daily 02:00-03:00"; count] });
+    let long = json!({ "windows": ["x".repeat(101)] });
+    for (spec, told) in [
+        (json!({ "debounce": "soon" }), "spec.rollout.debounce: "),
+        (
+            json!({ "debounce": "61m" }),
+            "spec.rollout.debounce: is too long: at most 1h",
+        ),
+        (
+            json!({ "minInterval": "721h" }),
+            "spec.rollout.minInterval: is too long: at most 720h",
+        ),
+        (
+            json!({ "windows": ["daily 02:00-03:00", "at night"] }),
+            "spec.rollout.windows[1]: ",
+        ),
+        (windows(21), "spec.rollout.windows: 21 windows: at most 20"),
+        (
+            long,
+            "spec.rollout.windows[0]: is too long: at most 100 characters",
+        ),
+    ] {
+        let said = refused(spec.clone(), &policy());
+        assert!(said.starts_with(told), "{said}");
+        let kept = read(spec.clone(), &policy()).0;
+        let strictest = match spec.get("windows") {
+            Some(_) => kept.windows == Some(Vec::new()),
+            None => {
+                kept.debounce == Some(LONGEST_DEBOUNCE) || kept.min_interval == LONGEST_INTERVAL
+            }
+        };
+        assert!(strictest, "{spec}: {kept:?}");
+    }
+    assert_eq!(read(windows(20), &policy()).1, None);
+}
+
+#[test]
+fn each_word_holds_a_restart_until_what_would_end() {
+    let restarted = WorkloadMeta {
+        annotations: [(RESTARTED_AT.to_owned(), at(9_000).to_string())].into(),
+        ..WorkloadMeta::default()
+    };
+    let verdict = |spec: Value, latest: Option<i64>| {
+        let mut scene = Scene {
+            latest: latest.map(at),
+            ..Scene::default()
+        };
+        let stricter = Rc::new(read(spec, &policy()).0);
+        scene.asked.add(&stricter, at(9_900));
+        gate(&restarted, at(9_900), &policy(), &scene, at(10_000))
+    };
+    let closed = |why, until: Option<i64>, latest: Option<i64>| {
+        let (until, latest) = (until.map(at), latest.map(at));
+        Gate::Closed(Wait {
+            why,
+            said: Said::Resource,
+            until,
+            latest,
+        })
+    };
+    let (hold, debounce) = (json!({ "hold": true }), json!({ "debounce": "3m" }));
+    let (interval, windows) = (
+        json!({ "minInterval": "20m" }),
+        json!({ "windows": ["daily 03:00-04:00"] }),
+    );
+    assert_eq!(verdict(json!({}), None), Gate::Open(None));
+    for (spec, why, until, overruled) in [
+        (&hold, Why::Held, None, None),
+        (
+            &debounce,
+            Why::Debounce,
+            Some(10_080),
+            Some("spec.rollout.debounce"),
+        ),
+        (
+            &interval,
+            Why::Interval,
+            Some(10_200),
+            Some("spec.rollout.minInterval"),
+        ),
+        (
+            &windows,
+            Why::Window,
+            Some(10_800),
+            Some("spec.rollout.windows"),
+        ),
+    ] {
+        assert_eq!(
+            verdict(spec.clone(), None),
+            closed(why.clone(), until, None)
+        );
+        let urgent = match overruled {
+            Some(key) => Gate::Open(Some(key)),
+            None => closed(why, None, None),
+        };
+        assert_eq!(verdict(spec.clone(), Some(10_000)), urgent, "{spec}");
+    }
+}
+
+#[test]
+fn each_awaits_what_follows_its_own_change() {
+    let of = |debounce: u64| {
+        Rc::new(Stricter {
+            debounce: Some(Duration::from_secs(debounce)),
+            ..Stricter::default()
+        })
+    };
+    let mut asked = Asked::default();
+    asked.add(&of(100), at(50));
+    asked.add(&of(10), at(120));
+    assert_eq!(asked.settled, Some(at(150)));
+}
+
+fn words() -> impl Strategy<Value = Stricter> {
+    let window = prop::option::of((0_i64..24, 1_i64..24));
+    let flags = (prop::bool::weighted(0.1), any::<bool>(), any::<bool>());
+    (flags, prop::option::of(0_u64..3_000), 0_u64..20_000, window).prop_map(
+        |((hold, only_when_available, halt_on_failure), debounce, interval, window)| Stricter {
+            hold,
+            debounce: debounce.map(Duration::from_secs),
+            min_interval: Duration::from_secs(interval),
+            only_when_available,
+            halt_on_failure,
+            windows: window.map(|(from, hours)| {
+                let to = (from + hours) % 24;
+                vec![format!("daily {from:02}:00-{to:02}:00").parse().unwrap()]
+            }),
+        },
+    )
+}
+
+proptest! {
+    /// Where all together let it restart, so does the configuration alone, and each with it.
+    #[test]
+    fn together_they_are_as_strict_as_each(
+        all in prop::collection::vec(words(), 0..4),
+        night in any::<bool>(),
+        last in 0_i64..90_000,
+        after in 0_i64..90_000,
+    ) {
+        let windows = night.then(|| "daily 20:00-08:00".parse().unwrap());
+        let policy = Rollout { windows: windows.into_iter().collect(), ..policy() };
+        let workload = WorkloadMeta {
+            annotations: [(RESTARTED_AT.to_owned(), at(last).to_string())].into(),
+            ..WorkloadMeta::default()
+        };
+        let opens = |words: &[Stricter]| {
+            let mut scene = Scene::default();
+            for one in words {
+                scene.asked.add(&Rc::new(one.clone()), at(last));
+            }
+            gate(&workload, at(last), &policy, &scene, at(last + after)) == Gate::Open(None)
+        };
+        let each = all.iter().all(|one| opens(std::slice::from_ref(one)));
+        prop_assert_eq!(opens(&all), opens(&[]) && each);
+    }
+}
