@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::key::{Kind, ObjectKey};
+use crate::reconcile::pace::{Said, Why};
 use crate::render::{KEY_LENGTH, SecretData};
 
 fn at(second: i64) -> Timestamp {

@@ -264,19 +264,25 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             |behind| self.scene(&view, target, behind, now),
             now,
         );
-        TargetStanding::Known(match self.last_wait(target) {
-            // One restart is that of all whose content is due, and others may be stricter.
-            Some(wait) if standing == Standing::Due => Standing::Waiting(wait),
-            _ => standing,
+        TargetStanding::Known(match standing {
+            Standing::Due => self
+                .last_wait(target, None)
+                .map_or(Standing::Due, Standing::Waiting),
+            Standing::Waiting(own) => {
+                Standing::Waiting(self.last_wait(target, Some(&own)).unwrap_or(own))
+            }
+            other => other,
         })
     }
 
-    /// What the restart of a workload waited for on its last turn, as those are told who don't say so themselves.
-    fn last_wait(&self, target: &WorkloadKey) -> Option<Wait> {
+    /// What a workload waited for on its last turn, as one resource is told that alone would wait for `own`: the
+    /// restart is that of all whose content is due, and others may be stricter.
+    fn last_wait(&self, target: &WorkloadKey, own: Option<&Wait>) -> Option<Wait> {
         let key = WorkKey::Workload(target.clone());
         let memory = self.memory.borrow();
         let mut wait = Wait::clone(memory.get(&key)?.waits_by.as_deref()?);
-        if wait.said == Said::Resource {
+        let says_so = own.is_some_and(|own| own.why == wait.why && own.said == Said::Resource);
+        if wait.said == Said::Resource && !says_so {
             wait.said = Said::Another;
         }
         Some(wait)

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use vault_tenant_operator::config::{Rollout, window};
 use vault_tenant_operator::key::Kind;
 use vault_tenant_operator::reconcile::PREFIX;
-use vault_tenant_operator::reconcile::state::template_annotation;
 use vault_tenant_operator::render::ResourceTag;
 
 use crate::api_server::resource;
@@ -72,7 +71,7 @@ impl Paces {
             .iter()
             .filter(|(secret, _)| {
                 let tag = ResourceTag::of(&resource(Kind::VaultStaticSecret, secret));
-                let content = template_annotation(&tag);
+                let content = format!("{PREFIX}c-{tag}");
                 before.template.get(&content) != after.template.get(&content)
             })
             .collect();

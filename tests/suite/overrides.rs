@@ -86,7 +86,12 @@ async fn a_hold_of_one_holds_all_and_nobody_is_looser(suite: &Suite) -> Result<(
     team.wait_words("app", kind, pending, own).await?;
     team.put("other", json!({ "password": "third" })).await?;
     team.wait_value("other", "password", "third").await?;
-    team.wait_words("other", kind, pending, "rollout.minInterval")
-        .await?;
+    team.wait_words(
+        "other",
+        kind,
+        pending,
+        "(spec.rollout.minInterval of another resource that restarts it)",
+    )
+    .await?;
     team.wait_restarts(Kind::Deployment, "web", 1).await
 }
