@@ -77,7 +77,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let (needs, awaited) = {
             let view = self.view.borrow();
             let needs = needed(&view, secret).any(|(_, key)| lacks(key));
-            (needs, self.awaits_workloads(&view, work))
+            (needs, self.awaits_consumers(&view, work))
         };
         if !(needs || awaited) || self.names_stay(work, plan, rendered) {
             return Ok(());
@@ -100,7 +100,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// Whether a workload that is there may be missing in the view.
-    fn awaits_workloads(&self, view: &View, work: &Work) -> bool {
+    fn awaits_consumers(&self, view: &View, work: &Work) -> bool {
         let namespace = &work.key.object.namespace;
         let awaits = |kind| view.stores.awaits(Store::Workloads(kind), namespace);
         let targets = self.targets(&*work.resource);
