@@ -334,11 +334,22 @@ async fn without_its_definition_or_its_right_a_rollout_is_told(suite: &Suite) ->
     team.wait_for_condition(kind, "app", rows, told(words))
         .await?;
 
-    with_rule(&team.tenant, &objects).await?;
+    // What changes meanwhile is one restart once the operator may.
     let web = Web::of(&team).await?;
-    web.baseline().await?;
-    team.wait_current("app").await?;
-    web.changes("third").await?;
+    team.put("app", json!({ "password": "third" })).await?;
+    team.wait_value("app", "password", "third").await?;
+    with_rule(&team.tenant, &objects).await?;
+    wait_for("the restart", LONG, || async {
+        let asked = &web.get().await?["spec"]["restartAt"];
+        ensure!(asked.is_string(), "{asked}");
+        Ok(())
+    })
+    .await?;
     web.restarted().await?;
-    web.row(RolloutState::Rolled, None).await.map(drop)
+    web.row(RolloutState::Rolled, None).await?;
+    let eye = Eye::of(&ground, &team.tenant);
+    let patches = eye.at_api().group("argoproj.io").verb("patch");
+    let patches = eye.api.requests(&patches)?;
+    ensure!(patches.len() == 1, "{patches:?}");
+    ground.stop().await
 }
