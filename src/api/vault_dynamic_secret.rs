@@ -110,7 +110,8 @@ pub struct VaultDynamicSecretSpec {
     /// Workloads that take a new rollout when the credentials change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout_restart_targets: Option<Vec<RolloutRestartTarget>>,
-    /// Further workloads that do, without their names. A field of vault-tenant-operator.
+    /// Further workloads that take a new rollout then, found without their names. A field of
+    /// vault-tenant-operator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutSpec>,
     /// The Kubernetes Secret that receives the data.
