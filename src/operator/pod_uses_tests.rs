@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
+use crate::operator::meta;
+use crate::reconcile::view::WorkloadKind;
 use serde_json::{Value, json};
 
 fn uses_of(pod: Value) -> Vec<(String, Vec<String>)> {
@@ -139,4 +141,25 @@ fn a_template_of_the_greatest_size_takes_little_memory() {
         variable("app".to_owned(), long),
     ];
     assert_eq!(of(odd.into()), [("app".to_owned(), Vec::new())]);
+}
+
+#[test]
+fn a_workload_is_cut_to_what_finds_it() {
+    let of = |labels: usize| {
+        let labels: BTreeMap<String, &str> =
+            (0..labels).map(|at| (format!("k{at}"), "v")).collect();
+        let spec = json!({ "template": { "spec": { "imagePullSecrets": [{ "name": "app" }], "terminationGracePeriodSeconds": 7 } } });
+        let object = json!({ "metadata": { "name": "web", "labels": labels }, "spec": spec });
+        meta::workload(
+            serde_json::from_value(object).unwrap(),
+            WorkloadKind::Deployment,
+        )
+    };
+    let few = of(100);
+    assert_eq!(few.labels.as_ref().map(BTreeMap::len), Some(100));
+    assert_eq!((few.uses.len(), few.rollout.grace), (1, 7));
+    assert_eq!(of(101).labels, None, "found by no selector");
+    let mut other = few.clone();
+    other.uses.clear();
+    assert!(few.differs(&other) && few.differs(&of(101)), "news");
 }

@@ -250,8 +250,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     pub(super) fn awaits_workloads(&self, resource: &dyn SecretResource) -> bool {
         let view = self.view.borrow();
         let all = ObjectKey::new(key_of(resource).object.namespace, "");
-        let settled = |kind| view.stores.settled(Store::Workloads(kind), &all);
-        discovers(resource) && !view.names_only() && !self.searched().all(settled)
+        let awaited = |kind| {
+            let unseen = view.stores.unseen(Store::Workloads(kind), &all);
+            unseen.is_some_and(|why| !why.is_finding())
+        };
+        discovers(resource) && !view.names_only() && self.searched().any(awaited)
     }
 
     /// What keeps a resource from finding all workloads that it looks for.

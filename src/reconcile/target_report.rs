@@ -149,6 +149,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
             rows.push(message);
         };
+        // First, since a long message is cut.
+        for unfound in self.unfound(resource) {
+            let row = self.unfound_row(unfound).await;
+            tell(&row, row.message.clone());
+        }
         let targets = self.view.borrow().targets_of(resource);
         for target in targets {
             let row = self.row(key, resource, &target).await;
@@ -156,10 +161,6 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             if all.rollout_targets.len() < ROWS {
                 all.rollout_targets.push(row.status(&target));
             }
-        }
-        for unfound in self.unfound(resource) {
-            let row = self.unfound_row(unfound).await;
-            tell(&row, row.message.clone());
         }
         all.rollout = (!rows.is_empty()).then_some(worst.0);
         let looks = query_of(resource).is_ok_and(|query| query.is_some());

@@ -263,14 +263,18 @@ async fn rollouts_that_are_off_are_told(suite: &Suite, grade: Grade) -> Result<(
     let team = Team { tenant, operator };
     team.put("app", json!({ "password": "first" })).await?;
     team.workload(Kind::Deployment, json!({})).await?;
-    team.static_secret("app", targets(&[Kind::Deployment]))
-        .await?;
+    let mut spec = targets(&[Kind::Deployment]);
+    spec["rollout"] = json!({ "auto": true });
+    team.static_secret("app", spec).await?;
     team.wait_ready("app").await?;
     let told = team
         .wait_condition("VaultStaticSecret", "app", "RolloutRestart", "False")
         .await?;
     ensure!(
-        told.reason == "RolloutDisabled" && told.message.contains("rollout.enabled"),
+        told.reason == "RolloutDisabled"
+            && told.message.contains("web not restarted: ")
+            && told.message.contains("rollout.enabled")
+            && told.message.contains("spec.rollout finds no workload"),
         "{told:?}"
     );
     team.put("app", json!({ "password": "second" })).await?;
