@@ -190,6 +190,7 @@ fn all() -> Vec<TrialOf> {
         restarts::trials(),
         killed::trials(),
         overlays::trials(),
+        overrides::trials(),
         guardrails::trials(),
         narrowing::trials(),
         thefts::trials(),
