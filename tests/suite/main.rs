@@ -196,6 +196,7 @@ fn all() -> Vec<TrialOf> {
         restarts::trials(),
         killed::trials(),
         overlays::trials(),
+        overrides::trials(),
         guardrails::trials(),
         narrowing::trials(),
         thefts::trials(),
