@@ -139,9 +139,9 @@ fn manifest(world: &World, name: &str, hold: bool) -> Value {
     manifest
 }
 
-/// So many minutes of each so many, for the hours that a run may last.
-fn windows(open: i32, of: usize) -> Vec<window::Window> {
-    let minutes = (0..300).step_by(of);
+/// So many minutes of each so many, so many times: for longer than a run may last.
+fn windows(open: i32, of: usize, times: usize) -> Vec<window::Window> {
+    let minutes = (0..).step_by(of).take(times);
     let text = |minute: i32| {
         let time = |minute: i32| format!("{:02}:{:02}", minute / 60, minute % 60);
         format!("daily {}-{}", time(minute), time(minute + open))
@@ -158,7 +158,7 @@ fn policy(world: &World) -> Rollout {
         max_concurrent: rng.pick(&[0, 1, 1, 2]),
         only_when_available: rng.chance(1, 3),
         windows: match rng.chance(1, 3) {
-            true => windows(3, 5),
+            true => windows(3, 5, 72),
             false => Vec::new(),
         },
         ..Rollout::default()
@@ -175,7 +175,7 @@ fn stricter(world: &World) -> BTreeMap<String, Rollout> {
             let own = Rollout {
                 min_interval: least + Duration::from_secs(rng.pick(&[0, 30, 60])),
                 windows: match rng.chance(1, 2) {
-                    true => windows(10, 15),
+                    true => windows(4, 6, 20),
                     false => Vec::new(),
                 },
                 ..Rollout::default()

@@ -24,12 +24,13 @@ pub(super) struct Field {
 pub(super) type Fields = BTreeMap<String, Field>;
 
 /// Keywords that constrain a value, in the order of the inventory.
-const CONSTRAINTS: [&str; 7] = [
+const CONSTRAINTS: [&str; 8] = [
     "enum",
     "minimum",
     "maximum",
     "minLength",
     "maxLength",
+    "maxItems",
     "pattern",
     "format",
 ];
