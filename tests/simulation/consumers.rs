@@ -30,7 +30,7 @@ fn is_refused(world: &World) -> bool {
     (truth.as_str(), reason.as_str()) == ("False", "WouldBreakConsumers")
 }
 
-/// `web` needs a user, which goes at Vault as the password changes; then `mends` mends
+/// `jobs`, which is nobody's target, needs a user, which goes at Vault as the password changes; then `mends` mends
 /// that, and within `within` seconds the Secret holds what Vault does.
 fn mended(what: &str, within: u64, user: bool, mends: impl AsyncFnOnce(&Tenant)) {
     let ended = run(7, None, async |world: Rc<World>| {
@@ -38,7 +38,8 @@ fn mended(what: &str, within: u64, user: bool, mends: impl AsyncFnOnce(&Tenant))
         tenant.basics();
         tenant.write_vault("app", &source(&[("password", "a"), ("user", "u")]));
         tenant.create_workload("web", &["app"]);
-        tenant.need("web", "app", &["absent", "user"]);
+        tenant.create_workload("jobs", &[]);
+        tenant.need("jobs", "app", &["absent", "user"]);
         tenant.apply(&static_secret("app"));
         seconds(60).await;
         tenant.write_vault("app", &source(&[("password", "b"), ("user", "u")]));
@@ -71,10 +72,10 @@ fn a_key_that_is_needed_stays_until_that_is_mended() {
         tenant.write_vault("app", &source(&[("password", "d"), ("user", "u")]));
     });
     mended("the workload lets it go", 2, false, async |tenant| {
-        tenant.need("web", "app", &["absent"]);
+        tenant.need("jobs", "app", &["absent"]);
     });
     mended("the workload goes", 2, false, async |tenant| {
-        tenant.0.at_api(|api| api.delete_workload("web"));
+        tenant.0.at_api(|api| api.delete_workload("jobs"));
     });
     mended("it may go", 2, false, async |tenant| {
         let mut manifest = static_secret("app");
