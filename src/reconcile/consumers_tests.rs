@@ -1,5 +1,5 @@
 //! Which keys workloads need, and what is said when they would go.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
 

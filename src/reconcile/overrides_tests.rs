@@ -1,5 +1,5 @@
 //! What a resource may say of its restarts, what it is kept to, and what becomes of the rest.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

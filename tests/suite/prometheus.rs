@@ -27,14 +27,10 @@ crate::trials!["prometheus": every_query_tells_what_was_done];
 const DOCUMENT: &str = include_str!("../../docs/metrics.md");
 
 /// Metrics of which there is nothing to see here, and why.
-const UNSEEN: [(&str, &str); 3] = [
+const UNSEEN: [(&str, &str); 2] = [
     (
         "vto_namespace_withheld",
         "comes with the first namespace that is withheld",
-    ),
-    (
-        "vto_rollout_restarts_pending",
-        "every restart happens at once",
     ),
     (
         "vto_pruned_status_fields",
@@ -247,7 +243,7 @@ async fn what_is_well(team: &Team, seen: &Seen<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A Secret is edited, and one path, one login, one address and one destination are wrong.
+/// A Secret is edited, one restart is held, and one path, one login, one address and one destination are wrong.
 async fn what_goes_wrong(team: &Team, seen: &Seen<'_>) -> Result<()> {
     team.edit_secret("app", "password", "edited").await?;
     team.wait_value("app", "password", "first").await?;
@@ -255,6 +251,16 @@ async fn what_goes_wrong(team: &Team, seen: &Seen<'_>) -> Result<()> {
     team.resync("app", "again").await?;
     team.wait_value("app", "password", "second").await?;
     team.wait_current("app").await?;
+    let held = workload(Kind::Deployment, "held", "held", json!({}));
+    team.tenant.apply(&held.to_string()).await?;
+    team.put("held", json!({ "password": "first" })).await?;
+    let hold = json!({
+        "rolloutRestartTargets": [{ "kind": "Deployment", "name": "held" }], "rollout": { "hold": true },
+    });
+    team.static_secret("held", hold).await?;
+    team.wait_current("held").await?;
+    team.put("held", json!({ "password": "second" })).await?;
+    team.resync("held", "again").await?;
     team.static_secret("missing", json!({})).await?;
     let same = json!({ "path": "app", "destination": { "name": "app" } });
     team.static_secret("copy", same).await?;
@@ -288,7 +294,11 @@ async fn what_goes_wrong(team: &Team, seen: &Seen<'_>) -> Result<()> {
             "sum(vto_rollout_restarts_total{namespace=\"$namespace\"})",
             1.0,
         ),
-        ("sum(vto_managed_secrets{namespace=\"$namespace\"})", 3.0),
+        ("sum(vto_managed_secrets{namespace=\"$namespace\"})", 4.0),
+        (
+            "sum(vto_rollout_restarts_pending{namespace=\"$namespace\"})",
+            1.0,
+        ),
         ("sum(vto_vault_breaker_open{namespace=\"$namespace\"})", 0.0),
     ] {
         seen.is(expression, value).await?;
