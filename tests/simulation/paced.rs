@@ -175,7 +175,7 @@ fn stricter(world: &World) -> BTreeMap<String, Rollout> {
             let own = Rollout {
                 min_interval: least + Duration::from_secs(rng.pick(&[0, 30, 60])),
                 windows: match rng.chance(1, 2) {
-                    true => windows(4, 6, 20),
+                    true => windows(2, 3, 20),
                     false => Vec::new(),
                 },
                 ..Rollout::default()
