@@ -74,6 +74,7 @@ pub mod view;
 mod wake;
 mod wanted;
 mod workload;
+mod workloads;
 mod world;
 mod write;
 

@@ -1,0 +1,152 @@
+//! What the operator keeps of the workloads that resources restart.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+
+use crate::key::ObjectKey;
+
+/// Kinds of workloads that a rollout can restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum WorkloadKind {
+    /// `apps/v1 Deployment`
+    Deployment,
+    /// `apps/v1 StatefulSet`
+    StatefulSet,
+    /// `apps/v1 DaemonSet`
+    DaemonSet,
+    /// `argoproj.io/v1alpha1 Rollout` of Argo Rollouts
+    ArgoRollout,
+}
+
+impl WorkloadKind {
+    /// All of them.
+    pub const ALL: [WorkloadKind; 4] = [
+        WorkloadKind::Deployment,
+        WorkloadKind::StatefulSet,
+        WorkloadKind::DaemonSet,
+        WorkloadKind::ArgoRollout,
+    ];
+
+    /// As manifests write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            WorkloadKind::Deployment => "Deployment",
+            WorkloadKind::StatefulSet => "StatefulSet",
+            WorkloadKind::DaemonSet => "DaemonSet",
+            WorkloadKind::ArgoRollout => "argo.Rollout",
+        }
+    }
+
+    /// Its API group.
+    #[must_use]
+    pub const fn group(self) -> &'static str {
+        match self {
+            WorkloadKind::ArgoRollout => "argoproj.io",
+            _ => "apps",
+        }
+    }
+
+    /// Its plural, as URLs and Roles have it.
+    #[must_use]
+    pub const fn plural(self) -> &'static str {
+        match self {
+            WorkloadKind::Deployment => "deployments",
+            WorkloadKind::StatefulSet => "statefulsets",
+            WorkloadKind::DaemonSet => "daemonsets",
+            WorkloadKind::ArgoRollout => "rollouts",
+        }
+    }
+
+    /// The kind of that name, if it is one of these.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// A workload.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkloadKey {
+    /// Its kind.
+    pub kind: WorkloadKind,
+    /// Where it is.
+    pub object: ObjectKey,
+}
+
+impl std::fmt::Display for WorkloadKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.kind.as_str(), self.object.name)
+    }
+}
+
+/// A Secret that a pod template uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Use {
+    /// Its name; it is in the namespace of the workload.
+    pub secret: String,
+    /// The keys without which the pods do not start: each that is named, and not as optional.
+    pub keys: BTreeSet<String>,
+}
+
+/// How the last rollout of a workload stands, and what the next one may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rollout {
+    /// Whether pods of an older template are still there, as far as status tells.
+    pub under_way: bool,
+    /// Whether it did not get on within its deadline.
+    pub failing: bool,
+    /// Whether a new template leaves pods to be replaced by hand: `OnDelete`, or
+    /// below a partition.
+    pub by_hand: bool,
+    /// Whether it stands at a pause of its own update (a canary's step), which a time
+    /// or a person ends. A restart happens all the same.
+    pub at_step: bool,
+    /// Whether somebody took the last restart back before it was through.
+    pub undone: bool,
+    /// Whether status says that no pod is still ending.
+    pub sees_ends: bool,
+    /// Seconds within which it gets on (`spec.progressDeadlineSeconds`).
+    pub deadline: u32,
+    /// Seconds that its pods are given to end.
+    pub grace: u32,
+}
+
+/// What the operator keeps of a workload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkloadMeta {
+    /// Uid, the first half of the fence.
+    pub uid: String,
+    /// resourceVersion, the second half.
+    pub resource_version: String,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// Whether a deletion has begun.
+    pub deleting: bool,
+    /// `spec.paused` of a Deployment or a Rollout.
+    pub paused: bool,
+    /// How its last rollout stands.
+    pub rollout: Rollout,
+    /// Our annotations on the workload itself, by full name.
+    pub annotations: BTreeMap<String, String>,
+    /// Our annotations on the pod template, by full name; of a Rollout, whose template
+    /// no restart changes, the same on itself.
+    pub template: BTreeMap<String, String>,
+    /// The workload's own labels; `None` where it has more than are looked at.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// The Secrets that its pod template uses, by name.
+    pub uses: Vec<Use>,
+}
+
+impl WorkloadMeta {
+    /// Whether anything but the resourceVersion differs.
+    #[must_use]
+    pub fn differs(&self, other: &Self) -> bool {
+        let same_version = |meta: &Self| Self {
+            resource_version: String::new(),
+            ..meta.clone()
+        };
+        same_version(self) != same_version(other)
+    }
+}
