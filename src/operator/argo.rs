@@ -3,32 +3,15 @@
 //! (Argo Rollouts, "Restarting Rollout Pods"). The pod template stays as it is: another one would be a new revision.
 
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
-use serde::Deserialize;
+use serde_json::Value;
 
-/// `status.observedGeneration`: a number of the kinds of `apps/v1`, and a text of a Rollout.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub enum Observed {
-    /// Of `apps/v1`.
-    Number(i64),
-    /// Of a Rollout. Controllers before version 0.10 wrote a hash there: what is no number counts as seen, as Argo's
-    /// own tool has it.
-    Text(String),
-}
-
-impl Default for Observed {
-    fn default() -> Self {
-        Self::Number(0)
-    }
-}
-
-impl Observed {
-    /// Whether the controller has seen this generation.
-    pub fn has(&self, generation: i64) -> bool {
-        match self {
-            Self::Number(seen) => *seen >= generation,
-            Self::Text(text) => text.parse::<i64>().map_or(true, |seen| seen >= generation),
-        }
+/// Whether a controller has seen this generation, by its `status.observedGeneration`: a number of the kinds of `apps/v1`,
+/// and a text of a Rollout. Argo's controllers before version 0.10 wrote a hash there: what is no number counts as seen,
+/// as Argo's own tool has it.
+pub fn has_seen(observed: &Value, generation: i64) -> bool {
+    match observed {
+        Value::String(text) => text.parse::<i64>().map_or(true, |seen| seen >= generation),
+        other => other.as_i64().unwrap_or_default() >= generation,
     }
 }
 

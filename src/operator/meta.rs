@@ -6,11 +6,12 @@ use kube::Resource;
 use kube::core::{ApiResource, DeserializeGuard, DynamicObject, PartialObjectMeta};
 use litemap::LiteMap;
 use serde::Deserialize;
+use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::argo;
-use super::pod_uses::{PodSpec, uses};
+use super::pod_uses::uses;
 use crate::problem::printable;
 use crate::reconcile::kept::Kept;
 use crate::reconcile::view::{Manager, Rollout, SecretMeta, WorkloadKind, WorkloadMeta};
@@ -145,7 +146,7 @@ struct RollingUpdate {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct WorkloadStatus {
-    observed_generation: argo::Observed,
+    observed_generation: Value,
     replicas: i64,
     updated_replicas: i64,
     ready_replicas: i64,
@@ -172,7 +173,8 @@ struct WorkloadCondition {
 #[serde(default)]
 struct Template {
     metadata: TemplateMeta,
-    spec: PodSpec,
+    // Whole for a moment: types for what is looked at would be a hundredth of the binary.
+    spec: Value,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -268,8 +270,8 @@ impl Workload {
         let strategy = &spec.update_strategy;
         let generation = self.metadata.generation.unwrap_or_default();
         let failed = |one: &WorkloadCondition| one.reason == "ProgressDeadlineExceeded";
-        let grace = spec.template.spec.termination_grace_period_seconds;
-        let is_seen = status.observed_generation.has(generation);
+        let grace = spec.template.spec["terminationGracePeriodSeconds"].as_i64();
+        let is_seen = argo::has_seen(&status.observed_generation, generation);
         // Of an older template it says nothing about this one.
         let failing = is_seen && status.conditions.iter().any(failed);
         Rollout {
@@ -328,6 +330,6 @@ pub fn workload(object: Workload, kind: WorkloadKind) -> WorkloadMeta {
         annotations,
         template,
         labels: labels(meta.labels.unwrap_or_default()),
-        uses: uses(object.spec.template.spec),
+        uses: uses(&object.spec.template.spec),
     }
 }

@@ -2,10 +2,10 @@
 use super::*;
 use crate::operator::meta;
 use crate::reconcile::view::WorkloadKind;
-use serde_json::{Value, json};
+use serde_json::json;
 
-fn uses_of(pod: Value) -> Vec<(String, Vec<String>)> {
-    let found = uses(serde_json::from_value(pod).unwrap()).into_iter();
+fn uses_of(pod: &Value) -> Vec<(String, Vec<String>)> {
+    let found = uses(&pod).into_iter();
     found
         .map(|one| (one.secret, one.keys.into_iter().collect()))
         .collect()
@@ -103,7 +103,7 @@ fn each_field_of_a_pod_that_names_a_secret_is_found() {
             let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
             ("app".to_owned(), keys)
         });
-        assert_eq!(uses_of(pod), Vec::from_iter(expected), "{row}");
+        assert_eq!(uses_of(&pod), Vec::from_iter(expected), "{row}");
     }
 }
 
@@ -115,7 +115,7 @@ fn one_secret_is_one_entry_with_all_its_keys_and_names_come_in_order() {
         "volumes": [{ "secret": { "secretName": "web" } }],
         "imagePullSecrets": [{ "name": "images" }],
     });
-    let all = uses_of(pod);
+    let all = uses_of(&pod);
     let found: Vec<String> = (all.iter())
         .map(|(name, keys)| format!("{name}: {}", keys.join(" ")))
         .collect();
@@ -125,7 +125,7 @@ fn one_secret_is_one_entry_with_all_its_keys_and_names_come_in_order() {
 #[test]
 fn a_template_of_the_greatest_size_takes_little_memory() {
     let variable = |name: String, key: String| json!({ "valueFrom": { "secretKeyRef": { "name": name, "key": key } } });
-    let of = |variables: Vec<Value>| uses_of(json!({ "containers": [{ "env": variables }] }));
+    let of = |variables: Vec<Value>| uses_of(&json!({ "containers": [{ "env": variables }] }));
     let many = (0..5000).map(|at| variable(format!("s{at}"), "k".to_owned()));
     assert_eq!(of(many.collect()).len(), MOST);
     let keys = (0..5000).map(|at| variable("app".to_owned(), format!("k{at}")));

@@ -131,6 +131,8 @@ impl Sources {
             OsString::from("-Ctarget-feature=+crt-static"),
             // Half a megabyte of relocations in a few kilobytes (glibc 2.36, DT_RELR).
             OsString::from("-Clink-arg=-Wl,-z,pack-relative-relocs"),
+            // Functions of the same code are one: nothing here compares their addresses (LLD).
+            OsString::from("-Clink-arg=-Wl,--icf=all"),
             renamed(cargo_home, "/cargo"),
             renamed(self.folder.canonicalize()?, "/source"),
             // It may be in the repository: the last that fits is taken.
