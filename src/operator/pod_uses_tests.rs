@@ -5,7 +5,7 @@ use crate::reconcile::view::WorkloadKind;
 use serde_json::json;
 
 fn uses_of(pod: &Value) -> Vec<(String, Vec<String>)> {
-    let found = uses(&pod).into_iter();
+    let found = uses(pod).into_iter();
     found
         .map(|one| (one.secret, one.keys.into_iter().collect()))
         .collect()
