@@ -21,7 +21,7 @@ mod tenure;
 mod watches;
 mod wiring;
 
-pub use cluster::CONTROLLER;
+pub use cluster::{CONTROLLER, resource_of};
 pub use hash_key::SECRET_NAME as KEY_SECRET;
 pub use identity::secret_names;
 pub use kube_errors::with_causes;

@@ -3,13 +3,12 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use crate::api::{GROUP, STORED_VERSION};
 use crate::key::Kind;
+use crate::operator::resource_of;
 use crate::reconcile::sources::KINDS;
 use futures::StreamExt as _;
 use kube::Client;
 use kube::api::{Api, DynamicObject};
-use kube::core::ApiResource;
 use kube::runtime::watcher::{self, watcher};
 use tokio::sync::mpsc;
 
@@ -26,7 +25,8 @@ const BACKLOG: usize = 500;
 pub fn follow(client: &Client, namespace: Option<&str>) -> mpsc::Receiver<News> {
     let (sender, receiver) = mpsc::channel(BACKLOG);
     for kind in KINDS {
-        let resource = resource(kind);
+        // Objects are read as they are: a field of a later version must not be lost.
+        let resource = resource_of(kind);
         let api: Api<DynamicObject> = match namespace {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
             None => Api::all_with(client.clone(), &resource),
@@ -34,17 +34,6 @@ pub fn follow(client: &Client, namespace: Option<&str>) -> mpsc::Receiver<News> 
         tokio::spawn(of_kind(kind, api, sender.clone()));
     }
     receiver
-}
-
-/// Objects are read as they are: a field of a later version must not be lost.
-fn resource(kind: Kind) -> ApiResource {
-    ApiResource {
-        group: GROUP.to_owned(),
-        version: STORED_VERSION.to_owned(),
-        api_version: format!("{GROUP}/{STORED_VERSION}"),
-        kind: kind.as_str().to_owned(),
-        plural: kind.plural().to_owned(),
-    }
 }
 
 async fn of_kind(kind: Kind, api: Api<DynamicObject>, sender: mpsc::Sender<News>) {
