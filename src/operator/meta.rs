@@ -268,6 +268,8 @@ impl Workload {
             _ => argo::Standing::default(),
         };
         let strategy = &spec.update_strategy;
+        let partition = strategy.rolling_update.partition;
+        let above = wanted.saturating_sub(partition).max(0);
         let generation = self.metadata.generation.unwrap_or_default();
         let failed = |one: &WorkloadCondition| one.reason == "ProgressDeadlineExceeded";
         let grace = spec.template.spec["terminationGracePeriodSeconds"].as_i64();
@@ -282,7 +284,9 @@ impl Workload {
             failing,
             at_step: argo.at_step,
             undone: argo.undone,
-            by_hand: strategy.type_ == "OnDelete" || strategy.rolling_update.partition > 0,
+            by_hand: strategy.type_ == "OnDelete" || partition > 0,
+            has_part: strategy.type_ != "OnDelete"
+                && (!is_seen || status.updated_replicas < above || status.ready_replicas < wanted),
             sees_ends: status.terminating_replicas.is_some() || kind == WorkloadKind::StatefulSet,
             deadline: whole(spec.progress_deadline_seconds, DEADLINE),
             grace: whole(grace, GRACE),
@@ -305,6 +309,10 @@ impl Workload {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "meta_tests.rs"]
+mod tests;
 
 /// A workload, cut.
 #[must_use]

@@ -248,6 +248,8 @@ impl<C: Cluster, V: Vault, K: Clock> Workloads<Engine<C, V, K>> {
         // One that waits for nobody any more forgets that it does.
         if !moved.is_empty() || view.resources_of_workload(&key).next().is_some() {
             engine.queue.wake(WorkKey::Workload(key), Urgency::Now);
+        } else {
+            engine.forget_workload(&key);
         }
         for resource in moved {
             let key = WorkKey::Resource(resource);

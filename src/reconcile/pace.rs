@@ -12,7 +12,7 @@ use super::view::{WorkloadKey, WorkloadMeta};
 use crate::config::{Rollout, window};
 
 /// The longest that a rollout is waited for, whatever its own deadline says: a tenant may have turned that off.
-const LONGEST: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 
 /// Within this a restart is seen to have begun.
 const SEEN: Duration = Duration::from_secs(60);
@@ -239,7 +239,7 @@ fn wait(
     let only_when_available = policy.only_when_available || asked.only_when_available;
     if only_when_available
         && rollout.under_way
-        && !rollout.by_hand
+        && !rollout.awaits_hand()
         && !rollout.at_step
         && !scene.own.stuck
     {
@@ -275,7 +275,7 @@ pub fn progress(workload: &WorkloadMeta, began: Option<Timestamp>, now: Timestam
         ours,
         ..Progress::default()
     };
-    if rollout.by_hand || rollout.at_step || workload.paused {
+    if rollout.awaits_hand() || rollout.at_step || workload.paused {
         return of_it;
     }
     if rollout.failing {

@@ -26,6 +26,9 @@ const CREATION_DOUBT: Duration = Duration::from_secs(5);
 /// the API server could not be reached for minutes before.
 const VIEW_DOUBT: Duration = Duration::from_secs(180);
 
+/// How soon it is asked again when windows open of which none does in two weeks.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
+
 /// What one resource wants a workload to run.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -219,7 +222,10 @@ pub fn decide(
     if !behind.is_empty() {
         match gate(workload, &behind, policy, scene, now) {
             Gate::Closed(wait) => {
-                verdict.again = wait.again();
+                // Windows that never open together may do so once clocks have changed.
+                let never = wait.why == pace::Why::Window && wait.until.is_none();
+                let later = never.then(|| later(now, NEVER));
+                verdict.again = wait.again().or(later);
                 verdict.waits = Some(wait);
             }
             Gate::Open(urgent) => {

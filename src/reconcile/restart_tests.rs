@@ -187,6 +187,27 @@ fn changed_content_restarts_once_after_the_debounce() {
 }
 
 #[test]
+fn windows_that_never_open_are_asked_again() {
+    let old = workload(None, Some(&hash("a")));
+    let new = [wanted("app", "b", 1000)];
+    let apart = |hours: &str| crate::reconcile::overrides::Stricter {
+        windows: Some(vec![hours.parse().unwrap()]),
+        ..Default::default()
+    };
+    let mut new = [new[0].clone(), new[0].clone()];
+    new[0].rollout = Some(Rc::new(apart("daily 02:00-02:30")));
+    new[1].rollout = Some(Rc::new(apart("daily 04:00-04:30 Europe/Berlin")));
+    // In winter it is 03:00 there; from spring on both are open.
+    let winter = at(1_768_392_000);
+    let verdict = decide(&old, &new, &key(1), &policy(), alone, winter);
+    assert_eq!(verdict.patch, None);
+    assert_eq!(verdict.again, Some(later(winter, NEVER)));
+    let summer = at(1_784_030_400);
+    let verdict = decide(&old, &new, &key(1), &policy(), alone, summer);
+    assert!(verdict.again > Some(summer) && verdict.again < Some(later(summer, NEVER)));
+}
+
+#[test]
 fn five_secrets_of_one_workload_make_one_restart() {
     let names = ["app", "b", "c", "d", "e"];
     let mut workload = workload(None, None);

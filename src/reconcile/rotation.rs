@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::engine::Engine;
 use super::grants::Terms;
+use super::pace::LONGEST;
 use super::ports::{Clock, Cluster};
 use super::queue::WorkKey;
 use super::report::{Finding, Truth};
@@ -84,22 +85,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         })
     }
 
-    /// How long before the end of a lease the next one is needed: twice what the
-    /// slowest target takes to roll, and the drain.
+    /// How long before the end of a lease the next one is needed.
     pub(super) fn margin(&self, resource: &dyn SecretResource, rotation: Rotation) -> Duration {
         let view = self.view.borrow();
-        let found = |target: &WorkloadKey| view.workloads.get(target).map(|one| one.rollout);
         let targets = self.targets(resource);
-        let takes = targets.iter().filter_map(|target| {
-            let rollout = found(target)?;
-            Some(
-                self.took(target)
-                    .unwrap_or_else(|| seconds(rollout.deadline)),
-            )
+        let found = targets.iter().filter_map(|target| {
+            let rollout = view.workloads.get(target)?.rollout;
+            Some((self.took(target), rollout))
         });
-        let drains = targets.iter().filter_map(found);
-        let slowest = takes.max().unwrap_or_default();
-        2 * slowest + drain(rotation, drains)
+        margin(rotation, found)
     }
 
     /// When the credentials of before the present ones are given back: `None` while
@@ -170,9 +164,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         now: &WorkloadMeta,
     ) {
         let (was, is) = (before.rollout.under_way, now.rollout.under_way);
-        if was == is {
+        let view = self.view.borrow();
+        if was == is || view.resources_of_workload(target).next().is_none() {
             return;
         }
+        drop(view);
         let began = now.annotations.get(RESTARTED_AT);
         let began = began.and_then(|text| text.parse::<Timestamp>().ok());
         let began = began.filter(|began| *began >= self.term.borrow().started);
@@ -235,6 +231,20 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 }
 
+/// Twice what the slowest target takes to roll, as was seen or as its deadline says, and the drain. No more is taken
+/// than a rollout is waited for: a deadline that somebody turned off, or a rollout that hung for a day, would have each
+/// restart happen at once.
+fn margin(
+    rotation: Rotation,
+    targets: impl Iterator<Item = (Option<Duration>, Rollout)>,
+) -> Duration {
+    let (took, rollouts): (Vec<_>, Vec<_>) = targets.unzip();
+    let takes = took.into_iter().zip(&rollouts);
+    let takes = takes.map(|(took, rollout)| took.unwrap_or_else(|| seconds(rollout.deadline)));
+    let slowest = takes.max().unwrap_or_default().min(LONGEST);
+    2 * slowest + drain(rotation, rollouts.into_iter())
+}
+
 /// The drain, where the end of pods is not seen at least as long as they are given
 /// to end.
 fn drain(rotation: Rotation, rollouts: impl Iterator<Item = Rollout>) -> Duration {
@@ -245,4 +255,45 @@ fn drain(rotation: Rotation, rollouts: impl Iterator<Item = Rollout>) -> Duratio
 
 fn seconds(seconds: u32) -> Duration {
     Duration::from_secs(u64::from(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_margin_is_twice_the_slowest_rollout_and_has_an_end() {
+        let rotation = Rotation {
+            overlap: true,
+            drain: seconds(30),
+            timeout: None,
+        };
+        let one = |took: Option<u32>, deadline| {
+            let rollout = Rollout {
+                deadline,
+                sees_ends: true,
+                ..Rollout::default()
+            };
+            (took.map(seconds), rollout)
+        };
+        for (targets, expected) in [
+            (vec![], 30),
+            (vec![one(None, 600)], 1_230),
+            (vec![one(Some(60), 600), one(Some(90), 600)], 210),
+            (vec![one(Some(60), 600), one(None, 100)], 230),
+            // Turned off, and one that hung.
+            (vec![one(None, u32::MAX)], 7_230),
+            (vec![one(Some(86_400), 600)], 7_230),
+        ] {
+            let told = margin(rotation, targets.clone().into_iter());
+            assert_eq!(told, seconds(expected), "{targets:?}");
+        }
+        // Where ends of pods aren't seen, their grace counts.
+        let unseen = Rollout {
+            grace: 300,
+            ..Rollout::default()
+        };
+        let told = margin(rotation, [(Some(seconds(1)), unseen)].into_iter());
+        assert_eq!(told, seconds(302));
+    }
 }

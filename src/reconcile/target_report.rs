@@ -106,7 +106,7 @@ impl Row {
         } else {
             Self::new(RolloutState::Rolled, Truth::True, "Current", "current")
         };
-        let held = match workload.rollout.by_hand {
+        let held = match workload.rollout.awaits_hand() {
             true => Some("ByHand"),
             false => (workload.paused || workload.rollout.at_step).then_some("Paused"),
         };

@@ -163,8 +163,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         Next::Failed(problem)
     }
 
-    /// It is not there any more.
-    fn forget_workload(&self, target: &WorkloadKey) {
+    /// It is not there any more, or nobody's target.
+    pub(super) fn forget_workload(&self, target: &WorkloadKey) {
         self.turns.waits(target, None);
         let key = WorkKey::Workload(target.clone());
         self.memory.borrow_mut().remove(&key);

@@ -100,6 +100,9 @@ pub struct Rollout {
     /// Whether a new template leaves pods to be replaced by hand: `OnDelete`, or
     /// below a partition.
     pub by_hand: bool,
+    /// Whether the controller has its own part of such a rollout still to do: the
+    /// pods above the partition.
+    pub has_part: bool,
     /// Whether it stands at a pause of its own update (a canary's step), which a time
     /// or a person ends. A restart happens all the same.
     pub at_step: bool,
@@ -111,6 +114,14 @@ pub struct Rollout {
     pub deadline: u32,
     /// Seconds that its pods are given to end.
     pub grace: u32,
+}
+
+impl Rollout {
+    /// Whether what is left of it waits for a person.
+    #[must_use]
+    pub const fn awaits_hand(&self) -> bool {
+        self.by_hand && !self.has_part
+    }
 }
 
 /// What the operator keeps of a workload.
