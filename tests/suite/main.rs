@@ -62,6 +62,7 @@ mod overrides;
 mod own_key;
 mod ownership;
 mod pacing;
+mod pacing_kinds;
 mod parents;
 mod partings;
 mod phases;
@@ -193,6 +194,7 @@ fn all() -> Vec<TrialOf> {
         found::trials(),
         argo::trials(),
         pacing::trials(),
+        pacing_kinds::trials(),
         restarts::trials(),
         killed::trials(),
         overlays::trials(),
