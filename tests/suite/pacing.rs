@@ -19,6 +19,7 @@ use crate::endpoints::sample;
 use crate::grades::{Grade, Names, tenant_of};
 use crate::lessee::{KIND, QUICK, dynamic_secret, engine_of};
 use crate::probes::workload;
+use crate::rollout_status::wait_column;
 use crate::rollouts::targets;
 use crate::support::{LONG, Suite, Team, config, merge, prepare};
 
@@ -366,7 +367,8 @@ async fn what_ends_before_its_window_restarts_in_time(suite: &Suite) -> Result<(
         };
         events.iter().any(told)
     })
-    .await
+    .await?;
+    wait_column(suite, &team, "vaultdynamicsecrets", "Rolled").await
 }
 
 /// Its old credentials are kept alive, and an edit of what becomes of the data ends nothing.
@@ -451,5 +453,5 @@ async fn a_window_after_the_end_is_told_in_advance(suite: &Suite) -> Result<()> 
         let late = found.is_some_and(|one| one["reason"] == "WindowAfterExpiry");
         ensure!(late == told, "{name}: {found:?}");
     }
-    Ok(())
+    wait_column(suite, &team, "vaultpkisecrets", "Current").await
 }

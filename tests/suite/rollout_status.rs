@@ -42,6 +42,25 @@ pub async fn wait_sample(team: &Team, family: &str, value: f64) -> Result<()> {
     .await
 }
 
+/// Waits until `kubectl get` shows this of the resource `app` in the column ROLLOUT.
+pub async fn wait_column(suite: &Suite, team: &Team, plural: &str, state: &str) -> Result<()> {
+    wait_for(
+        &format!("{state} in the table of {plural}"),
+        LONG,
+        || async {
+            let table = team.kubectl(suite, &["get", plural, "app"]).await?;
+            let mut lines = table.lines().map(str::split_whitespace);
+            let (mut head, mut line) = (lines.next().context("no head")?, lines.next());
+            let column = head.position(|name| name == "ROLLOUT");
+            let column = column.context("no column")?;
+            let value = line.as_mut().and_then(|line| line.nth(column));
+            ensure!(value == Some(state), "{table}");
+            Ok(())
+        },
+    )
+    .await
+}
+
 async fn a_change_is_followed_until_its_pods_run_it(suite: &Suite) -> Result<()> {
     let tenant = suite.ground.tenant("followed").await?;
     prepare(&tenant).await?;
@@ -79,16 +98,14 @@ async fn a_change_is_followed_until_its_pods_run_it(suite: &Suite) -> Result<()>
     );
     wait_sample(&team, "vto_rollout_restarts_total", 1.0).await?;
     wait_sample(&team, "vto_rollouts_failed", 0.0).await?;
-    let table = team
-        .kubectl(suite, &["get", "vaultstaticsecrets", "app"])
+    wait_column(suite, &team, "vaultstaticsecrets", "Rolled").await?;
+    let described = team
+        .kubectl_describe(suite, "vaultstaticsecret", "app")
         .await?;
-    let mut lines = table.lines().map(str::split_whitespace);
-    let (mut head, mut line) = (lines.next().context("no head")?, lines.next());
-    let column = head
-        .position(|name| name == "ROLLOUT")
-        .context("no column")?;
-    let value = line.as_mut().and_then(|line| line.nth(column));
-    ensure!(value == Some("Rolled"), "{table}");
+    let (_, row) = described
+        .split_once("Rollout Targets: Kind: Deployment Name: web Restarted At: ")
+        .with_context(|| format!("no row in {described}"))?;
+    ensure!(row.contains(" State: Rolled "), "{described}");
     // Its series go with it.
     team.deployments()
         .delete("web", &DeleteParams::default())
