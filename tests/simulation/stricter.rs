@@ -109,6 +109,8 @@ fn one_that_lacks_pods_waits_where_its_resource_wants_that() {
             assert_eq!(restarts(&world, "web"), usize::from(!own));
             seconds(90).await;
             assert_eq!(restarts(&world, "web"), 1, "{}", world.last_of_trace());
+            world.rollout.set(Duration::from_secs(1));
+            seconds(10).await;
             rest(&world).await;
         });
         ended.expect_right("onlyWhenAvailable of a resource");

@@ -59,9 +59,9 @@ async fn a_hold_of_one_holds_all_and_nobody_is_looser(suite: &Suite) -> Result<(
     team.wait_words("app", kind, pending, words).await?;
     let unlisted = json!({ "onlyWhenAvailable": true });
     team.rolls("other", unlisted).await?;
-    let words = "spec.rollout.onlyWhenAvailable without effect, since rollout.overrides of the operator's configuration does not list it";
+    let denied = "spec.rollout.onlyWhenAvailable without effect, since rollout.overrides of the operator's configuration does not list it";
     // The targets wait, which is worse.
-    team.wait_words("other", kind, pending, words).await?;
+    team.wait_words("other", kind, pending, denied).await?;
     for name in ["app", "other"] {
         team.put(name, json!({ "password": "third" })).await?;
         team.wait_value(name, "password", "third").await?;
@@ -78,7 +78,7 @@ async fn a_hold_of_one_holds_all_and_nobody_is_looser(suite: &Suite) -> Result<(
     team.rolls("app", json!({ "minInterval": "1h" })).await?;
     team.wait_current("app").await?;
     team.wait_restarts(Kind::Deployment, "web", 1).await?;
-    team.wait_words("other", kind, "PolicyDenied", words)
+    team.wait_words("other", kind, "PolicyDenied", denied)
         .await?;
     team.wait_ready("other").await?;
     team.put("app", json!({ "password": "fourth" })).await?;
