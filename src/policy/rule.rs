@@ -1,5 +1,5 @@
 //! The names that a refusal gives its rule: the configuration key that could
-//! allow it, or, without the prefix `policy.` or `rollout.`, a rule that nothing lifts.
+//! allow it, or, without the prefix `policy.`, a rule that nothing lifts.
 
 /// Vault's addresses.
 pub const VAULT_ADDRESSES: &str = "policy.vaultAddresses";
@@ -25,16 +25,6 @@ pub const ALLOW_SKIP_TLS_VERIFY: &str = "policy.allowSkipTLSVerify";
 pub const DESTINATION_NAMES: &str = "policy.destinationNames";
 /// Namespaces whose objects others may use.
 pub const REFERENCED_NAMESPACES: &str = "policy.referencedNamespaces";
-/// What a resource may say of its own restarts.
-pub const ROLLOUT_OVERRIDES: &str = "rollout.overrides";
-/// The least wait for further changes.
-pub const ROLLOUT_DEBOUNCE: &str = "rollout.debounce";
-/// The least time between two restarts.
-pub const ROLLOUT_MIN_INTERVAL: &str = "rollout.minInterval";
-/// Whether pods that are not there are waited for.
-pub const ROLLOUT_ONLY_WHEN_AVAILABLE: &str = "rollout.onlyWhenAvailable";
-/// Whether a failed workload holds the others.
-pub const ROLLOUT_HALT_ON_FAILURE: &str = "rollout.haltOnFailure";
 
 /// Paths that somebody on the way could read as another path.
 pub const PLAIN_PATHS: &str = "plain paths";

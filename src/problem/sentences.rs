@@ -5,11 +5,6 @@ use std::fmt;
 
 use super::Problem;
 
-/// Whether a rule is a key of the configuration, which could allow what it refuses.
-fn is_key(rule: &str) -> bool {
-    rule.starts_with("policy.") || rule.starts_with("rollout.")
-}
-
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -27,7 +22,7 @@ impl fmt::Display for Problem {
                 )
             }
             Problem::ReferenceDenied { what, why } => write!(f, "{what} may not be used: {why}"),
-            Problem::PolicyDenied { rule, why, .. } if !is_key(rule) => write!(
+            Problem::PolicyDenied { rule, why, .. } if !rule.starts_with("policy.") => write!(
                 f,
                 "{why}; a guardrail that no configuration lifts ({rule}): change the resource"
             ),

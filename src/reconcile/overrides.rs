@@ -1,5 +1,6 @@
-//! What a resource says of its own restarts (`spec.rollout`): stricter than the configuration, never
-//! looser, and only what that allows (`rollout.overrides`). Pure.
+//! What a resource says of its own restarts (`spec.rollout`): of each field the stricter counts, its own or that of the
+//! configuration, and its own only where that allows it (`rollout.overrides`). Whether it can be read at all depends on
+//! the resource alone: no change of the configuration ends a sync. Pure.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,7 +11,6 @@ use super::time::later;
 use crate::api::RolloutSpec;
 use crate::config::window::Window;
 use crate::config::{Rollout, RolloutKey, duration};
-use crate::policy::rule;
 use crate::problem::{Problem, printable};
 
 /// The longest wait for further changes: one that never ends would lose a restart.
@@ -79,98 +79,98 @@ impl Asked {
     }
 }
 
-/// What a resource has stricter, and the first thing in it that is wrong. What the configuration
-/// refuses does not count; what cannot be read is as strict as it could be, until it is corrected.
+/// What a resource says of its restarts, beside the configuration.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Own {
+    /// What it is kept to. What cannot be read is as strict as it could be, until it is corrected.
+    pub stricter: Stricter,
+    /// What the configuration has stricter, a sentence each.
+    pub looser: Vec<String>,
+    /// What it may not say: no effect either way.
+    pub denied: Vec<RolloutKey>,
+    /// The first thing that cannot be read.
+    pub wrong: Option<Problem>,
+}
+
+/// Reads what a resource says of its restarts.
 #[must_use]
-pub fn stricter_of(spec: &RolloutSpec, policy: &Rollout) -> (Stricter, Option<Problem>) {
+pub fn read(spec: &RolloutSpec, policy: &Rollout) -> Own {
     let mut reader = Reader {
         policy,
-        wrong: None,
+        own: Own::default(),
     };
-    let stricter = Stricter {
-        hold: reader.switch(RolloutKey::Hold, spec.hold, None),
+    reader.own.stricter = Stricter {
+        // A hold of the platform comes and goes: beside it, `false` only says that the resource itself has none.
+        hold: reader.switch(RolloutKey::Hold, spec.hold, false),
         debounce: reader.duration(
             RolloutKey::Debounce,
             spec.debounce.as_deref(),
-            (policy.debounce, rule::ROLLOUT_DEBOUNCE),
+            policy.debounce,
             LONGEST_DEBOUNCE,
         ),
         min_interval: reader
             .duration(
                 RolloutKey::MinInterval,
                 spec.min_interval.as_deref(),
-                (policy.min_interval, rule::ROLLOUT_MIN_INTERVAL),
+                policy.min_interval,
                 LONGEST_INTERVAL,
             )
             .unwrap_or_default(),
         only_when_available: reader.switch(
             RolloutKey::OnlyWhenAvailable,
             spec.only_when_available,
-            (policy.only_when_available).then_some(rule::ROLLOUT_ONLY_WHEN_AVAILABLE),
+            policy.only_when_available,
         ),
         halt_on_failure: reader.switch(
             RolloutKey::HaltOnFailure,
             spec.halt_on_failure,
-            (policy.halt_on_failure).then_some(rule::ROLLOUT_HALT_ON_FAILURE),
+            policy.halt_on_failure,
         ),
         windows: reader.windows(spec.windows.as_deref().unwrap_or_default()),
     };
-    (stricter, reader.wrong)
+    reader.own
 }
 
-/// Whether a resource says only what it may.
+/// Whether all that a resource says can be read.
 ///
 /// # Errors
-/// [`Problem::PolicyDenied`] for what the configuration does not allow, [`Problem::InvalidSpec`] for what
-/// cannot be read.
+/// [`Problem::InvalidSpec`], whatever the configuration is.
 pub fn check(spec: Option<&RolloutSpec>, policy: &Rollout) -> Result<(), Problem> {
-    let wrong = spec.and_then(|spec| stricter_of(spec, policy).1);
+    let wrong = spec.and_then(|spec| read(spec, policy).wrong);
     wrong.map_or(Ok(()), Err)
 }
 
 struct Reader<'a> {
     policy: &'a Rollout,
-    wrong: Option<Problem>,
+    own: Own,
 }
 
 impl Reader<'_> {
-    fn refuse(&mut self, problem: Problem) {
-        self.wrong.get_or_insert(problem);
-    }
-
-    fn deny(&mut self, rule: &'static str, why: String) {
-        self.refuse(Problem::PolicyDenied {
-            rule,
-            why,
-            answered: false,
-        });
-    }
-
     fn invalid(&mut self, field: String, why: String) {
-        self.refuse(Problem::InvalidSpec { field, why });
+        let problem = Problem::InvalidSpec { field, why };
+        self.own.wrong.get_or_insert(problem);
+    }
+
+    fn looser(&mut self, key: RolloutKey, set: &str, configured: &str) {
+        self.own.looser.push(format!(
+            "spec.rollout.{key} is {set}, and the configuration's {configured} counts"
+        ));
     }
 
     fn may(&mut self, key: RolloutKey) -> bool {
         let may = self.policy.overrides.contains(&key);
         if !may {
-            let why = format!("spec.rollout.{key} is not for a resource to say");
-            self.deny(rule::ROLLOUT_OVERRIDES, why);
+            self.own.denied.push(key);
         }
         may
     }
 
-    /// `bound`: the key that says `true` already, so that `false` would be looser. (A hold comes and goes: beside it,
-    /// `false` only says that the resource itself has none.)
-    fn switch(&mut self, key: RolloutKey, set: Option<bool>, bound: Option<&'static str>) -> bool {
-        let Some(set) = set else { return false };
-        if !self.may(key) {
+    fn switch(&mut self, key: RolloutKey, set: Option<bool>, configured: bool) -> bool {
+        let Some(set) = set.filter(|_| self.may(key)) else {
             return false;
-        }
-        if let Some(rule) = bound.filter(|_| !set) {
-            let why = format!(
-                "spec.rollout.{key} is false, and a resource can only be stricter than the true of the configuration"
-            );
-            self.deny(rule, why);
+        };
+        if configured && !set {
+            self.looser(key, "false", "true");
         }
         set
     }
@@ -179,46 +179,45 @@ impl Reader<'_> {
         &mut self,
         key: RolloutKey,
         text: Option<&str>,
-        (least, rule): (Duration, &'static str),
+        least: Duration,
         most: Duration,
     ) -> Option<Duration> {
         let text = text?;
+        let read = match duration::parse(text) {
+            Ok(set) if set <= most => Ok(set),
+            Ok(_) => Err(format!("is too long: at most {}", duration::format(most))),
+            Err(why) => Err(why.to_string()),
+        };
+        let set = read.unwrap_or_else(|why| {
+            self.invalid(format!("spec.rollout.{key}"), why);
+            most
+        });
         if !self.may(key) {
             return None;
         }
-        let most = most.max(least);
-        match duration::parse(text) {
-            Ok(set) if set < least => {
-                let why = format!(
-                    "spec.rollout.{key} is {}, and a resource can only be stricter than the {} of the configuration",
-                    printable(text, LONGEST_WINDOW),
-                    duration::format(least),
-                );
-                self.deny(rule, why);
-                None
-            }
-            Ok(set) if set <= most => Some(set),
-            Ok(_) => {
-                let why = format!("is too long: at most {}", duration::format(most));
-                self.invalid(format!("spec.rollout.{key}"), why);
-                Some(most)
-            }
-            Err(why) => {
-                self.invalid(format!("spec.rollout.{key}"), why.to_string());
-                Some(most)
-            }
+        if set < least {
+            let set = printable(text, LONGEST_WINDOW);
+            self.looser(key, &set, &duration::format(least));
+            return None;
         }
+        Some(set)
     }
 
     fn windows(&mut self, texts: &[String]) -> Option<Vec<Window>> {
-        if texts.is_empty() || !self.may(RolloutKey::Windows) {
+        if texts.is_empty() {
             return None;
         }
+        let read = self.read_windows(texts);
+        let may = self.may(RolloutKey::Windows);
+        Some(read).filter(|_| may)
+    }
+
+    fn read_windows(&mut self, texts: &[String]) -> Vec<Window> {
         let field = "spec.rollout.windows";
         if texts.len() > MOST_WINDOWS {
             let why = format!("{} windows: at most {MOST_WINDOWS}", texts.len());
             self.invalid(field.to_owned(), why);
-            return Some(Vec::new());
+            return Vec::new();
         }
         let mut windows = Vec::new();
         for (at, text) in texts.iter().enumerate() {
@@ -230,11 +229,11 @@ impl Reader<'_> {
                 Ok(window) => windows.push(window),
                 Err(why) => {
                     self.invalid(format!("{field}[{at}]"), why);
-                    return Some(Vec::new());
+                    return Vec::new();
                 }
             }
         }
-        Some(windows)
+        windows
     }
 }
 

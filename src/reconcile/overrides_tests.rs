@@ -5,9 +5,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::key::ObjectKey;
 use crate::reconcile::pace::{Gate, Said, Scene, Wait, Why, gate};
 use crate::reconcile::state::RESTARTED_AT;
-use crate::reconcile::view::WorkloadMeta;
+use crate::reconcile::view::{WorkloadKey, WorkloadKind, WorkloadMeta};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -21,17 +22,19 @@ fn policy() -> Rollout {
     }
 }
 
-fn read(spec: Value, policy: &Rollout) -> (Stricter, Option<Problem>) {
-    stricter_of(&serde_json::from_value(spec).unwrap(), policy)
+fn own(spec: Value, policy: &Rollout) -> Own {
+    read(&serde_json::from_value(spec).unwrap(), policy)
 }
 
-/// Whose word is told of a spec that is refused, and the sentence.
-fn refused(spec: Value, policy: &Rollout) -> String {
-    match read(spec, policy).1.unwrap() {
-        Problem::PolicyDenied { rule, why, .. } => format!("{rule}: {why}"),
-        Problem::InvalidSpec { field, why } => format!("{field}: {why}"),
-        other => panic!("{other}"),
-    }
+/// What it is kept to, where nothing is wrong with what it says.
+fn kept(spec: Value, policy: &Rollout) -> Stricter {
+    let read = own(spec, policy);
+    let nothing = Own {
+        stricter: read.stricter.clone(),
+        ..Own::default()
+    };
+    assert_eq!(read, nothing);
+    read.stricter
 }
 
 #[test]
@@ -42,11 +45,7 @@ fn stricter_is_taken_and_nothing_is_not_a_word() {
         json!({ "windows": [] }),
         json!({ "hold": false }),
     ] {
-        assert_eq!(
-            read(nothing.clone(), &policy()),
-            (none.clone(), None),
-            "{nothing}"
-        );
+        assert_eq!(kept(nothing, &policy()), none);
     }
     let all = json!({
         "hold": true, "debounce": "5s", "minInterval": "600s", "onlyWhenAvailable": true,
@@ -60,17 +59,17 @@ fn stricter_is_taken_and_nothing_is_not_a_word() {
         halt_on_failure: true,
         windows: Some(vec!["daily 02:00-03:00".parse().unwrap()]),
     };
-    assert_eq!(read(all, &policy()), (expected, None));
+    assert_eq!(kept(all, &policy()), expected);
     // A hold of the platform comes and goes; none of one's own is no answer to it.
     let held = Rollout {
         hold: true,
         ..policy()
     };
-    assert_eq!(read(json!({ "hold": false }), &held), (none, None));
+    assert_eq!(kept(json!({ "hold": false }), &held), none);
 }
 
 #[test]
-fn looser_is_denied_under_the_key_that_bounds_it_and_does_not_count() {
+fn where_the_configuration_is_stricter_it_counts_and_that_is_told() {
     let strict = Rollout {
         only_when_available: true,
         ..policy()
@@ -78,32 +77,37 @@ fn looser_is_denied_under_the_key_that_bounds_it_and_does_not_count() {
     for (spec, told) in [
         (
             json!({ "debounce": "1s" }),
-            "rollout.debounce: spec.rollout.debounce is 1s, and a resource can only be stricter than the 5s of the configuration",
+            "spec.rollout.debounce is 1s, and the configuration's 5s counts",
         ),
         (
-            json!({ "minInterval": "0s" }),
-            "rollout.minInterval: spec.rollout.minInterval is 0s, and",
+            json!({ "minInterval": "599.5s" }),
+            "spec.rollout.minInterval is 599.5s, and the configuration's 10m counts",
         ),
         (
             json!({ "onlyWhenAvailable": false }),
-            "rollout.onlyWhenAvailable: spec.rollout.onlyWhenAvailable is false, and",
+            "spec.rollout.onlyWhenAvailable is false, and the configuration's true counts",
         ),
         (
             json!({ "haltOnFailure": false }),
-            "rollout.haltOnFailure: spec.rollout.haltOnFailure is false, and",
+            "spec.rollout.haltOnFailure is false, and the configuration's true counts",
         ),
     ] {
-        let said = refused(spec.clone(), &strict);
-        assert!(said.starts_with(told), "{said}");
-        assert_eq!(read(spec, &strict).0, Stricter::default());
+        let expected = Own {
+            looser: vec![told.to_owned()],
+            ..Own::default()
+        };
+        assert_eq!(own(spec, &strict), expected);
     }
+    let all = json!({ "minInterval": "0s", "haltOnFailure": false, "hold": true });
+    let read = own(all, &strict);
+    assert!(read.stricter.hold && read.looser.len() == 2, "{read:?}");
 }
 
 #[test]
-fn what_is_not_listed_is_denied_and_does_not_count() {
+fn what_is_not_listed_has_no_effect_and_is_told() {
     let values = json!({
-        "hold": true, "debounce": "never", "minInterval": "1h", "onlyWhenAvailable": true,
-        "haltOnFailure": true, "windows": ["at night"],
+        "hold": true, "debounce": "1m", "minInterval": "1s", "onlyWhenAvailable": true,
+        "haltOnFailure": false, "windows": ["daily 02:00-03:00"],
     });
     for key in RolloutKey::ALL {
         let all = RolloutKey::ALL.iter().copied();
@@ -112,9 +116,13 @@ fn what_is_not_listed_is_denied_and_does_not_count() {
             ..policy()
         };
         let spec = json!({ key.as_str(): values[key.as_str()] });
-        let told = format!("rollout.overrides: spec.rollout.{key} is not for a resource to say");
-        assert_eq!(refused(spec.clone(), &but), told);
-        assert_eq!(read(spec, &but).0, Stricter::default());
+        let expected = Own {
+            denied: vec![*key],
+            ..Own::default()
+        };
+        assert_eq!(own(spec, &but), expected);
+        let rest = own(values.clone(), &but);
+        assert_eq!((rest.denied, rest.wrong), (vec![*key], None));
     }
 }
 
@@ -142,9 +150,16 @@ fn what_cannot_be_read_is_as_strict_as_it_could_be() {
             "spec.rollout.windows[0]: is too long: at most 100 characters",
         ),
     ] {
-        let said = refused(spec.clone(), &policy());
+        let refused = |policy: &Rollout| match own(spec.clone(), policy) {
+            Own {
+                stricter,
+                wrong: Some(Problem::InvalidSpec { field, why }),
+                ..
+            } => (stricter, format!("{field}: {why}")),
+            other => panic!("{spec}: {other:?}"),
+        };
+        let (kept, said) = refused(&policy());
         assert!(said.starts_with(told), "{said}");
-        let kept = read(spec.clone(), &policy()).0;
         let strictest = match spec.get("windows") {
             Some(_) => kept.windows == Some(Vec::new()),
             None => {
@@ -152,8 +167,21 @@ fn what_cannot_be_read_is_as_strict_as_it_could_be() {
             }
         };
         assert!(strictest, "{spec}: {kept:?}");
+        // The configuration decides what counts, and not whether it is refused: else a change of it would end a sync.
+        let unlisted = Rollout {
+            overrides: Vec::new(),
+            ..policy()
+        };
+        assert_eq!(refused(&unlisted), (Stricter::default(), said.clone()));
+        let long = Duration::from_secs(10_000_000);
+        let longer = Rollout {
+            debounce: long,
+            min_interval: long,
+            ..policy()
+        };
+        assert_eq!(refused(&longer).1, said);
     }
-    assert_eq!(read(windows(20), &policy()).1, None);
+    kept(windows(20), &policy());
 }
 
 #[test]
@@ -167,7 +195,7 @@ fn each_word_holds_a_restart_until_what_would_end() {
             latest: latest.map(at),
             ..Scene::default()
         };
-        let stricter = Rc::new(read(spec, &policy()).0);
+        let stricter = Rc::new(kept(spec, &policy()));
         scene.asked.add(&stricter, at(9_900));
         gate(&restarted, at(9_900), &policy(), &scene, at(10_000))
     };
@@ -275,5 +303,50 @@ proptest! {
         };
         let each = all.iter().all(|one| opens(std::slice::from_ref(one)));
         prop_assert_eq!(opens(&all), opens(&[]) && each);
+    }
+    /// Whatever both say, it restarts only when the configuration alone would have it.
+    #[test]
+    fn nobody_is_looser_than_the_configuration(
+        (debounce, least) in (0_u64..60, 0_u64..3_000),
+        (own_debounce, own_least) in (0_u64..60, 0_u64..3_000),
+        (available, halts) in (any::<bool>(), any::<bool>()),
+        (own_available, own_halts) in (any::<bool>(), any::<bool>()),
+        listed in any::<bool>(),
+        after in 0_i64..4_000,
+        (rolls, failed) in (any::<bool>(), any::<bool>()),
+    ) {
+        let policy = Rollout {
+            debounce: Duration::from_secs(debounce),
+            min_interval: Duration::from_secs(least),
+            only_when_available: available,
+            halt_on_failure: halts,
+            overrides: if listed { RolloutKey::ALL.to_vec() } else { Vec::new() },
+            ..Rollout::default()
+        };
+        let mut workload = WorkloadMeta {
+            annotations: [(RESTARTED_AT.to_owned(), at(0).to_string())].into(),
+            ..WorkloadMeta::default()
+        };
+        workload.rollout.under_way = rolls;
+        let failed = failed.then(|| WorkloadKey {
+            kind: WorkloadKind::Deployment,
+            object: ObjectKey::new("team", "other"),
+        });
+        let mut scene = Scene { failed, ..Scene::default() };
+        let opens = |scene: &Scene| gate(&workload, at(0), &policy, scene, at(after)) == Gate::Open(None);
+        let alone = opens(&scene);
+        let read = own(json!({
+            "debounce": format!("{own_debounce}s"), "minInterval": format!("{own_least}s"),
+            "onlyWhenAvailable": own_available, "haltOnFailure": own_halts,
+        }), &policy);
+        scene.asked.add(&Rc::new(read.stricter.clone()), at(0));
+        prop_assert!(alone || !opens(&scene));
+        prop_assert_eq!(read.wrong, None);
+        prop_assert!(listed || opens(&scene) == alone);
+        let looser = [
+            own_debounce < debounce, own_least < least, available && !own_available, halts && !own_halts,
+        ];
+        let looser = looser.into_iter().filter(|one| *one && listed).count();
+        prop_assert_eq!(read.looser.len(), looser);
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::engine::Engine;
 use super::grants::capped;
 use super::ledger::LeaseEntry;
-use super::overrides::{Asked, stricter_of};
+use super::overrides::{self, Asked};
 use super::pace::{self, Progress, Said, Scene, Why};
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
@@ -284,7 +284,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let mut asked = Asked::default();
         let now = self.clock.now();
         if let Some(spec) = resource.rollout() {
-            asked.add(&Rc::new(stricter_of(spec, policy).0), now);
+            asked.add(&Rc::new(overrides::read(spec, policy).stricter), now);
         }
         let terms = self.terms_of(resource)?;
         let rotation = rotation_of(resource, &self.config.rotation).ok()?;

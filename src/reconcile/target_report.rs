@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::discovery::Unfound;
 use super::engine::Engine;
+use super::overrides;
 use super::pace::{Progress, Said, Wait, Why, restarted_at};
 use super::ports::{Clock, Cluster};
 use super::queue::{Urgency, WorkKey};
@@ -17,6 +18,7 @@ use super::time::whole_seconds;
 use super::view::{WorkloadKey, WorkloadMeta};
 use super::workload::{DUE, TargetStanding};
 use crate::api::{RolloutState, RolloutTargetStatus, Rollouts};
+use crate::config::RolloutKey;
 use crate::key::ResourceKey;
 use crate::problem::{Problem, printable};
 use crate::vault::Vault;
@@ -163,10 +165,23 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
         }
         all.rollout = (!rows.is_empty()).then_some(worst.0);
+        let own = resource
+            .rollout()
+            .map(|spec| overrides::read(spec, &self.config.rollout))
+            .unwrap_or_default();
         let looks = query_of(resource).is_ok_and(|query| query.is_some());
         if rows.is_empty() && looks {
             rows.push("spec.rollout finds no workload, and nothing is to be restarted".to_owned());
         }
+        let mut notes = own.looser;
+        if let Some(denial) = denial(&own.denied) {
+            notes.insert(0, denial);
+            // What stands worse is told in the reason.
+            if truth != Truth::False {
+                (truth, reason) = (Truth::False, "PolicyDenied");
+            }
+        }
+        rows.splice(0..0, notes);
         let finding = (!rows.is_empty())
             .then(|| Finding::new("RolloutRestart", truth, reason, rows.join("; ")));
         (all, finding)
@@ -275,6 +290,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let failed = self.has_failed(target, &view, now);
         Some(Row::restarted(workload, progress, failed, now))
     }
+}
+
+/// What `rollout.overrides` keeps a resource from saying.
+fn denial(fields: &[RolloutKey]) -> Option<String> {
+    let (first, more) = fields.split_first()?;
+    let more: String = more.iter().map(|key| format!(", {key}")).collect();
+    Some(format!(
+        "spec.rollout.{first}{more} without effect, since rollout.overrides of the operator's configuration does not list it: take it out, or ask the platform team to list it"
+    ))
 }
 
 /// What a restart waits for that is due.

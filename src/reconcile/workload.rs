@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::engine::{Engine, Memory, Next};
-use super::overrides::stricter_of;
+use super::overrides;
 use super::ownership::state_of_tag;
 use super::pace::{Said, Wait};
 use super::ports::{Clock, Cluster, Note};
@@ -316,7 +316,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             supersedes,
             rollout: resource
                 .rollout()
-                .map(|spec| Rc::new(stricter_of(spec, &self.config.rollout).0)),
+                .map(|spec| Rc::new(overrides::read(spec, &self.config.rollout).stricter)),
         })
     }
 }

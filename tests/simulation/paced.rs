@@ -165,15 +165,14 @@ fn policy(world: &World) -> Rollout {
     }
 }
 
-/// What some resources have stricter than the policy.
+/// What some resources say of their restarts, stricter than the policy or not.
 fn stricter(world: &World) -> BTreeMap<String, Rollout> {
-    let least = world.policy.borrow().min_interval;
     let mut rng = world.rng.borrow_mut();
     let mut all = BTreeMap::new();
     for (name, _) in USES {
         if rng.chance(1, 3) {
             let own = Rollout {
-                min_interval: least + Duration::from_secs(rng.pick(&[0, 30, 60])),
+                min_interval: Duration::from_secs(rng.pick(&[0, 60, 120])),
                 windows: match rng.chance(1, 2) {
                     true => windows(2, 3, 20),
                     false => Vec::new(),

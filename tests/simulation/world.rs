@@ -102,7 +102,7 @@ pub struct World {
     pub rollout: Cell<Duration>,
     /// The policy about restarts that the next operator starts with.
     pub policy: RefCell<Rollout>,
-    /// What resources have stricter than that, by name.
+    /// What resources say of them themselves, by name.
     pub stricter: RefCell<BTreeMap<String, Rollout>>,
     /// The longest way of a request or of an answer.
     pub latency: Cell<Duration>,
