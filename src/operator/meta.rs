@@ -158,9 +158,6 @@ struct WorkloadStatus {
     conditions: Vec<WorkloadCondition>,
     restarted_at: Option<String>,
     phase: String,
-    #[serde(rename = "stableRS")]
-    stable_rs: String,
-    current_pod_hash: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -280,7 +277,6 @@ impl Workload {
                 || argo.under_way
                 || (failing && kind == WorkloadKind::ArgoRollout),
             failing,
-            at_step: argo.at_step,
             undone: argo.undone,
             by_hand: strategy.type_ == "OnDelete" || strategy.rolling_update.partition > 0,
             sees_ends: status.terminating_replicas.is_some() || kind == WorkloadKind::StatefulSet,
@@ -300,8 +296,6 @@ impl Workload {
             asked: self.spec.restart_at.as_deref(),
             done: self.status.restarted_at.as_deref(),
             phase: &self.status.phase,
-            stable: &self.status.stable_rs,
-            current: &self.status.current_pod_hash,
         }
     }
 }

@@ -100,9 +100,6 @@ pub struct Rollout {
     /// Whether a new template leaves pods to be replaced by hand: `OnDelete`, or
     /// below a partition.
     pub by_hand: bool,
-    /// Whether it stands at a pause of its own update (a canary's step), which a time
-    /// or a person ends. A restart happens all the same.
-    pub at_step: bool,
     /// Whether somebody took the last restart back before it was through.
     pub undone: bool,
     /// Whether status says that no pod is still ending.
