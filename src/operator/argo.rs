@@ -60,7 +60,8 @@ impl Seen<'_> {
         };
         let pending = before(time(self.done));
         // Also in the middle of an update, and of one that begins meanwhile, its time comes once no pod is older, of
-        // whatever revision (rollout/restart.go, and tried with version 1.10).
+        // whatever revision (rollout/restart.go; tried with version 1.10). `resetRolloutStatus` means to set it where an
+        // update begins, on a copy that is not written (rollout/sync.go, versions 1.8 to 1.10): look again with a later one.
         Standing {
             under_way: pending || self.phase == "Progressing",
             undone: pending && before(time(self.asked)),
