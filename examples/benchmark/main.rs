@@ -55,6 +55,9 @@ enum Arguments {
         /// How many VaultStaticSecrets
         #[arg(long, default_value_t = 1_000)]
         resources: usize,
+        /// How often, with series of each resource and without in turns
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
     },
     /// Requests of a restart while all is well, and of refreshes without change
     Steady {
@@ -115,7 +118,9 @@ impl Arguments {
                 steady::restart(bench, table, resources).await?;
                 steady::refresh(bench, table, resources.min(100)).await
             }
-            Self::Scrape { resources } => scrape::measure(bench, table, resources).await,
+            Self::Scrape { resources, rounds } => {
+                scrape::measure(bench, table, resources, rounds).await
+            }
             Self::Latency { tries } => latency::measure(bench, table, tries).await,
             Self::Instances { count } => instances::measure(bench, table, count).await,
             Self::Outage {
@@ -165,6 +170,7 @@ impl Arguments {
             },
             Self::Scrape {
                 resources: size(1_000, 20),
+                rounds: size(5, 1),
             },
             Self::Latency {
                 tries: size(300, 10),

@@ -37,10 +37,6 @@ pub struct Seen<'a> {
     pub done: Option<&'a str>,
     /// `status.phase`.
     pub phase: &'a str,
-    /// `status.stableRS`.
-    pub stable: &'a str,
-    /// `status.currentPodHash`.
-    pub current: &'a str,
 }
 
 /// How it stands.
@@ -48,8 +44,6 @@ pub struct Seen<'a> {
 pub struct Standing {
     /// Whether pods from before the restart, or of an older template, may be there.
     pub under_way: bool,
-    /// [`crate::reconcile::view::Rollout::at_step`].
-    pub at_step: bool,
     /// [`crate::reconcile::view::Rollout::undone`].
     pub undone: bool,
 }
@@ -65,11 +59,11 @@ impl Seen<'_> {
             wanted.is_some_and(|wanted| time.is_none_or(|time| time < wanted))
         };
         let pending = before(time(self.done));
-        // One that is given up keeps to its stable pods, and no restart waits for that.
-        let updates = self.phase == "Paused" && self.stable != self.current;
+        // Also in the middle of an update, and of one that begins meanwhile, its time comes once no pod is older, of
+        // whatever revision (rollout/restart.go; tried with version 1.10). `resetRolloutStatus` means to set it where an
+        // update begins, on a copy that is not written (rollout/sync.go, versions 1.8 to 1.10): look again with a later one.
         Standing {
-            under_way: pending || updates || self.phase == "Progressing",
-            at_step: updates && !pending,
+            under_way: pending || self.phase == "Progressing",
             undone: pending && before(time(self.asked)),
         }
     }

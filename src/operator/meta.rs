@@ -158,9 +158,6 @@ struct WorkloadStatus {
     conditions: Vec<WorkloadCondition>,
     restarted_at: Option<String>,
     phase: String,
-    #[serde(rename = "stableRS")]
-    stable_rs: String,
-    current_pod_hash: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -282,7 +279,6 @@ impl Workload {
                 || argo.under_way
                 || (failing && kind == WorkloadKind::ArgoRollout),
             failing,
-            at_step: argo.at_step,
             undone: argo.undone,
             by_hand: strategy.type_ == "OnDelete" || partition > 0,
             has_part: strategy.type_ != "OnDelete"
@@ -304,8 +300,6 @@ impl Workload {
             asked: self.spec.restart_at.as_deref(),
             done: self.status.restarted_at.as_deref(),
             phase: &self.status.phase,
-            stable: &self.status.stable_rs,
-            current: &self.status.current_pod_hash,
         }
     }
 }

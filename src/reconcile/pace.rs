@@ -234,15 +234,9 @@ fn wait(
         opening => return Some((Why::Window, opening)),
     }
     let rollout = workload.rollout;
-    // One that has failed is mended by nothing but another rollout; where pods are replaced by hand, none is touched;
-    // and at a step of a canary a Rollout's pods are replaced like at any other time.
+    // One that has failed is mended by nothing but another rollout, and where pods are replaced by hand, none is touched.
     let only_when_available = policy.only_when_available || asked.only_when_available;
-    if only_when_available
-        && rollout.under_way
-        && !rollout.awaits_hand()
-        && !rollout.at_step
-        && !scene.own.stuck
-    {
+    if only_when_available && rollout.under_way && !rollout.awaits_hand() && !scene.own.stuck {
         return Some((Why::Unavailable, scene.own.rolls_until));
     }
     let most = usize::from(policy.max_concurrent);
@@ -275,7 +269,7 @@ pub fn progress(workload: &WorkloadMeta, began: Option<Timestamp>, now: Timestam
         ours,
         ..Progress::default()
     };
-    if rollout.awaits_hand() || rollout.at_step || workload.paused {
+    if rollout.awaits_hand() || workload.paused {
         return of_it;
     }
     if rollout.failing {

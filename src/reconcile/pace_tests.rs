@@ -201,10 +201,6 @@ fn one_that_has_failed_is_mended_by_another_restart() {
     let mut by_hand = overdue.clone();
     by_hand.rollout.by_hand = true;
     assert_eq!(verdict(&by_hand, Some(9_391)), Gate::Open(None));
-    // Nor is the end of a canary waited for, which nobody knows.
-    let mut at_step = overdue.clone();
-    at_step.rollout.at_step = true;
-    assert_eq!(verdict(&at_step, Some(9_900)), Gate::Open(None));
 }
 
 #[test]
@@ -251,9 +247,6 @@ fn what_the_operator_began_is_waited_for_until_its_deadline() {
     let mut held = ours.clone();
     held.rollout.by_hand = true;
     assert_eq!(seen(&held, Some(1_000), 9_000), (None, false));
-    let mut at_step = ours.clone();
-    at_step.rollout.at_step = true;
-    assert_eq!(seen(&at_step, Some(1_000), 9_000), (None, false));
     let paused = WorkloadMeta {
         paused: true,
         ..ours

@@ -110,7 +110,7 @@ impl Row {
         };
         let held = match workload.rollout.awaits_hand() {
             true => Some("ByHand"),
-            false => (workload.paused || workload.rollout.at_step).then_some("Paused"),
+            false => workload.paused.then_some("Paused"),
         };
         Self {
             why: held.filter(|_| progress.ours),

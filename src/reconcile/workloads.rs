@@ -103,9 +103,6 @@ pub struct Rollout {
     /// Whether the controller has its own part of such a rollout still to do: the
     /// pods above the partition.
     pub has_part: bool,
-    /// Whether it stands at a pause of its own update (a canary's step), which a time
-    /// or a person ends. A restart happens all the same.
-    pub at_step: bool,
     /// Whether somebody took the last restart back before it was through.
     pub undone: bool,
     /// Whether status says that no pod is still ending.

@@ -1,5 +1,5 @@
-//! Rollouts of Argo Rollouts, by their real definition. Nothing runs their controller: the trials write the status that
-//! it would.
+//! Rollouts of Argo Rollouts, by their real definition and as the example has them. Nothing runs their controller: the trials
+//! write the status that it would.
 
 use std::time::Duration;
 
@@ -30,8 +30,17 @@ crate::trials![
 const KINDS: &str = "  kinds: [Deployment, StatefulSet, DaemonSet, argo.Rollout]\n";
 const FAMILY: &str = "vault-tenant-operator.io/";
 
-fn targets() -> Value {
-    json!({ "rolloutRestartTargets": [{ "kind": "argo.Rollout", "name": "web" }] })
+/// The object of this kind in the example.
+fn example(kind: &str) -> Result<Value> {
+    let all = parse(include_str!("../../examples/argo-rollout.yaml"))?;
+    let found = all.into_iter().find(|one| kind_of(one) == kind);
+    Ok(serde_json::to_value(found.context("not in the example")?)?)
+}
+
+/// The member of a spec that names the example's Rollout as the target.
+fn targets() -> Result<Value> {
+    let targets = &example("VaultStaticSecret")?["spec"]["rolloutRestartTargets"];
+    Ok(json!({ "rolloutRestartTargets": targets }))
 }
 
 /// The objects of an installation with the component.
@@ -66,6 +75,33 @@ fn kinds(objects: &[DynamicObject]) -> Result<&str> {
     env["value"].as_str().context("no value")
 }
 
+/// What the controller (1.10) says while an update stands at a step, with this time of the last restart.
+fn at_a_step(restarted: &Value) -> Value {
+    json!({
+        "phase": "Paused", "message": "CanaryPauseStep", "controllerPause": true,
+        "pauseConditions": [{ "reason": "CanaryPauseStep", "startTime": "2026-01-02T03:04:05Z" }],
+        "currentPodHash": "b", "currentStepIndex": 1, "restartedAt": restarted,
+        "conditions": [{
+            "type": "Progressing", "status": "Unknown", "reason": "RolloutPaused",
+            "message": "Rollout is paused",
+            "lastTransitionTime": "2026-01-02T03:04:05Z", "lastUpdateTime": "2026-01-02T03:04:05Z",
+        }],
+    })
+}
+
+/// What it says once somebody has given the update up.
+fn given_up(restarted: &str) -> Value {
+    let message = "Rollout aborted update to revision 2";
+    json!({
+        "phase": "Degraded", "message": format!("RolloutAborted: {message}"), "abort": true,
+        "currentPodHash": "b", "currentStepIndex": 0, "restartedAt": restarted,
+        "conditions": [{
+            "type": "Progressing", "status": "False", "reason": "RolloutAborted", "message": message,
+            "lastTransitionTime": "2026-01-02T03:04:05Z", "lastUpdateTime": "2026-01-02T03:04:05Z",
+        }],
+    })
+}
+
 struct Web<'a> {
     team: &'a Team,
     api: Api<DynamicObject>,
@@ -82,21 +118,7 @@ impl<'a> Web<'a> {
             kind: "Rollout".into(),
             plural: "rollouts".into(),
         };
-        let manifest = json!({
-            "apiVersion": "argoproj.io/v1alpha1", "kind": "Rollout", "metadata": { "name": "web" },
-            "spec": {
-                "replicas": 1,
-                "selector": { "matchLabels": { "app": "web" } },
-                "strategy": { "canary": {} },
-                "template": {
-                    "metadata": { "labels": { "app": "web" } },
-                    "spec": { "containers": [{
-                        "name": "app", "image": "app:1",
-                        "envFrom": [{ "secretRef": { "name": "app" } }],
-                    }] },
-                },
-            },
-        });
+        let manifest = example("Rollout")?;
         tenant.apply(&manifest.to_string()).await?;
         let api = Api::namespaced_with(tenant.client.clone(), &tenant.namespace, &kind);
         let web = Self { team, api };
@@ -112,7 +134,7 @@ impl<'a> Web<'a> {
     async fn controller(&self, more: Value) -> Result<()> {
         let generation = &self.get().await?["metadata"]["generation"];
         let mut status = json!({
-            "observedGeneration": generation.to_string(), "replicas": 1, "availableReplicas": 1,
+            "observedGeneration": generation.to_string(), "replicas": 2, "availableReplicas": 2,
             "stableRS": "a", "currentPodHash": "a", "conditions": [],
         });
         crate::support::merge(&mut status, more);
@@ -200,7 +222,7 @@ async fn a_rollout_restarts_once_for_new_content_and_is_followed(
         Grade::Named => {
             let config = with(&tenant, grade.lines(), KINDS);
             let references = ground::resources::references(&tenant).into_iter();
-            let resources = references.chain([static_secret(&tenant, "app", targets())]);
+            let resources = references.chain([static_secret(&tenant, "app", targets()?)]);
             let resources: Vec<_> = resources.map(|one| placed(&tenant, one)).collect();
             grant(&[&tenant], &tenant.namespace, &config, &resources).await?;
             start(suite, tenant, &config).await?
@@ -208,7 +230,7 @@ async fn a_rollout_restarts_once_for_new_content_and_is_followed(
     };
     team.put("app", json!({ "password": "first" })).await?;
     let web = Web::of(&team).await?;
-    team.static_secret("app", targets()).await?;
+    team.static_secret("app", targets()?).await?;
     team.wait_ready("app").await?;
     web.baseline().await?;
     web.row(Current, None).await?;
@@ -246,13 +268,17 @@ async fn a_rollout_restarts_once_for_new_content_and_is_followed(
     let told = rolling.restarted_at.map(|at| at.0.as_second());
     ensure!(told == Some(written.as_second()), "{told:?}");
 
-    // A new revision comes out meanwhile and stops at a step; a restart happens there too.
-    web.controller(json!({ "phase": "Paused", "currentPodHash": "b", "restartedAt": at }))
-        .await?;
-    web.row(Rolling, Some("Paused")).await?;
+    // A new revision comes out meanwhile and stops at a step: the restart goes on, of both revisions' pods, and is
+    // through there. So is another one, also after the update was given up.
+    web.controller(at_a_step(&Value::Null)).await?;
+    web.row(Rolling, None).await?;
+    web.controller(at_a_step(&json!(at))).await?;
+    web.row(Rolled, None).await?;
     let third = web.changes("third").await?;
     ensure!(third > at, "{at}, then {third}");
-    web.restarted().await?;
+    web.controller(given_up(&at)).await?;
+    web.row(Rolling, None).await?;
+    web.controller(given_up(&third)).await?;
     web.row(Rolled, None).await?;
 
     // While a person has paused it, none begins.
@@ -308,7 +334,7 @@ async fn without_its_definition_or_its_right_a_rollout_is_told(suite: &Suite) ->
     // All else is served without the definition.
     let team = start(suite, tenant, &config).await?;
     team.put("app", json!({ "password": "first" })).await?;
-    team.static_secret("app", targets()).await?;
+    team.static_secret("app", targets()?).await?;
     team.wait_ready("app").await?;
     let told = |words: &'static [&str]| {
         move |found: &Condition| {
