@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::overrides::{Asked, Stricter};
-use super::pace::{self, Gate, Scene, Wait};
+use super::pace::{self, Gate, Scene, Wait, Why};
 use super::ports::WorkloadPatch;
 use super::state::{RESTARTED_AT, State, baseline_annotation, template_annotation};
 use super::time::later;
@@ -25,6 +25,9 @@ const CREATION_DOUBT: Duration = Duration::from_secs(5);
 /// written, unless the view did not show it yet. A view gets about this old where
 /// the API server could not be reached for minutes before.
 const VIEW_DOUBT: Duration = Duration::from_secs(180);
+
+/// Until windows are asked again of which none opens within the time that they are asked for.
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What one resource wants a workload to run.
 #[derive(Clone, Debug)]
@@ -219,7 +222,9 @@ pub fn decide(
     if !behind.is_empty() {
         match gate(workload, &behind, policy, scene, now) {
             Gate::Closed(wait) => {
-                verdict.again = wait.again();
+                // Where no window comes that far ahead, one may on a later day.
+                let later = (wait.why == Why::Window).then(|| later(now, A_DAY));
+                verdict.again = wait.again().or(later);
                 verdict.waits = Some(wait);
             }
             Gate::Open(urgent) => {

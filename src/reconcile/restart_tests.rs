@@ -270,6 +270,21 @@ fn a_paused_deployment_is_rolled_once_it_resumes() {
 }
 
 #[test]
+fn what_no_window_opens_for_is_asked_again_on_a_later_day() {
+    let closed = Stricter {
+        windows: Some(Vec::new()),
+        ..Stricter::default()
+    };
+    let new = Wanted {
+        rollout: Some(Rc::new(closed)),
+        ..wanted("app", "b", 500)
+    };
+    let verdict = decide_at(1000, &workload(None, Some(&hash("a"))), &[new]);
+    assert!(verdict.patch.is_none());
+    assert_eq!(verdict.again, Some(at(1000 + 86_400)));
+}
+
+#[test]
 fn hashes_of_a_lost_key_say_nothing_and_the_baseline_decides() {
     let foreign = hash_by(&key(2), "app", "a");
     let mut lost = workload(Some(&foreign), Some(&foreign));
