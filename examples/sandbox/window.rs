@@ -125,7 +125,7 @@ async fn table(site: &Site<'_>) -> Result<String> {
     );
     let row = out.lines().find(|line| line.starts_with("vss/app "));
     let row = row.with_context(|| format!("no row of app:\n{out}"))?;
-    ensure!(row.ends_with("Pending"), "{row}");
+    ensure!(row.contains("Pending (Window, in "), "{row}");
     Ok(out)
 }
 

@@ -248,6 +248,36 @@ fn each_word_holds_a_restart_until_what_would_end() {
 }
 
 #[test]
+fn windows_that_are_never_open_together_are_told_apart_from_those_to_come() {
+    let policy = Rollout {
+        windows: vec!["daily 01:00-02:00".parse().unwrap()],
+        ..policy()
+    };
+    let wait = |windows: &str| {
+        let mut scene = Scene::default();
+        let spec = json!({ "windows": [windows] });
+        scene.asked.add(&Rc::new(read(spec, &policy).0), at(9_900));
+        match gate(
+            &WorkloadMeta::default(),
+            at(9_900),
+            &policy,
+            &scene,
+            at(10_000),
+        ) {
+            Gate::Closed(wait) => (wait.word(), wait.said, wait.until),
+            Gate::Open(_) => panic!("{windows} is open"),
+        }
+    };
+    let tomorrow = at(86_400 + 5_400);
+    let by_both = ("Window", Said::Configuration, Some(tomorrow));
+    assert_eq!(wait("daily 01:30-03:30"), by_both);
+    // Those of the configuration alone would open.
+    let never = ("NoWindow", Said::Resource, None);
+    assert_eq!(wait("daily 02:00-03:00"), never);
+    assert_eq!(wait("no window at all"), never);
+}
+
+#[test]
 fn each_awaits_what_follows_its_own_change() {
     let of = |debounce: u64| {
         Rc::new(Stricter {

@@ -60,9 +60,7 @@ impl Why {
         })
     }
 
-    /// The same in a word, as status has it.
-    #[must_use]
-    pub const fn word(&self) -> &'static str {
+    const fn word(&self) -> &'static str {
         match self {
             Self::Debounce => "Debounce",
             Self::Paused => "Paused",
@@ -102,6 +100,15 @@ pub struct Wait {
 }
 
 impl Wait {
+    /// What it waits for in a word, as status has it.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match (&self.why, self.until) {
+            (Why::Window, None) => "NoWindow",
+            (why, _) => why.word(),
+        }
+    }
+
     /// When to look again.
     #[must_use]
     pub fn again(&self) -> Option<Timestamp> {
@@ -159,7 +166,7 @@ pub fn gate(
     let asked = &scene.asked;
     let closed = |why: Why, until, latest| {
         Gate::Closed(Wait {
-            said: said(&why, changed_at, policy, asked, now),
+            said: said((&why, until), changed_at, policy, asked, now),
             why,
             until,
             latest,
@@ -189,19 +196,27 @@ pub fn gate(
     // A window that opens too late needn't be waited for at all.
     let too_late = until.is_none_or(|until| until > latest);
     match too_late && (latest <= now || why == Why::Window) {
-        true => Gate::Open(why.key(said(&why, changed_at, policy, asked, now))),
+        true => Gate::Open(why.key(said((&why, until), changed_at, policy, asked, now))),
         false => closed(why, until, Some(latest)),
     }
 }
 
 /// Whose word it is: that of resources only where the configuration alone would not have it wait.
-fn said(why: &Why, changed_at: Timestamp, policy: &Rollout, asked: &Asked, now: Timestamp) -> Said {
+fn said(
+    (why, until): (&Why, Option<Timestamp>),
+    changed_at: Timestamp,
+    policy: &Rollout,
+    asked: &Asked,
+    now: Timestamp,
+) -> Said {
     let configured = match why {
         Why::Paused | Why::Busy => true,
         Why::Held => policy.hold,
         Why::Debounce => later(changed_at, policy.debounce) > now,
         Why::Failed(_) => policy.halt_on_failure,
         Why::Interval => asked.min_interval <= policy.min_interval,
+        // Those of the configuration alone open every week.
+        Why::Window if until.is_none() => asked.windows.is_empty(),
         Why::Window => window::opening(&policy.windows, now) != Some(now),
         Why::Unavailable => policy.only_when_available,
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::overrides::{Asked, Stricter};
-use super::pace::{self, Gate, Scene, Wait};
+use super::pace::{self, Gate, Scene, Wait, Why};
 use super::ports::WorkloadPatch;
 use super::state::{RESTARTED_AT, State, baseline_annotation, template_annotation};
 use super::time::later;
@@ -26,8 +26,8 @@ const CREATION_DOUBT: Duration = Duration::from_secs(5);
 /// the API server could not be reached for minutes before.
 const VIEW_DOUBT: Duration = Duration::from_secs(180);
 
-/// How soon it is asked again when windows open of which none does in two weeks.
-const NEVER: Duration = Duration::from_secs(24 * 3600);
+/// Until windows are asked again of which none opens within the time that they are asked for.
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What one resource wants a workload to run.
 #[derive(Clone, Debug)]
@@ -223,8 +223,7 @@ pub fn decide(
         match gate(workload, &behind, policy, scene, now) {
             Gate::Closed(wait) => {
                 // Windows that never open together may do so once clocks have changed.
-                let never = wait.why == pace::Why::Window && wait.until.is_none();
-                let later = never.then(|| later(now, NEVER));
+                let later = (wait.why == Why::Window).then(|| later(now, A_DAY));
                 verdict.again = wait.again().or(later);
                 verdict.waits = Some(wait);
             }

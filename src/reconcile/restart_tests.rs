@@ -201,10 +201,10 @@ fn windows_that_never_open_are_asked_again() {
     let winter = at(1_768_392_000);
     let verdict = decide(&old, &new, &key(1), &policy(), alone, winter);
     assert_eq!(verdict.patch, None);
-    assert_eq!(verdict.again, Some(later(winter, NEVER)));
+    assert_eq!(verdict.again, Some(later(winter, A_DAY)));
     let summer = at(1_784_030_400);
     let verdict = decide(&old, &new, &key(1), &policy(), alone, summer);
-    assert!(verdict.again > Some(summer) && verdict.again < Some(later(summer, NEVER)));
+    assert!(verdict.again > Some(summer) && verdict.again < Some(later(summer, A_DAY)));
 }
 
 #[test]
@@ -288,6 +288,21 @@ fn a_paused_deployment_is_rolled_once_it_resumes() {
     );
     paused.paused = false;
     assert_eq!(restarts(paused, &new), 1);
+}
+
+#[test]
+fn what_no_window_opens_for_is_asked_again_on_a_later_day() {
+    let closed = Stricter {
+        windows: Some(Vec::new()),
+        ..Stricter::default()
+    };
+    let new = Wanted {
+        rollout: Some(Rc::new(closed)),
+        ..wanted("app", "b", 500)
+    };
+    let verdict = decide_at(1000, &workload(None, Some(&hash("a"))), &[new]);
+    assert!(verdict.patch.is_none());
+    assert_eq!(verdict.again, Some(at(1000 + 86_400)));
 }
 
 #[test]

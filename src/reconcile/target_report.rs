@@ -83,7 +83,7 @@ impl Row {
             _ => None,
         };
         Self {
-            why: Some(wait.why.word()),
+            why: Some(wait.word()),
             until,
             ..Self::pending(pending(wait))
         }
@@ -201,7 +201,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 NotKnown,
                 Truth::False,
                 "RolloutDisabled",
-                "spec.rollout finds no workload, since none is restarted: the operator's configuration (rollout.enabled, rollout.kinds) says so",
+                format!("spec.rollout finds no workload: {}", self.off("any")),
             ),
             Unfound::Unseen(kind, why) => {
                 let why = self.explained(why).await;
@@ -238,13 +238,22 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             TargetStanding::Known(Standing::Waiting(wait)) => Row::waiting(&wait),
             TargetStanding::Missing => Row::new(NotKnown, Truth::False, "TargetMissing", "does not exist: create it, or correct spec.rolloutRestartTargets").because(),
             TargetStanding::NotWritten => Row::new(NotKnown, Truth::Unknown, "NotWritten", "runs what it may: the Secret has not been written yet").because(),
-            TargetStanding::Off => Row::new(NotKnown, Truth::False, "RolloutDisabled", "not restarted: the operator's configuration (rollout.enabled, rollout.kinds) says so").because(),
+            TargetStanding::Off => Row::new(NotKnown, Truth::False, "RolloutDisabled", format!("not restarted: {}", self.off(target.kind.as_str()))).because(),
             TargetStanding::Refused(why) => self.refused_row(target, &why),
             TargetStanding::Unseen(why) => {
                 let why = self.explained(why).await;
                 Row::new(NotKnown, Truth::Unknown, "TargetsNotVisible", format!("cannot be watched: {why}")).because()
             }
         }
+    }
+
+    /// Why the operator restarts none of a kind.
+    fn off(&self, kind: &str) -> String {
+        let key = match self.config.rollout.enabled {
+            true => format!("rollout.kinds does not list {kind}"),
+            false => "rollout.enabled is false".to_owned(),
+        };
+        format!("{key} in the operator's configuration")
     }
 
     /// Whether somebody took its last restart back.
@@ -330,7 +339,9 @@ fn pending(wait: &Wait) -> String {
             until(wait.until)
         ),
         Why::Window if wait.until.is_none() => {
-            format!("outside of the times for restarts, and none comes within two weeks ({key})")
+            format!(
+                "no time for restarts comes within two weeks: correct {key}, of which one must be open together with those of the configuration, and of other resources that restart it"
+            )
         }
         Why::Window => format!(
             "outside of the times for restarts{} ({key})",

@@ -49,7 +49,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let wait = decided.waits.as_ref();
         self.turns.waits(target, wait.map(|wait| &wait.why));
         let due = (!decided.restarts.is_empty()).then_some(DUE);
-        let waits = wait.map(|wait| wait.why.word()).or(due);
+        let waits = wait.map(Wait::word).or(due);
         self.note_workload(target, |memory| {
             memory.waits = waits;
             memory.waits_by = wait.cloned().map(Box::new);

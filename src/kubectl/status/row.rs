@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use kube::CustomResourceExt as _;
 use kube::api::DynamicObject;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Which resource a row is about; rows are in this order.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,8 +100,35 @@ pub struct Row {
     pub survives_until: Option<Timestamp>,
     /// `status.phase`; empty where there is none.
     pub phase: String,
-    /// `status.rollout`: how its targets stand, in one word; empty where there are none.
-    pub rollout: String,
+    /// How its targets stand.
+    pub rollout: Rollout,
+}
+
+/// How the targets of a resource stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rollout {
+    /// `status.rollout`: the worst of them in one word; empty where there are none.
+    pub state: String,
+    /// Of the first target that stands so and says why, the reason; empty where none does.
+    pub reason: String,
+    /// Not before when a restart happens that waits for that reason.
+    pub until: Option<Timestamp>,
+}
+
+impl Rollout {
+    fn of(status: &Value) -> Self {
+        let text = |value: &Value| shown(value.as_str().unwrap_or_default());
+        let targets = status["rolloutTargets"].as_array();
+        let mut targets = targets.into_iter().flatten();
+        let why = targets
+            .find(|one| one["state"] == status["rollout"] && one["reason"].is_string())
+            .unwrap_or(&Value::Null);
+        Self {
+            state: text(&status["rollout"]),
+            reason: text(&why["reason"]),
+            until: why["until"].as_str().and_then(|at| at.parse().ok()),
+        }
+    }
 }
 
 /// Text of the cluster, fit for a terminal.
@@ -112,8 +140,7 @@ impl Row {
     /// The row of an object that was listed as one of `kind`.
     pub fn of(kind: Kind, object: DynamicObject) -> Self {
         let key = RowKey::of(kind, &object);
-        let rollout = object.data["status"]["rollout"].as_str();
-        let rollout = shown(rollout.unwrap_or_default());
+        let rollout = Rollout::of(&object.data["status"]);
         let is_leaving = object.metadata.deletion_timestamp.is_some();
         let created = object.metadata.creation_timestamp.as_ref().map(|at| at.0);
         match typed(kind, object) {
@@ -148,7 +175,7 @@ impl Row {
             expiry: None,
             survives_until: None,
             phase: String::new(),
-            rollout: String::new(),
+            rollout: Rollout::default(),
         }
     }
 
@@ -220,7 +247,9 @@ impl Row {
             next_due: self.next_due(now).map(in_seconds),
             expiry: self.expiry.map(in_seconds),
             survives_until: self.survives_until.map(in_seconds),
-            rollout: text(&self.rollout),
+            rollout: text(&self.rollout.state),
+            rollout_reason: text(&self.rollout.reason),
+            rollout_until: self.rollout.until.map(in_seconds),
         }
     }
 }
@@ -245,6 +274,8 @@ pub struct RowJson<'a> {
     expiry: Option<String>,
     survives_until: Option<String>,
     rollout: Option<&'a String>,
+    rollout_reason: Option<&'a String>,
+    rollout_until: Option<String>,
 }
 
 fn in_seconds(at: Timestamp) -> String {

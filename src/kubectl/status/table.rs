@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use clap::builder::styling::{AnsiColor, Style};
 use jiff::Timestamp;
 
-use super::row::{Row, State};
+use super::row::{Rollout, Row, State};
 
 /// What stands in a cell that has nothing to say.
 const NOTHING: &str = "-";
@@ -78,7 +78,7 @@ const COLUMNS: [Column; 8] = [
     ("SURVIVES UNTIL", |row, now| {
         time(row.survives_until, now, Tone::Bad)
     }),
-    ("ROLLOUT", |row, _| rollout(row)),
+    ("ROLLOUT", |row, now| rollout(row, now)),
 ];
 
 const WIDE: [Column; 2] = [
@@ -162,22 +162,36 @@ fn state(row: &Row) -> Cell {
         State::Terminating => ("Terminating", Tone::Passing, ""),
         State::Deleted => ("Deleted", Tone::Passing, ""),
     };
-    let text = if more.is_empty() {
+    (with(word, more), tone)
+}
+
+/// A word, and what explains it.
+fn with(word: &str, more: &str) -> String {
+    if more.is_empty() {
         word.to_owned()
     } else {
         format!("{word} ({more})")
-    };
-    (text, tone)
+    }
 }
 
-fn rollout(row: &Row) -> Cell {
-    let tone = match row.rollout.as_str() {
+fn rollout(row: &Row, now: Timestamp) -> Cell {
+    let Rollout {
+        state,
+        reason,
+        until,
+    } = &row.rollout;
+    let tone = match state.as_str() {
         "Current" | "Rolled" => Tone::Good,
         "Pending" | "Rolling" => Tone::Passing,
         "Failed" => Tone::Bad,
         _ => Tone::Plain,
     };
-    (plain(&row.rollout).0, tone)
+    let until = until.filter(|until| *until > now);
+    let more = match until {
+        Some(until) => format!("{reason}, in {}", apart(now, until)),
+        None => reason.clone(),
+    };
+    (plain(with(state, &more)).0, tone)
 }
 
 /// A time that should not have passed yet.

@@ -159,7 +159,11 @@ fn a_static_secret_is_due_at_the_slots_at_which_the_operator_reads_it() {
 fn a_table_has_a_row_for_each_and_times_as_kubectl_tells_them() {
     let lease = json!({
         "phase": "Rotating", "nextRenewal": time(4000 + 90), "expiry": time(4000 + 3600 * 5 + 120),
-        "survivesUntil": time(3990), "rollout": "Pending",
+        "survivesUntil": time(3990), "rollout": "Pending", "rolloutTargets": [
+            { "kind": "Deployment", "name": "a", "state": "Current", "reason": "AnnotationStripped" },
+            { "kind": "Deployment", "name": "b", "state": "Pending", "reason": "Window", "until": time(4000 + 7200) },
+            { "kind": "Deployment", "name": "c", "state": "Pending", "reason": "Hold" },
+        ],
     });
     let certificate = json!({
         "phase": "Held", "nextRenewal": time(4000 + 86_400 * 3 + 3600), "expiry": time(4000 + 86_400 * 400),
@@ -172,12 +176,14 @@ fn a_table_has_a_row_for_each_and_times_as_kubectl_tells_them() {
         Row::of(DYNAMIC, object(DYNAMIC, "db", db, held(lease))),
         Row::of(PKI, object(PKI, "web", web, held(certificate))),
     ];
+    let later = table(Layout::default(), &rows, 4000 + 7200);
+    assert!(later.contains("   Pending (Window)\n"), "{later}");
     let text = table(Layout::default(), &rows, 4000);
     assert_eq!(
         text,
         "NAME      STATE                       SOURCE          AGE   NEXT DUE   EXPIRY    SURVIVES UNTIL   ROLLOUT\n\
          vss/app   NotReady (SecretNotFound)   kv/app          50m   -          -         -                -\n\
-         vds/db    Ready (Rotating)            db/creds/app    50m   in 90s     in 5h2m   10s ago          Pending\n\
+         vds/db    Ready (Rotating)            db/creds/app    50m   in 90s     in 5h2m   10s ago          Pending (Window, in 120m)\n\
          vps/web   Ready                       pki/issue/web   50m   in 3d1h    in 400d   in 2y70d         Current\n"
     );
     let layout = Layout {
@@ -229,6 +235,7 @@ fn text_of_others_moves_no_cursor_and_turns_nothing_around() {
     status["conditions"][0]["message"] = json!(format!("one\ntwo {evil}"));
     status["conditions"][0]["reason"] = json!(evil);
     status["rollout"] = json!(evil);
+    status["rolloutTargets"] = json!([{ "state": evil, "reason": evil, "until": evil }]);
     let spec = json!({ "mount": evil, "path": evil, "type": "kv-v2", "namespace": evil });
     let row = Row::of(STATIC, object(STATIC, "a", spec, status));
     let layout = Layout {
@@ -266,7 +273,8 @@ fn lines_that_come_later_stand_below_the_same_header() {
 fn json_has_every_key_for_every_kind() {
     let mut board = Board::new(Some("team".to_owned()));
     let db = json!({ "mount": "db", "path": "creds/app" });
-    let more = json!({ "phase": "Held", "expiry": time(9000), "rollout": "Rolled" });
+    let targets = json!([{ "kind": "Deployment", "name": "a", "state": "Rolling", "reason": "ByHand", "until": time(9000) }]);
+    let more = json!({ "phase": "Held", "expiry": time(9000), "rollout": "Rolling", "rolloutTargets": targets });
     board.take((
         DYNAMIC,
         Ok(Event::Apply(object(DYNAMIC, "db", db, held(more)))),
@@ -280,13 +288,14 @@ fn json_has_every_key_for_every_kind() {
                 "kind": "VaultStaticSecret", "namespace": "team", "name": "app", "ready": false,
                 "state": "Pending", "reason": null, "message": null, "phase": null, "source": "kv/app",
                 "destination": "app", "created": time(1000), "nextDue": null, "expiry": null,
-                "survivesUntil": null, "rollout": null,
+                "survivesUntil": null, "rollout": null, "rolloutReason": null, "rolloutUntil": null,
             },
             {
                 "kind": "VaultDynamicSecret", "namespace": "team", "name": "db", "ready": true,
                 "state": "Ready", "reason": "Synced", "message": "as it is", "phase": "Held",
                 "source": "db/creds/app", "destination": "db", "created": time(1000), "nextDue": null,
-                "expiry": time(9000), "survivesUntil": null, "rollout": "Rolled",
+                "expiry": time(9000), "survivesUntil": null, "rollout": "Rolling",
+                "rolloutReason": "ByHand", "rolloutUntil": time(9000),
             },
         ]})
     );
