@@ -44,6 +44,7 @@ mod runs;
 #[path = "../conformance/mod.rs"]
 mod script;
 mod scripted;
+mod targets;
 mod tenant;
 mod vault;
 mod vault_port;

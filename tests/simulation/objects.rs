@@ -158,6 +158,8 @@ pub struct Workload {
     /// Whether a rollout takes time, and whether one is under way.
     pub slow: bool,
     pub rolling: bool,
+    /// How many pods are of the newest template, while one is.
+    pub updated: i64,
     /// Earlier templates, for `rollout undo`.
     pub revisions: Vec<BTreeMap<String, String>>,
 }
@@ -200,6 +202,7 @@ impl Workload {
             paused: self.paused,
             rollout: Rollout {
                 under_way: self.rolling,
+                updated: self.updated,
                 deadline: DEADLINE,
                 ..Rollout::default()
             },

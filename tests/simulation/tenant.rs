@@ -292,6 +292,7 @@ impl Tenant {
                 template: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
                 slow: !self.0.rollout.get().is_zero(),
                 rolling: false,
+                updated: 0,
                 revisions: Vec::new(),
             };
             api.put_workload(name, new);
