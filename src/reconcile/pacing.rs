@@ -26,7 +26,7 @@ use crate::key::ResourceKey;
 use crate::vault::Vault;
 
 /// How long a restart counts whose answer was lost, unless a watch shows it.
-const DOUBT: Duration = Duration::from_secs(30);
+pub(super) const DOUBT: Duration = Duration::from_secs(30);
 
 /// The restarts of this process that nothing in the cluster shows yet, and those
 /// that wait for others.
@@ -40,23 +40,19 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// A restart that is going to be written counts from now on, before any other is decided: until it is known
-    /// what became of it, or for a while after its reconcile ended without an answer.
-    pub(super) fn take(&self, target: &WorkloadKey, now: Timestamp, deadline: Duration) {
-        let until = later(later(now, deadline), DOUBT);
-        self.restarting.borrow_mut().insert(target.clone(), until);
+    /// Until when a restart counts of which nobody knows what became of it.
+    pub(super) fn counts(&self, target: &WorkloadKey) -> Option<Timestamp> {
+        self.restarting.borrow().get(target).copied()
     }
 
-    /// It was answered; where the answer was `lost`, it counts on until a watch shows it, or for a while.
-    /// Tells whether it counted.
-    pub(super) fn answered(&self, target: &WorkloadKey, lost: bool, now: Timestamp) -> bool {
+    /// Has a restart count so long, or no longer; whether it counts otherwise than before.
+    pub(super) fn count(&self, target: &WorkloadKey, until: Option<Timestamp>) -> bool {
         let mut restarting = self.restarting.borrow_mut();
-        restarting.retain(|key, until| key == target || *until > now);
-        let counted = restarting.remove(target);
-        if lost {
-            restarting.insert(target.clone(), later(now, DOUBT));
-        }
-        counted.is_some()
+        let before = match until {
+            Some(until) => restarting.insert(target.clone(), until),
+            None => restarting.remove(target),
+        };
+        before != until
     }
 
     /// Notes what a workload at this place waits for.
@@ -180,7 +176,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if let (Some(old), Some(now)) = (old, now) {
             self.note_rollout(target, old, now);
             if old.annotations.get(RESTARTED_AT) != now.annotations.get(RESTARTED_AT) {
-                self.turns.answered(target, false, self.clock.now());
+                self.turns.count(target, None);
             }
         }
         self.wake_in_line();

@@ -9,6 +9,7 @@ use super::engine::{Engine, Memory, Next};
 use super::overrides::stricter_of;
 use super::ownership::state_of_tag;
 use super::pace::{Said, Wait};
+use super::pacing::DOUBT;
 use super::ports::{Clock, Cluster, Note};
 use super::queue::{Urgency, WorkKey};
 use super::restart::{self, Standing, Wanted};
@@ -40,9 +41,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if !self.sees_all_of(target) || !self.restarts(target.kind) {
             return Next::Settled(None);
         }
+        let counted = self.turns.counts(target);
         let decided = self.decide_workload(target).await;
         let restarts = matches!(&decided, Ok(Some(one)) if !one.restarts.is_empty());
-        if !restarts && self.turns.answered(target, false, self.clock.now()) {
+        if !restarts && self.turns.counts(target).is_some() && self.turns.count(target, counted) {
             self.wake_in_line();
         }
         let decided = match decided {
@@ -67,8 +69,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             let patched = self.cluster.patch_workload(target, patch).await;
             let outcome = patched.map(|meta| self.learn_workload(target, meta, asked));
             if restarts {
-                let lost = matches!(outcome, Err(Problem::KubernetesUnavailable { .. }));
-                self.turns.answered(target, lost, self.clock.now());
+                let unknown = match &outcome {
+                    Err(Problem::KubernetesUnavailable { .. }) => {
+                        Some(later(self.clock.now(), DOUBT))
+                    }
+                    // What it is in conflict with may be the one before, whose answer was lost.
+                    Err(Problem::Conflict { .. }) => counted,
+                    _ => None,
+                };
+                self.turns.count(target, unknown);
             }
             self.wake_in_line();
             if let Err(problem) = outcome {
@@ -141,8 +150,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     .collect::<Vec<_>>();
                 if !decided.restarts.is_empty() {
                     // Before a look takes time, in which others are decided.
-                    self.turns
-                        .take(target, now, self.config.sync.reconcile_deadline);
+                    let ends = later(now, self.config.sync.reconcile_deadline);
+                    self.turns.count(target, Some(later(ends, DOUBT)));
                 }
                 (decided, secrets)
             };

@@ -177,7 +177,7 @@ fn tags(name: &str) -> impl Iterator<Item = ResourceTag> {
 }
 
 /// Seconds within which a rollout must get on.
-const DEADLINE: u32 = 180;
+pub const DEADLINE: u32 = 180;
 
 impl Workload {
     /// The hashes that stand on it for the resource `name`.

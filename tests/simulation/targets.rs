@@ -1,13 +1,16 @@
-//! What status says of the workloads that a resource restarts is true whenever it is said, and they restart in order.
+//! What status says of the workloads that a resource restarts is true whenever it is said, they restart in order, and
+//! one that gets on is waited for.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use vault_tenant_operator::config::{Grade, Rollout};
+use vault_tenant_operator::key::Kind;
 
+use crate::api_server::resource;
 use crate::lease_people::roll_workloads;
-use crate::objects::Object;
+use crate::objects::{DEADLINE, Object};
 use crate::runs::{rest, run, seconds};
 use crate::tenant::{Tenant, source, static_secret};
 use crate::world::World;
@@ -93,6 +96,23 @@ fn restarted(world: &World, since: usize) -> Vec<String> {
     requests.iter().filter_map(name).collect()
 }
 
+/// Why each target waits, as status says.
+fn reasons(world: &World) -> Vec<String> {
+    let api = world.api.borrow();
+    let key = resource(Kind::VaultStaticSecret, "app");
+    let Object::Static(found) = &api.resources[&key] else {
+        return Vec::new();
+    };
+    let rows = found
+        .status
+        .as_ref()
+        .map(|status| &status.rollouts.rollout_targets);
+    let reason = |row: &vault_tenant_operator::api::RolloutTargetStatus| {
+        row.reason.clone().unwrap_or_default()
+    };
+    rows.into_iter().flatten().map(reason).collect()
+}
+
 #[test]
 fn targets_of_one_change_restart_in_the_order_of_the_spec() {
     const NAMES: [&str; 4] = ["web", "jobs", "api", "mail"];
@@ -129,4 +149,34 @@ fn targets_of_one_change_restart_in_the_order_of_the_spec() {
         });
         ended.expect_right(row);
     }
+}
+
+#[test]
+fn a_rollout_that_gets_on_is_waited_for_however_long_it_takes() {
+    let deadline = u64::from(DEADLINE);
+    let takes = Duration::from_secs(10 * deadline);
+    let ended = run(1, None, async |world: Rc<World>| {
+        let tenant = with_targets(&world, takes, &["web", "jobs"]).await;
+        let mark = world.requests.borrow().len();
+        tenant.write_vault("app", &source(&[("password", "b")]));
+        seconds(60).await;
+        assert_eq!(restarted(&world, mark), ["web"]);
+        for _ in 0..4 {
+            seconds(deadline - 60).await;
+            tenant.replace_a_pod("web");
+            assert_eq!(reasons(&world), ["", "MaxConcurrent"]);
+        }
+        seconds(deadline - 60).await;
+        assert_eq!(reasons(&world), ["", "MaxConcurrent"]);
+        seconds(90).await;
+        assert_eq!(reasons(&world), ["", "HaltOnFailure"], "it stands still");
+        tenant.replace_a_pod("web");
+        seconds(5).await;
+        assert_eq!(reasons(&world), ["", "MaxConcurrent"], "it goes on");
+        seconds(10 * deadline).await;
+        assert_eq!(restarted(&world, mark), ["web", "jobs"]);
+        seconds(10 * deadline).await;
+        rest(&world).await;
+    });
+    ended.expect_right("one pod after the other");
 }

@@ -339,6 +339,12 @@ impl Tenant {
         });
     }
 
+    /// One more of its pods is replaced.
+    pub fn replace_a_pod(&self, name: &str) {
+        self.note(format!("a further pod of {name} is new"));
+        self.edit_workload(name, |workload| workload.updated += 1);
+    }
+
     /// Removes the operator's annotations from the pod template.
     pub fn strip_template(&self, name: &str) {
         self.note(format!("strip the template of {name}"));
