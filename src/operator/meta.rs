@@ -271,13 +271,15 @@ impl Workload {
         let failed = |one: &WorkloadCondition| one.reason == "ProgressDeadlineExceeded";
         let grace = spec.template.spec["terminationGracePeriodSeconds"].as_i64();
         let is_seen = argo::has_seen(&status.observed_generation, generation);
+        let updated = status.updated_replicas.max(status.updated_number_scheduled);
         // Of an older template it says nothing about this one.
         let failing = is_seen && status.conditions.iter().any(failed);
+        let under_way =
+            counts || !is_seen || argo.under_way || (failing && kind == WorkloadKind::ArgoRollout);
         Rollout {
-            under_way: counts
-                || !is_seen
-                || argo.under_way
-                || (failing && kind == WorkloadKind::ArgoRollout),
+            under_way,
+            updated: if under_way { updated } else { 0 },
+            got_on: None,
             failing,
             undone: argo.undone,
             by_hand: strategy.type_ == "OnDelete" || partition > 0,

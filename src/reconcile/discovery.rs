@@ -246,15 +246,20 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         kinds.filter(|kind| self.restarts(*kind))
     }
 
-    /// Whether a resource may find more workloads as soon as a first list is here.
+    /// Whether the first list of workloads is still to come that shows which of its
+    /// targets there are: until then nothing is told of them. Where workloads are followed
+    /// by their names, the resource must have asked for them ([`Engine::asks`]).
     pub(super) fn awaits_workloads(&self, resource: &dyn SecretResource) -> bool {
         let view = self.view.borrow();
-        let all = ObjectKey::new(key_of(resource).object.namespace, "");
-        let awaited = |kind| {
-            let unseen = view.stores.unseen(Store::Workloads(kind), &all);
+        let awaited = |kind, object: &ObjectKey| {
+            let unseen = view.stores.unseen(Store::Workloads(kind), object);
             unseen.is_some_and(|why| !why.is_finding())
         };
-        discovers(resource) && !view.names_only() && self.searched().any(awaited)
+        let all = ObjectKey::new(key_of(resource).object.namespace, "");
+        let finds = discovers(resource) && !view.names_only();
+        finds && self.searched().any(|kind| awaited(kind, &all))
+            || named_targets(resource)
+                .any(|one| self.restarts(one.kind) && awaited(one.kind, &one.object))
     }
 
     /// What keeps a resource from finding all workloads that it looks for.

@@ -28,29 +28,27 @@ impl<C: Cluster, V: Vault, K: Clock> Resources<Engine<C, V, K>> {
             kind: T::KIND,
             object: key.clone(),
         };
-        let targets: Vec<WorkloadKey> = match T::KIND {
-            Kind::VaultConnection | Kind::VaultAuth if !moved => Vec::new(),
-            Kind::VaultConnection | Kind::VaultAuth => {
-                // A token of before says nothing about what is there now.
-                match T::KIND {
-                    Kind::VaultConnection => engine.sessions.forget(key),
-                    _ => engine.sessions.forget_login(key),
-                }
-                engine.wake_dependents(T::KIND, Urgency::Now);
-                Vec::new()
+        if moved && matches!(T::KIND, Kind::VaultConnection | Kind::VaultAuth) {
+            // A token of before says nothing about what is there now.
+            match T::KIND {
+                Kind::VaultConnection => engine.sessions.forget(key),
+                _ => engine.sessions.forget_login(key),
             }
-            _ => {
-                let view = engine.view.borrow();
-                let found = view.writer(&resource);
-                found.map_or_else(Vec::new, |found| view.targets_of(&*found))
-            }
-        };
-        engine.queue.wake(WorkKey::Resource(resource), Urgency::Now);
-        for target in targets {
-            engine
-                .queue
-                .wake(WorkKey::Workload(target), Urgency::Routine);
+            engine.wake_dependents(T::KIND, Urgency::Now);
         }
+        engine.wake_targets(&resource);
+        engine.queue.wake(WorkKey::Resource(resource), Urgency::Now);
+    }
+
+    /// Stores it, or takes it out. What it restarted until now may have waited on its
+    /// behalf, and does so no longer.
+    fn put<T: Kept>(&self, key: &ObjectKey, new: Option<T>) {
+        let engine = &self.0.engine;
+        engine.wake_targets(&ResourceKey {
+            kind: T::KIND,
+            object: key.clone(),
+        });
+        engine.put_resource::<T>(key, new.map(Rc::new));
     }
 }
 
@@ -72,7 +70,10 @@ where
         let news = old.as_ref().is_none_or(|old| !alike(old.as_ref(), &object));
         let moved = old.is_none_or(|old| !same_for_others(old.as_ref(), &object));
         drop(view);
-        self.0.engine.put_resource::<T>(&key, Some(Rc::new(object)));
+        match moved {
+            true => self.put::<T>(&key, Some(object)),
+            false => (self.0.engine).put_resource::<T>(&key, Some(Rc::new(object))),
+        }
         if news {
             self.changed::<T>(&key, moved);
         }
@@ -85,7 +86,7 @@ where
         if !same {
             return;
         }
-        self.0.engine.put_resource::<T>(key, None);
+        self.put::<T>(key, None);
         self.0
             .engine
             .view
@@ -105,7 +106,7 @@ where
         self.0.end(known, |key| {
             let uid = T::get(&self.0.engine.view.borrow(), &key)
                 .and_then(|known| known.meta().uid.clone());
-            self.0.engine.put_resource::<T>(&key, None);
+            self.put::<T>(&key, None);
             self.0.engine.view.borrow_mut().bury_as(uid, false);
             self.changed::<T>(&key, true);
         });
@@ -268,10 +269,12 @@ impl<C: Cluster, V: Vault, K: Clock> Workloads<Engine<C, V, K>> {
 impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine<C, V, K>> {
     fn seen(&self, object: ObjectKey, workload: Option<WorkloadMeta>) {
         self.0.note(&object);
-        let Some(new) = workload else { return };
+        let Some(mut new) = workload else { return };
         let key = self.key(&object);
         let mut view = self.0.engine.view.borrow_mut();
+        let first_list = !view.stores.sees(Store::Workloads(self.1), &object);
         let old = view.workloads.get(&key).cloned();
+        self.0.engine.note_progress(old.as_ref(), &mut new);
         let targets = view.put_workload(&key, new);
         let now = view.workloads.get(&key).cloned();
         drop(view);
@@ -281,7 +284,10 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
         };
         if moved {
             (self.0.engine).workload_moved(&key, old.as_ref(), now.as_ref());
-            self.changed(key, targets);
+            // All are looked at when the first list ends, in their order.
+            if !first_list {
+                self.changed(key, targets);
+            }
         }
     }
 

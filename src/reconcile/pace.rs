@@ -121,7 +121,8 @@ impl Wait {
 pub struct Progress {
     /// Until when it is waited for, if it is under way.
     pub rolls_until: Option<Timestamp>,
-    /// Whether it does not get on: as its controller says, or, where a kind's never says so, since it began.
+    /// Whether it does not get on: as its controller says, or, where a kind's never says so, since no further pod was
+    /// replaced for so long.
     pub stuck: bool,
     /// Whether it is that of the operator's last restart, as far as is known, and not over.
     pub ours: bool,
@@ -294,11 +295,12 @@ pub fn progress(workload: &WorkloadMeta, began: Option<Timestamp>, now: Timestam
         };
     }
     let takes = Duration::from_secs(rollout.deadline.into()).min(LONGEST);
-    let deadline = match (began, restarted.filter(|_| ours)) {
-        (Some(began), Some(restarted)) => Some(later(began.max(restarted), takes)),
-        (None, Some(restarted)) => Some(later(restarted, takes)).filter(|until| *until > now),
-        _ => None,
-    };
+    // Many pods that are replaced one by one take longer than any of them may.
+    let since = restarted.filter(|_| ours).max(began).max(rollout.got_on);
+    let deadline = restarted
+        .filter(|_| ours)
+        .map(|at| later(since.unwrap_or(at), takes));
+    let deadline = deadline.filter(|until| began.is_some() || *until > now);
     Progress {
         rolls_until: deadline.filter(|until| *until > now),
         stuck: deadline.is_some_and(|until| until <= now),

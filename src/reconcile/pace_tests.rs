@@ -221,6 +221,14 @@ fn what_the_operator_began_is_waited_for_until_its_deadline() {
         (None, false),
         "nobody knows that it never stood still"
     );
+    // Each further pod has a deadline of its own, whoever sees it.
+    let mut slow = ours.clone();
+    slow.rollout.got_on = Some(at(1_500));
+    assert_eq!(seen(&slow, Some(1_002), 2_099), (Some(2_100), false));
+    assert_eq!(seen(&slow, Some(1_002), 2_100), (None, true));
+    assert_eq!(seen(&slow, None, 2_099), (Some(2_100), false));
+    slow.rollout.got_on = Some(at(900));
+    assert_eq!(seen(&slow, None, 1_599), (Some(1_600), false), "of before");
     // Begun in the middle of another rollout.
     assert_eq!(seen(&ours, Some(500), 1_599), (Some(1_600), false));
     // Begun by others: long after, or without any of ours.

@@ -26,55 +26,42 @@ use crate::key::ResourceKey;
 use crate::vault::Vault;
 
 /// How long a restart counts whose answer was lost, unless a watch shows it.
-const DOUBT: Duration = Duration::from_secs(30);
+pub(super) const DOUBT: Duration = Duration::from_secs(30);
 
 /// The restarts of this process that nothing in the cluster shows yet, and those
 /// that wait for others.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    restarting: RefCell<BTreeSet<WorkloadKey>>,
-    /// Until when those count of which nobody knows whether they took effect.
-    doubtful: RefCell<BTreeMap<WorkloadKey, Timestamp>>,
-    waiting: RefCell<BTreeSet<WorkloadKey>>,
-}
-
-/// A restart that is being written; over when it is dropped.
-pub(super) struct Turn<'a> {
-    turns: &'a Turns,
-    target: WorkloadKey,
+    /// Until when those count that are being written, or of which nobody knows whether
+    /// they took effect.
+    restarting: RefCell<BTreeMap<WorkloadKey, Timestamp>>,
+    /// Those that wait, with their place among the targets of a resource.
+    waiting: RefCell<BTreeMap<WorkloadKey, usize>>,
 }
 
 impl Turns {
-    /// Counts a restart from now on, before any other is decided.
-    pub(super) fn take(&self, target: &WorkloadKey) -> Turn<'_> {
-        self.restarting.borrow_mut().insert(target.clone());
-        Turn {
-            turns: self,
-            target: target.clone(),
-        }
+    /// Until when a restart counts of which nobody knows what became of it.
+    pub(super) fn counts(&self, target: &WorkloadKey) -> Option<Timestamp> {
+        self.restarting.borrow().get(target).copied()
     }
 
-    /// Notes what a workload waits for.
-    pub(super) fn waits(&self, target: &WorkloadKey, why: Option<&Why>) {
+    /// Has a restart count so long, or no longer; whether it counts otherwise than before.
+    pub(super) fn count(&self, target: &WorkloadKey, until: Option<Timestamp>) -> bool {
+        let mut restarting = self.restarting.borrow_mut();
+        let before = match until {
+            Some(until) => restarting.insert(target.clone(), until),
+            None => restarting.remove(target),
+        };
+        before != until
+    }
+
+    /// Notes what a workload at this place waits for.
+    pub(super) fn waits(&self, target: &WorkloadKey, why: Option<&Why>, place: usize) {
         let mut waiting = self.waiting.borrow_mut();
         match why {
-            Some(Why::Busy | Why::Failed(_)) => waiting.insert(target.clone()),
+            Some(Why::Busy | Why::Failed(_)) => waiting.insert(target.clone(), place),
             _ => waiting.remove(target),
         };
-    }
-}
-
-impl Turn<'_> {
-    /// The answer was lost: it counts on until a watch shows it, or for a while.
-    pub(super) fn doubt(self, now: Timestamp) {
-        let mut doubtful = self.turns.doubtful.borrow_mut();
-        doubtful.insert(self.target.clone(), later(now, DOUBT));
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.turns.restarting.borrow_mut().remove(&self.target);
     }
 }
 
@@ -93,20 +80,21 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             ..Scene::default()
         };
         let restarting = self.turns.restarting.borrow();
-        let doubtful = self.turns.doubtful.borrow();
-        let named = |key: &WorkloadKey| view.resources_of_workload(key).next().is_some();
-        for key in view
-            .workloads
-            .keys()
-            .filter(|key| *key != target && named(key))
-        {
-            let doubt = doubtful.get(key).filter(|until| **until > now).copied();
-            let until = progress(key)
-                .and_then(|progress| progress.rolls_until)
-                .or(doubt);
-            if until.is_some() || restarting.contains(key) {
-                scene.rolling += 1;
-                scene.free_at = scene.free_at.into_iter().chain(until).min();
+        // Of many that are due, few roll: only these are looked at.
+        let rolling = || view.rolling.iter().filter(|key| *key != target);
+        if self.config.rollout.max_concurrent > 0 {
+            let others: BTreeSet<&WorkloadKey> = rolling().chain(restarting.keys()).collect();
+            let is_one = |key: &WorkloadKey| {
+                let restarted = view.resources_of_workload(key).next().is_some();
+                key != target && restarted && view.workloads.contains_key(key)
+            };
+            for key in others.into_iter().filter(|key| is_one(key)) {
+                let counts = restarting.get(key).filter(|until| **until > now).copied();
+                let rolls = progress(key).and_then(|progress| progress.rolls_until);
+                if let Some(until) = rolls.or(counts) {
+                    scene.rolling += 1;
+                    scene.free_at = scene.free_at.into_iter().chain([until]).min();
+                }
             }
         }
         for one in behind {
@@ -115,19 +103,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             };
             let latest = self.latest_restart(&one.resource, &*resource, &one.state);
             scene.latest = scene.latest.into_iter().chain(latest).min();
-            let has_failed = |key: &WorkloadKey| {
-                let same = view
-                    .workloads
-                    .get(key)
-                    .is_some_and(|found| runs(found, one));
-                key != target && same && progress(key).is_some_and(|progress| progress.stuck)
+            let has_failed = |key: &&WorkloadKey| {
+                let same = (view.workloads.get(key)).is_some_and(|found| runs(found, one));
+                same && progress(key).is_some_and(|progress| progress.stuck)
+                    && view
+                        .resources_of_workload(key)
+                        .any(|by| *by == one.resource)
             };
-            // There may be many of them: none is cloned but the one that is told.
-            let failed = named_targets(&*resource).find(has_failed).or_else(|| {
-                let mut found = view.found_by(&one.resource);
-                found.find(|key| has_failed(key)).cloned()
-            });
-            scene.failed = scene.failed.or(failed);
+            scene.failed = scene.failed.or_else(|| rolling().find(has_failed).cloned());
         }
         scene
     }
@@ -160,9 +143,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// Stores what a request that was sent at `asked` answered about a workload; the
     /// watch may show nothing new then.
-    pub(super) fn learn_workload(&self, target: &WorkloadKey, meta: WorkloadMeta, asked: Moment) {
+    pub(super) fn learn_workload(
+        &self,
+        target: &WorkloadKey,
+        mut meta: WorkloadMeta,
+        asked: Moment,
+    ) {
         let mut view = self.view.borrow_mut();
         let old = view.workloads.get(target).cloned();
+        self.note_progress(old.as_ref(), &mut meta);
         let moved = view.put_workload_answer(target, meta, asked);
         let now = view.workloads.get(target).cloned();
         drop(view);
@@ -187,18 +176,30 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if let (Some(old), Some(now)) = (old, now) {
             self.note_rollout(target, old, now);
             if old.annotations.get(RESTARTED_AT) != now.annotations.get(RESTARTED_AT) {
-                self.turns.doubtful.borrow_mut().remove(target);
+                self.turns.count(target, None);
             }
         }
         self.wake_in_line();
     }
 
-    /// Has those looked at again that wait for others.
+    /// Has those looked at again that wait for others, in the order of the spec.
     pub(super) fn wake_in_line(&self) {
-        for target in self.turns.waiting.borrow().iter() {
+        let waiting = self.turns.waiting.borrow();
+        let mut waiting: Vec<_> = waiting.iter().collect();
+        waiting.sort_by_key(|(_, place)| **place);
+        for (target, _) in waiting {
             let key = WorkKey::Workload(target.clone());
             self.queue.wake(key, Urgency::Routine);
         }
+    }
+
+    /// Its place among the targets that a resource names, the first if several do; those that are only found come
+    /// after them.
+    pub(super) fn place_in_line(&self, target: &WorkloadKey) -> usize {
+        let view = self.view.borrow();
+        let place = |key| named_targets(&*view.writer(key)?).position(|one| one == *target);
+        let places = view.resources_of_workload(target).filter_map(place);
+        places.min().unwrap_or(usize::MAX)
     }
 
     /// Has the workloads looked at whose time may have become short.

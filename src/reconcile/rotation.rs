@@ -182,6 +182,15 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
     }
 
+    /// Notes on what a watch or an answer shows of a workload when its rollout last got on.
+    pub(super) fn note_progress(&self, before: Option<&WorkloadMeta>, now: &mut WorkloadMeta) {
+        let before = before.filter(|before| before.uid == now.uid && now.rollout.under_way);
+        now.rollout.got_on = before.and_then(|before| {
+            let grew = now.rollout.updated > before.rollout.updated;
+            grew.then(|| self.clock.now()).or(before.rollout.got_on)
+        });
+    }
+
     /// Told in advance: targets whose pods nothing replaces before their
     /// credentials end.
     pub(super) fn overlap_finding(&self, resource: &dyn SecretResource) -> Option<Finding> {

@@ -101,15 +101,16 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if resource.metadata().deletion_timestamp.is_some() {
             return Next::Settled(None);
         }
-        if self.knows_names_only()
-            && self.asks(key, &*resource)
+        let follows = !self.knows_names_only() || self.asks(key, &*resource);
+        if follows
+            && self.knows_names_only()
             && let Some(next) = self
                 .blind_to(key, Store::Secrets, &destination_of(&*resource))
                 .await
         {
             return next;
         }
-        if self.awaits_workloads(&*resource) {
+        if follows && self.awaits_workloads(&*resource) {
             return Next::Settled(None);
         }
         let began = self.clock.now();

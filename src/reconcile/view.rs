@@ -114,6 +114,8 @@ pub struct View {
     pub secrets: BTreeMap<ObjectKey, SecretMeta>,
     /// Workloads.
     pub workloads: BTreeMap<WorkloadKey, WorkloadMeta>,
+    /// Those of them whose pods are being replaced, or can't be.
+    pub(super) rolling: BTreeSet<WorkloadKey>,
     /// How the watches themselves fare.
     pub stores: Stores,
     /// Uids of what the watches saw go.
@@ -252,6 +254,10 @@ impl View {
         let moved = self.place_workload(key, Some(&meta));
         self.gone.remove(&meta.uid);
         let uid = meta.uid.clone();
+        match meta.rollout.under_way || meta.rollout.failing {
+            true => self.rolling.insert(key.clone()),
+            false => self.rolling.remove(key),
+        };
         let before = self.workloads.insert(key.clone(), meta);
         self.bury(before.map(|before| before.uid).filter(|one| *one != uid));
         moved
@@ -273,9 +279,15 @@ impl View {
     /// A workload is gone. Tells which resources found it.
     pub fn remove_workload(&mut self, key: &WorkloadKey) -> Vec<ResourceKey> {
         let moved = self.place_workload(key, None);
-        let before = self.workloads.remove(key);
+        let before = self.forget_workload(key);
         self.bury(before.map(|before| before.uid));
         moved
+    }
+
+    /// It is not followed any more; a watch may show it again.
+    pub(super) fn forget_workload(&mut self, key: &WorkloadKey) -> Option<WorkloadMeta> {
+        self.rolling.remove(key);
+        self.workloads.remove(key)
     }
 
     /// Remembers the uid of what went, for as long as an answer about it may be

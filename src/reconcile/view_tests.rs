@@ -1,4 +1,4 @@
-//! Answers that come late, about objects that the watches saw go.
+//! Answers that come late, about objects that the watches saw go; and which workloads roll.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -77,4 +77,32 @@ fn what_an_old_list_lacked_is_back_once_a_later_request_finds_it() {
     let after = view.moment();
     view.put_secret_answer(&at, secret("one", "3"), after);
     assert!(view.secrets.contains_key(&at));
+}
+
+#[test]
+fn of_five_hundred_workloads_those_that_roll_are_known() {
+    let key = |number: usize| WorkloadKey {
+        object: ObjectKey::new("team", &format!("web-{number:03}")),
+        ..key()
+    };
+    let rolls = |under_way, failing| WorkloadMeta {
+        rollout: Rollout {
+            under_way,
+            failing,
+            ..Rollout::default()
+        },
+        ..workload("u", "1")
+    };
+    let mut view = View::default();
+    for number in 0..500 {
+        view.put_workload(&key(number), rolls(number < 3, number == 3));
+    }
+    // What a restart is judged by looks at no others.
+    let first: Vec<WorkloadKey> = (0..4).map(key).collect();
+    assert!(view.rolling.iter().eq(&first), "{:?}", view.rolling);
+    view.put_workload(&key(0), rolls(false, false));
+    view.put_workload(&key(0), rolls(false, false));
+    view.remove_workload(&key(1));
+    view.forget_workload(&key(2));
+    assert!(view.rolling.iter().eq([&first[3]]), "{:?}", view.rolling);
 }

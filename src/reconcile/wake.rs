@@ -178,10 +178,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         {
             self.queue.wake(WorkKey::Resource(writer), Urgency::Routine);
         }
-        for workload in view.workloads.keys() {
-            if view.resources_of_workload(workload).next().is_some() {
-                self.queue
-                    .wake(WorkKey::Workload(workload.clone()), Urgency::Routine);
+        // In their order.
+        for writer in view.writers() {
+            for target in view.targets_of(writer) {
+                self.queue.wake(WorkKey::Workload(target), Urgency::Routine);
             }
         }
     }

@@ -205,7 +205,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     view.forget_secret(&object);
                 }
                 Store::Workloads(kind) => {
-                    view.workloads.remove(&WorkloadKey { kind, object });
+                    view.forget_workload(&WorkloadKey { kind, object });
                 }
             }
         }

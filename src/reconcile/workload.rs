@@ -3,15 +3,18 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::engine::{Engine, Memory, Next};
 use super::overrides;
 use super::ownership::state_of_tag;
 use super::pace::{Said, Wait};
+use super::pacing::DOUBT;
 use super::ports::{Clock, Cluster, Note};
 use super::queue::{Urgency, WorkKey};
 use super::restart::{self, Standing, Wanted};
 use super::sources::{self, SecretResource, destination_of};
+use super::time::later;
 use super::view::{Store, View, WorkloadKey};
 use crate::key::ResourceKey;
 use crate::problem::Problem;
@@ -38,7 +41,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if !self.sees_all_of(target) || !self.restarts(target.kind) {
             return Next::Settled(None);
         }
-        let decided = match self.decide_workload(target).await {
+        let counted = self.turns.counts(target);
+        let decided = self.decide_workload(target).await;
+        let restarts = matches!(&decided, Ok(Some(one)) if !one.restarts.is_empty());
+        if !restarts && self.turns.counts(target).is_some() && self.turns.count(target, counted) {
+            self.wake_in_line();
+        }
+        let decided = match decided {
             Ok(Some(decided)) => decided,
             Ok(None) => {
                 self.forget_workload(target);
@@ -47,7 +56,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             Err(problem) => return Next::Failed(problem),
         };
         let wait = decided.waits.as_ref();
-        self.turns.waits(target, wait.map(|wait| &wait.why));
+        let place = wait.map_or(0, |_| self.place_in_line(target));
+        self.turns.waits(target, wait.map(|wait| &wait.why), place);
         let due = (!decided.restarts.is_empty()).then_some(DUE);
         let waits = wait.map(Wait::word).or(due);
         self.note_workload(target, |memory| {
@@ -55,12 +65,19 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             memory.waits_by = wait.cloned().map(Box::new);
         });
         if let Some(patch) = &decided.patch {
-            let turn = (!patch.template.is_empty()).then(|| self.turns.take(target));
             let asked = self.view.borrow().moment();
             let patched = self.cluster.patch_workload(target, patch).await;
             let outcome = patched.map(|meta| self.learn_workload(target, meta, asked));
-            if let (Some(turn), Err(Problem::KubernetesUnavailable { .. })) = (turn, &outcome) {
-                turn.doubt(self.clock.now());
+            if restarts {
+                let unknown = match &outcome {
+                    Err(Problem::KubernetesUnavailable { .. }) => {
+                        Some(later(self.clock.now(), DOUBT))
+                    }
+                    // What it is in conflict with may be the one before, whose answer was lost.
+                    Err(Problem::Conflict { .. }) => counted,
+                    _ => None,
+                };
+                self.turns.count(target, unknown);
             }
             self.wake_in_line();
             if let Err(problem) = outcome {
@@ -78,7 +95,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 .await;
         }
         self.wake_reports(target);
-        Next::Settled(decided.again)
+        // What waits for the same moment comes in its order then.
+        let after = Duration::from_millis(u64::try_from(place).unwrap_or(u64::MAX).min(1000));
+        Next::Settled(decided.again.map(|again| later(again, after)))
     }
 
     /// Whether all is seen that a workload's turn needs; whatever is not seen yet
@@ -129,6 +148,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     .map(|resource| destination_of(&*resource))
                     .filter(|secret| !looked.contains(secret))
                     .collect::<Vec<_>>();
+                if !decided.restarts.is_empty() {
+                    // Before a look takes time, in which others are decided.
+                    let ends = later(now, self.config.sync.reconcile_deadline);
+                    self.turns.count(target, Some(later(ends, DOUBT)));
+                }
                 (decided, secrets)
             };
             if secrets.is_empty() {
@@ -165,7 +189,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 
     /// It is not there any more, or nobody's target.
     pub(super) fn forget_workload(&self, target: &WorkloadKey) {
-        self.turns.waits(target, None);
+        self.turns.waits(target, None, 0);
         let key = WorkKey::Workload(target.clone());
         self.memory.borrow_mut().remove(&key);
     }

@@ -107,6 +107,10 @@ pub struct Rollout {
     pub undone: bool,
     /// Whether status says that no pod is still ending.
     pub sees_ends: bool,
+    /// How many pods are of the newest template, while it is under way.
+    pub updated: i64,
+    /// When that was last seen to grow.
+    pub got_on: Option<Timestamp>,
     /// Seconds within which it gets on (`spec.progressDeadlineSeconds`).
     pub deadline: u32,
     /// Seconds that its pods are given to end.

@@ -2,6 +2,7 @@
 //! that was there, until that may change.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -106,4 +107,33 @@ fn a_restart_of_the_operator_forgets_no_need() {
         rest(&world).await;
     });
     ended.expect_right("restarts of the operator");
+}
+
+#[test]
+fn no_need_is_overlooked_before_the_workloads_are_listed() {
+    for seed in 0..10 {
+        let ended = run(seed, None, async |world: Rc<World>| {
+            let tenant = Tenant(Rc::clone(&world));
+            tenant.basics();
+            tenant.write_vault("app", &source(&[("password", "a"), ("user", "u")]));
+            // Nobody's target, and so nothing that the resource itself waits for.
+            tenant.create_workload("jobs", &[]);
+            tenant.need("jobs", "app", &["user"]);
+            let mut manifest = static_secret("app");
+            manifest["spec"]["rolloutRestartTargets"] = json!([]);
+            tenant.apply(&manifest);
+            seconds(60).await;
+            tenant.write_vault("app", &source(&[("password", "b")]));
+            world.lag.set(Duration::from_secs(8));
+            for _ in 0..5 {
+                tenant.restart_operator(false);
+                seconds(60).await;
+                assert_eq!(held(&world), ("a".to_owned(), true), "seed {seed}");
+            }
+            tenant.need("jobs", "app", &[]);
+            rest(&world).await;
+            assert_eq!(held(&world), ("b".to_owned(), false), "seed {seed}");
+        });
+        ended.expect_right(&format!("seed {seed}"));
+    }
 }

@@ -47,11 +47,12 @@ pub fn each_fault(restarts: usize, scenario: impl AsyncFn(Rc<World>, Faults)) {
     }
 }
 
-const FAULTS: [Fault; 6] = [
+const FAULTS: [Fault; 7] = [
     Fault::CrashBefore,
     Fault::CrashAfter,
     Fault::LostAnswer,
     Fault::Unavailable,
     Fault::Conflict,
     Fault::Hang,
+    Fault::HangAfter,
 ];

@@ -48,7 +48,7 @@ impl Line {
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::Panic) => panic!("a defect in a port: {what}"),
             _ if world.is_away(server) => return Err(broken(Fault::Away)),
-            Some(Fault::CrashAfter | Fault::LostAnswer) | None => {}
+            Some(Fault::CrashAfter | Fault::LostAnswer | Fault::HangAfter) | None => {}
             Some(refused) => return Err(broken(refused)),
         }
         let answer = effect(world);
@@ -59,6 +59,7 @@ impl Line {
         self.still_there().await;
         match fault {
             Some(Fault::CrashAfter) => self.end().await,
+            Some(Fault::HangAfter) => std::future::pending().await,
             Some(Fault::LostAnswer) => Err(broken(Fault::LostAnswer)),
             _ if world.is_away(server) => Err(broken(Fault::LostAnswer)),
             _ => answer,

@@ -45,6 +45,7 @@ mod runs;
 mod script;
 mod scripted;
 mod stricter;
+mod targets;
 mod tenant;
 mod vault;
 mod vault_port;

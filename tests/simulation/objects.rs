@@ -158,6 +158,8 @@ pub struct Workload {
     /// Whether a rollout takes time, and whether one is under way.
     pub slow: bool,
     pub rolling: bool,
+    /// How many pods are of the newest template, while one is.
+    pub updated: i64,
     /// Earlier templates, for `rollout undo`.
     pub revisions: Vec<BTreeMap<String, String>>,
 }
@@ -175,7 +177,7 @@ fn tags(name: &str) -> impl Iterator<Item = ResourceTag> {
 }
 
 /// Seconds within which a rollout must get on.
-const DEADLINE: u32 = 180;
+pub const DEADLINE: u32 = 180;
 
 impl Workload {
     /// The hashes that stand on it for the resource `name`.
@@ -200,6 +202,7 @@ impl Workload {
             paused: self.paused,
             rollout: Rollout {
                 under_way: self.rolling,
+                updated: self.updated,
                 deadline: DEADLINE,
                 ..Rollout::default()
             },

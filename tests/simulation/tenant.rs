@@ -292,6 +292,7 @@ impl Tenant {
                 template: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
                 slow: !self.0.rollout.get().is_zero(),
                 rolling: false,
+                updated: 0,
                 revisions: Vec::new(),
             };
             api.put_workload(name, new);
@@ -336,6 +337,12 @@ impl Tenant {
             template.insert("needs".to_owned(), keys.join(" "));
             workload.set_template(template);
         });
+    }
+
+    /// One more of its pods is replaced.
+    pub fn replace_a_pod(&self, name: &str) {
+        self.note(format!("a further pod of {name} is new"));
+        self.edit_workload(name, |workload| workload.updated += 1);
     }
 
     /// Removes the operator's annotations from the pod template.

@@ -41,6 +41,8 @@ pub enum Fault {
     Throttled,
     /// No answer ever comes.
     Hang,
+    /// It has its effect, and no answer ever comes.
+    HangAfter,
     /// The port panics.
     Panic,
     /// The server is not to be reached.

@@ -3,12 +3,15 @@
 
 use anyhow::{Result, ensure};
 use ground::judges::workloads::Kind;
+use ground::wait_for;
+use jiff::SignedDuration;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::grades::{Grade, Names};
+use crate::probes::Eye;
 use crate::rollouts::targets;
-use crate::support::{Suite, Team};
+use crate::support::{LONG, Suite, Team};
 
 crate::trials![
     "consumers": an_optional_key_goes_and_an_opt_in_lets_any_go;
@@ -56,6 +59,7 @@ async fn a_key_that_pods_need_stays_until_they_let_it_go(
         events.iter().any(|(reason, _)| reason == REASON)
     })
     .await?;
+    tries_are_apart(suite, &team).await?;
     let secret = team.secret("app").await?;
     ensure!(secret.metadata.resource_version == before, "{secret:?}");
     ensure!(team.restarts(Kind::Deployment, "web").await? == 0);
@@ -76,6 +80,28 @@ async fn a_key_that_pods_need_stays_until_they_let_it_go(
     let problems: Vec<_> = team.events("app").await?;
     let problems = problems.iter().filter(|(reason, _)| reason == REASON);
     ensure!(problems.count() <= 2, "an event for each try");
+    Ok(())
+}
+
+/// While a write is refused, Vault is read again with the pauses of a backoff, by one login.
+async fn tries_are_apart(suite: &Suite, team: &Team) -> Result<()> {
+    /// Half the first pause of a trial's operator.
+    const APART: SignedDuration = SignedDuration::from_millis(150);
+    let eye = Eye::on(suite, team);
+    let (mark, _) = eye.mark()?;
+    let reads = eye.reads().since(mark);
+    let reads = wait_for("further tries", LONG, || async {
+        let reads = eye.vault.requests(&reads)?;
+        ensure!(reads.len() >= 4, "{} reads", reads.len());
+        Ok(reads)
+    })
+    .await?;
+    for two in reads.windows(2) {
+        let apart = two[1].at.duration_since(two[0].at);
+        ensure!(apart >= APART, "a try after {apart}");
+    }
+    let logins = eye.vault.requests(&eye.logins().since(mark))?;
+    ensure!(logins.is_empty(), "{logins:?}");
     Ok(())
 }
 

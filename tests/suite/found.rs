@@ -1,10 +1,9 @@
 //! Workloads that restart without being named: what uses the Secret, and what has the labels of a selector.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use ground::judges::workloads::Kind;
 use ground::wait_for;
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
@@ -127,7 +126,7 @@ async fn each_use_of_a_secret_is_found(suite: &Suite) -> Result<()> {
 
 async fn a_selector_follows_labels(suite: &Suite) -> Result<()> {
     /// One that is younger than this might have started with the old content.
-    const DOUBT: Duration = Duration::from_secs(6);
+    const DOUBT: SignedDuration = SignedDuration::from_secs(6);
     let team = Team::start(suite, "found-labels").await?;
     team.put("app", json!({ "password": "first" })).await?;
     for name in ["a", "b"] {
@@ -144,10 +143,16 @@ async fn a_selector_follows_labels(suite: &Suite) -> Result<()> {
     team.wait_ready("app").await?;
     team.wait_targets(&["a", "b"]).await?;
     team.restarts_with("second", &[("a", 1), ("b", 1)]).await?;
+    let doubtful = Timestamp::now() + DOUBT;
     // Who loses the label is left alone, and who gets it is not restarted by that.
     team.label("b", json!({ "tier": null })).await?;
     team.wait_targets(&["a"]).await?;
-    tokio::time::sleep(DOUBT).await;
+    wait_for("the end of doubt", LONG, || async {
+        let now = Timestamp::now();
+        ensure!(now > doubtful, "{now} is not past {doubtful}");
+        Ok(())
+    })
+    .await?;
     let manifest = using(Kind::Deployment, "c", json!({}));
     team.tenant.apply(&manifest.to_string()).await?;
     team.label("c", front).await?;

@@ -10,9 +10,13 @@ use vault_tenant_operator::api::{RolloutState, RolloutTargetStatus};
 use crate::endpoints::sample;
 use crate::pacing::{start, with, with_deployments};
 use crate::probes::{Eye, QUIET};
-use crate::support::{LONG, Suite, Team, prepare};
+use crate::rollouts::targets;
+use crate::support::{LONG, Suite, Team, merge, prepare};
 
-crate::trials!["rollout_status": a_change_is_followed_until_its_pods_run_it];
+crate::trials![
+    "rollout_status": a_change_is_followed_until_its_pods_run_it,
+    who_names_a_workload_no_more_leaves_nothing_pending,
+];
 
 /// The row of the only target, once it is in this state.
 async fn row(team: &Team, state: RolloutState) -> Result<RolloutTargetStatus> {
@@ -116,4 +120,38 @@ async fn a_change_is_followed_until_its_pods_run_it(suite: &Suite) -> Result<()>
         Ok(())
     })
     .await
+}
+
+async fn who_names_a_workload_no_more_leaves_nothing_pending(suite: &Suite) -> Result<()> {
+    const PENDING: &str = "vto_rollout_restarts_pending";
+    const WEB: [Kind; 1] = [Kind::Deployment];
+    let team = Team::start(suite, "named-no-more").await?;
+    team.with_targets(&WEB).await?;
+    // Another one restarts it, too, so that it stays a target.
+    team.put("other", json!({ "password": "first" })).await?;
+    team.static_secret("other", targets(&WEB)).await?;
+    team.wait_current("other").await?;
+    let mut held = targets(&WEB);
+    merge(&mut held, json!({ "rollout": { "hold": true } }));
+    let pending = async || {
+        team.static_secret("app", held.clone()).await?;
+        wait_sample(&team, PENDING, 1.0).await
+    };
+    let nothing = async || {
+        wait_for("nothing to be pending", LONG, || async {
+            let metrics = team.operator.metrics().await?;
+            ensure!(!metrics.contains(PENDING), "{metrics}");
+            wait_sample(&team, "vto_rollout_restarts_total", 0.0).await
+        })
+        .await
+    };
+    team.static_secret("app", held.clone()).await?;
+    team.put("app", json!({ "password": "second" })).await?;
+    team.wait_value("app", "password", "second").await?;
+    pending().await?;
+    team.static_secret("app", json!({})).await?;
+    nothing().await?;
+    pending().await?;
+    team.delete("VaultStaticSecret", "app").await?;
+    nothing().await
 }

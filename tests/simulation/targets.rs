@@ -1,0 +1,182 @@
+//! What status says of the workloads that a resource restarts is true whenever it is said, they restart in order, and
+//! one that gets on is waited for.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use vault_tenant_operator::config::{Grade, Rollout};
+use vault_tenant_operator::key::Kind;
+
+use crate::api_server::resource;
+use crate::lease_people::roll_workloads;
+use crate::objects::{DEADLINE, Object};
+use crate::runs::{rest, run, seconds};
+use crate::tenant::{Tenant, source, static_secret};
+use crate::world::World;
+
+/// Whether any status ever said that a target isn't there.
+fn told_missing(world: &World) -> bool {
+    let api = world.api.borrow();
+    api.log.iter().any(|change| match &change.now {
+        Ok(Object::Static(one)) => {
+            let status = one.status.as_ref();
+            let rows = status.and_then(|status| status.rollouts.rollout_targets.first());
+            rows.is_some_and(|row| row.reason.as_deref() == Some("TargetMissing"))
+        }
+        _ => false,
+    })
+}
+
+#[test]
+fn no_workload_is_missing_before_it_was_looked_for() {
+    for (grade, seed) in [Grade::Namespace, Grade::Named]
+        .into_iter()
+        .flat_map(|grade| (0..10).map(move |seed| (grade, seed)))
+    {
+        let ended = run(seed, None, async |world: Rc<World>| {
+            let tenant = Tenant(Rc::clone(&world));
+            world.grade.set(grade);
+            tenant.basics();
+            tenant.write_vault("app", &source(&[("password", "a")]));
+            tenant.create_workload("web", &["app"]);
+            // The first operator starts with it, too.
+            tenant.restart_operator(false);
+            world.lag.set(Duration::from_secs(5));
+            tenant.apply(&static_secret("app"));
+            for _ in 0..3 {
+                seconds(40).await;
+                tenant.restart_operator(false);
+            }
+            rest(&world).await;
+            assert!(!told_missing(&world), "{grade:?}, seed {seed}");
+            world.at_api(|api| api.delete_workload("web"));
+            seconds(5).await;
+            assert!(told_missing(&world), "{grade:?}, seed {seed}: it is gone");
+        });
+        ended.expect_right(&format!("{grade:?}, seed {seed}"));
+    }
+}
+
+/// The Secret `app` with these Deployments as targets, one of which may roll at a time, each for so long.
+async fn with_targets(world: &Rc<World>, takes: Duration, named: &[&str]) -> Tenant {
+    let tenant = Tenant(Rc::clone(world));
+    tokio::task::spawn_local(roll_workloads(Rc::clone(world)));
+    world.rollout.set(takes);
+    let policy = Rollout {
+        max_concurrent: 1,
+        ..Rollout::default()
+    };
+    world.policy.replace(policy);
+    tenant.restart_operator(false);
+    tenant.basics();
+    tenant.write_vault("app", &source(&[("password", "a")]));
+    for name in named {
+        tenant.create_workload(name, &["app"]);
+    }
+    tenant.apply(&manifest(named));
+    seconds(60).await;
+    tenant
+}
+
+fn manifest(named: &[&str]) -> Value {
+    let mut manifest = static_secret("app");
+    let target = |name: &&str| json!({ "kind": "Deployment", "name": name });
+    manifest["spec"]["rolloutRestartTargets"] = named.iter().map(target).collect();
+    manifest
+}
+
+/// Which Deployments were asked to restart since, in their order.
+fn restarted(world: &World, since: usize) -> Vec<String> {
+    let requests = &world.requests.borrow()[since..];
+    let name = |request: &String| {
+        let rest = request.strip_prefix("patch Deployment/")?;
+        rest.strip_suffix(" (restart)").map(str::to_owned)
+    };
+    requests.iter().filter_map(name).collect()
+}
+
+/// Why each target waits, as status says.
+fn reasons(world: &World) -> Vec<String> {
+    let api = world.api.borrow();
+    let key = resource(Kind::VaultStaticSecret, "app");
+    let Object::Static(found) = &api.resources[&key] else {
+        return Vec::new();
+    };
+    let rows = found
+        .status
+        .as_ref()
+        .map(|status| &status.rollouts.rollout_targets);
+    let reason = |row: &vault_tenant_operator::api::RolloutTargetStatus| {
+        row.reason.clone().unwrap_or_default()
+    };
+    rows.into_iter().flatten().map(reason).collect()
+}
+
+#[test]
+fn targets_of_one_change_restart_in_the_order_of_the_spec() {
+    const NAMES: [&str; 4] = ["web", "jobs", "api", "mail"];
+    for (row, seed) in [
+        ("after the debounce", 1),
+        ("held until the operator starts anew", 2),
+        ("touched by others meanwhile", 3),
+    ] {
+        let ended = run(seed, None, async |world: Rc<World>| {
+            let tenant = with_targets(&world, Duration::from_secs(5), &NAMES).await;
+            let mark = world.requests.borrow().len();
+            world.policy.borrow_mut().hold = seed == 2;
+            if seed == 2 {
+                tenant.restart_operator(false);
+            }
+            if seed == 3 {
+                world.policy.borrow_mut().debounce = Duration::from_secs(50);
+                tenant.restart_operator(false);
+                seconds(20).await;
+            }
+            tenant.write_vault("app", &source(&[("password", "b")]));
+            seconds(40).await;
+            if seed == 2 {
+                assert_eq!(restarted(&world, mark), [""; 0], "{row}");
+                world.policy.borrow_mut().hold = false;
+                tenant.restart_operator(false);
+            }
+            if seed == 3 {
+                assert_eq!(restarted(&world, mark), [""; 0], "{row}");
+                tenant.need("web", "app", &["password"]);
+            }
+            rest(&world).await;
+            assert_eq!(restarted(&world, mark), NAMES, "{row}");
+        });
+        ended.expect_right(row);
+    }
+}
+
+#[test]
+fn a_rollout_that_gets_on_is_waited_for_however_long_it_takes() {
+    let deadline = u64::from(DEADLINE);
+    let takes = Duration::from_secs(10 * deadline);
+    let ended = run(1, None, async |world: Rc<World>| {
+        let tenant = with_targets(&world, takes, &["web", "jobs"]).await;
+        let mark = world.requests.borrow().len();
+        tenant.write_vault("app", &source(&[("password", "b")]));
+        seconds(60).await;
+        assert_eq!(restarted(&world, mark), ["web"]);
+        for _ in 0..4 {
+            seconds(deadline - 60).await;
+            tenant.replace_a_pod("web");
+            assert_eq!(reasons(&world), ["", "MaxConcurrent"]);
+        }
+        seconds(deadline - 60).await;
+        assert_eq!(reasons(&world), ["", "MaxConcurrent"]);
+        seconds(90).await;
+        assert_eq!(reasons(&world), ["", "HaltOnFailure"], "it stands still");
+        tenant.replace_a_pod("web");
+        seconds(5).await;
+        assert_eq!(reasons(&world), ["", "MaxConcurrent"], "it goes on");
+        seconds(10 * deadline).await;
+        assert_eq!(restarted(&world, mark), ["web", "jobs"]);
+        seconds(10 * deadline).await;
+        rest(&world).await;
+    });
+    ended.expect_right("one pod after the other");
+}
