@@ -37,6 +37,7 @@ mod moves;
 mod objects;
 mod operator;
 mod paced;
+mod paces;
 mod ports;
 mod random;
 mod rng;

@@ -158,6 +158,9 @@ pub struct Workload {
     /// Whether a rollout takes time, and whether one is under way.
     pub slow: bool,
     pub rolling: bool,
+    /// Seconds within which a rollout must get on, and whether its controller says that it did not.
+    pub deadline: u32,
+    pub failing: bool,
     /// Earlier templates, for `rollout undo`.
     pub revisions: Vec<BTreeMap<String, String>>,
 }
@@ -173,9 +176,6 @@ fn tags(name: &str) -> impl Iterator<Item = ResourceTag> {
         .map(|kind| ResourceTag::of(&resource(kind, name)))
         .into_iter()
 }
-
-/// Seconds within which a rollout must get on.
-const DEADLINE: u32 = 180;
 
 impl Workload {
     /// The hashes that stand on it for the resource `name`.
@@ -200,7 +200,8 @@ impl Workload {
             paused: self.paused,
             rollout: Rollout {
                 under_way: self.rolling,
-                deadline: DEADLINE,
+                failing: self.failing,
+                deadline: self.deadline,
                 ..Rollout::default()
             },
             annotations: ours(&self.annotations),

@@ -292,6 +292,8 @@ impl Tenant {
                 template: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
                 slow: !self.0.rollout.get().is_zero(),
                 rolling: false,
+                deadline: self.0.deadline.get(),
+                failing: false,
                 revisions: Vec::new(),
             };
             api.put_workload(name, new);
