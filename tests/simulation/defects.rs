@@ -62,6 +62,8 @@ pub enum Defect {
     Unpaced,
     /// A rollout that fails holds no other back.
     NeverHalts,
+    /// Restarts wait, whatever ends.
+    NeverUrgent,
     /// Who starts does not know what was restarted before.
     ForgetsRestarts,
     /// A write that failed makes another credential.
@@ -199,6 +201,7 @@ pub fn in_policy(defect: Option<Defect>, policy: &Rollout) -> Rollout {
             };
         }
         Some(Defect::NeverHalts) => policy.halt_on_failure = false,
+        Some(Defect::NeverUrgent) => policy.hold = true,
         _ => {}
     }
     policy

@@ -9,7 +9,7 @@ use serde_json::Value;
 use vault_tenant_operator::config::duration;
 
 use crate::judge::Invariant;
-use crate::leases::{End, Ended};
+use crate::leases::{End, Ended, Lease};
 use crate::living::living;
 use crate::objects::{Content, mark};
 use crate::world::World;
@@ -233,6 +233,27 @@ impl LeaseJudge {
         let mut made = self.made.iter();
         let made = made.find(|(_, made)| made.mark == *mark);
         made.map(|(lease, _)| lease)
+    }
+
+    /// When something ends that somebody was given; at once, where it has.
+    pub fn end_of(&self, world: &World, content: &Content) -> Option<Timestamp> {
+        let lease = self.of_content(content)?;
+        let leases = &world.vault.borrow().leases;
+        let found = leases.live.get(lease);
+        found.map_or(Some(world.now()), Lease::last_end)
+    }
+
+    /// When the first ends of what a resource had before.
+    pub fn end_of_former(&self, world: &World, name: &str) -> Option<Timestamp> {
+        let leases = &world.vault.borrow().leases;
+        let held = self.held.get(name);
+        let all = remembered(world).into_iter();
+        let former = all.filter(|one| one.of == name && Some(&one.lease) != held);
+        let ends = former.filter_map(|one| {
+            let found = leases.live.get(&one.lease);
+            found.map_or(Some(world.now()), Lease::last_end)
+        });
+        ends.min()
     }
 
     /// The operator wrote a Secret.

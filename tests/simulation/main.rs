@@ -46,6 +46,7 @@ mod runs;
 mod script;
 mod scripted;
 mod tenant;
+mod urgent;
 mod vault;
 mod vault_port;
 mod verdict;

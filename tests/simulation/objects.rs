@@ -166,7 +166,7 @@ pub struct Workload {
 }
 
 /// The tags of the resources of a name.
-fn tags(name: &str) -> impl Iterator<Item = ResourceTag> {
+pub fn tags(name: &str) -> impl Iterator<Item = ResourceTag> {
     let kinds = [
         Kind::VaultStaticSecret,
         Kind::VaultDynamicSecret,

@@ -52,7 +52,7 @@ fn manifest(world: &World, name: &str, hold: bool) -> Value {
 }
 
 /// So many minutes of each so many, so many times: for longer than a run may last.
-fn windows(open: i32, of: usize, times: usize) -> Vec<window::Window> {
+pub fn windows(open: i32, of: usize, times: usize) -> Vec<window::Window> {
     let minutes = (0..).step_by(of).take(times);
     let text = |minute: i32| {
         let time = |minute: i32| format!("{:02}:{:02}", minute / 60, minute % 60);
@@ -247,4 +247,65 @@ fn an_operator_that_goes_on_after_a_failure_is_caught() {
 #[test]
 fn an_operator_that_forgets_restarts_is_caught() {
     caught(Defect::ForgetsRestarts, &["since an operator before"]);
+}
+
+/// A restart that the policy holds back while one operator follows the other: once, when it may.
+fn held_back(policy: Rollout, changes: usize, opens: u64, hands_over: bool) {
+    let what = format!("{policy:?}, handed over: {hands_over}");
+    let ended = run(3, None, async |world: Rc<World>| {
+        let tenant = Tenant(Rc::clone(&world));
+        tokio::task::spawn_local(roll_workloads(Rc::clone(&world)));
+        world.rollout.set(Duration::from_secs(3));
+        world.policy.replace(policy);
+        tenant.basics();
+        tenant.write_vault("app", &source(&[("password", "a")]));
+        tenant.create_workload("web", &["app"]);
+        tenant.apply(&static_secret("app"));
+        let restarts = |world: &World| world.judge.borrow().pods["web"].restarts;
+        seconds(300).await;
+        for password in &["b", "c"][..changes] {
+            tenant.write_vault("app", &source(&[("password", password)]));
+            seconds(60).await;
+        }
+        let done = changes - 1;
+        for _ in 0..3 {
+            match hands_over {
+                true => tenant.hand_over(),
+                false => tenant.restart_operator(false),
+            }
+            seconds(120).await;
+            assert_eq!(restarts(&world), done, "{what}\n{}", world.last_of_trace());
+        }
+        let passed = world.now().as_second() % 86_400;
+        seconds(opens - u64::try_from(passed).unwrap()).await;
+        assert_eq!(restarts(&world), done, "{what}\n{}", world.last_of_trace());
+        seconds(60).await;
+        assert_eq!(
+            restarts(&world),
+            changes,
+            "{what}\n{}",
+            world.last_of_trace()
+        );
+        tenant.hand_over();
+        rest(&world).await;
+    });
+    let ended = ended.expect_right(&what);
+    assert_eq!(ended.restarts, changes, "{what}\n{}", ended.trace);
+}
+
+#[test]
+fn what_the_policy_holds_back_restarts_once_under_another_leader() {
+    for hands_over in [true, false] {
+        let window = Rollout {
+            windows: vec!["daily 00:30-00:40".parse().unwrap()],
+            ..Rollout::default()
+        };
+        held_back(window, 1, 30 * 60, hands_over);
+        let apart = Rollout {
+            min_interval: Duration::from_secs(1500),
+            ..Rollout::default()
+        };
+        // The first restart comes within the minute after its change at 5:00.
+        held_back(apart, 2, 1500 + 300, hands_over);
+    }
 }

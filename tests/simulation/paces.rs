@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use vault_tenant_operator::config::{Rollout, window};
-use vault_tenant_operator::key::Kind;
 use vault_tenant_operator::reconcile::PREFIX;
-use vault_tenant_operator::render::ResourceTag;
 
-use crate::api_server::resource;
 use crate::judge::{Invariant, Pods};
-use crate::objects::{Object, Workload};
+use crate::living::margin;
+use crate::objects::{Content, Object, Workload, tags};
 use crate::world::World;
 
 /// What is decided may take effect so much later: the way of a request, and a look before it.
@@ -47,6 +45,14 @@ pub struct Paces {
     resources: BTreeMap<String, Seen>,
 }
 
+/// When the first ends of what pods hold of a Secret, or what was given out for it before.
+fn first_end(world: &World, secret: &str, runs: Option<&Content>) -> Option<Timestamp> {
+    let leases = world.leases.borrow();
+    let own = runs.and_then(|content| leases.end_of(world, content));
+    let former = leases.end_of_former(world, secret);
+    own.into_iter().chain(former).min()
+}
+
 fn longer(now: Timestamp, since: Timestamp, than: Duration) -> bool {
     now.duration_since(since) > SignedDuration::try_from(than).unwrap()
 }
@@ -64,6 +70,11 @@ impl Paces {
     /// Somebody else rolls it, or holds it up, which the operator may not know yet.
     pub fn stirred(&mut self, name: &str) {
         self.ours.remove(name);
+    }
+
+    /// When a workload was restarted last.
+    pub fn last(&self, name: &str) -> Option<Timestamp> {
+        self.last.get(name).map(|(at, _)| *at)
     }
 
     /// The operator that runs is shown an object.
@@ -108,13 +119,13 @@ impl Paces {
     ) -> Vec<(Invariant, String)> {
         let policy = world.policy.borrow();
         let stricter = world.stricter.borrow();
-        let content = |secret: &str| {
-            let tag = ResourceTag::of(&resource(Kind::VaultStaticSecret, secret));
-            format!("{PREFIX}c-{tag}")
-        };
         // On whose behalf it was.
         let used = &pods[name].run;
-        let due = used.keys().map(|secret| (secret, content(secret)));
+        let content = |tag| format!("{PREFIX}c-{tag}");
+        let due = used.keys().flat_map(|secret| {
+            let keys = tags(secret).map(content);
+            keys.map(move |key| (secret, key))
+        });
         let due: Vec<_> = due
             .filter(|(_, key)| before.template.get(key) != after.template.get(key))
             .collect();
@@ -130,6 +141,18 @@ impl Paces {
         let outside = |policy: &Rollout| {
             window::opening(&policy.windows, earlier).is_none_or(|opening| opening > now)
         };
+        // Where what the pods hold ends before, nothing is waited for.
+        let latest = due
+            .iter()
+            .filter_map(|(secret, _)| first_end(world, secret, used[*secret].as_ref()))
+            .min()
+            .map(|end| end - SignedDuration::try_from(margin(world.rollout.get()) + LATE).unwrap());
+        let too_late = |until: Option<Timestamp>| {
+            latest.is_some_and(|latest| until.is_none_or(|until| until > latest))
+        };
+        let urgent = |until| too_late(until) && latest <= Some(now);
+        let outside =
+            |policy: &Rollout| outside(policy) && !too_late(window::opening(&policy.windows, now));
         if outside(&policy) {
             wrong.push(format!("{name} was restarted outside of the windows"));
         }
@@ -168,7 +191,12 @@ impl Paces {
         let takes = Duration::from_secs(before.deadline.into()).saturating_sub(UNSURE);
         let own = self.workloads.get(name).and_then(|seen| seen.since);
         let rolls = known(own) && own.is_some_and(|since| !longer(now, since, takes));
-        if rolls && before.rolling && !before.failing && any(|policy| policy.only_when_available) {
+        if rolls
+            && !urgent(None)
+            && before.rolling
+            && !before.failing
+            && any(|policy| policy.only_when_available)
+        {
             wrong.push(format!("{name} was restarted while it rolls itself"));
         }
         let rolling: Vec<_> = self
@@ -187,7 +215,7 @@ impl Paces {
             })
             .collect();
         let most = usize::from(policy.max_concurrent);
-        if most > 0 && rolling.len() >= most {
+        if most > 0 && !urgent(None) && rolling.len() >= most {
             let before = match rolling.iter().all(|(_, this_one)| **this_one) {
                 true => "",
                 false => ", since an operator before",
@@ -201,12 +229,15 @@ impl Paces {
             None => wrong.push(format!("{name} was restarted and doesn't say when")),
             Some(at) => {
                 let last = self.last.insert(name.to_owned(), (at, after.version));
-                let apart = last.map(|(last, _)| at.duration_since(last).unsigned_abs());
-                if let Some(apart) = apart.filter(|apart| *apart < policy.min_interval) {
-                    wrong.push(format!("{name} was restarted again after {apart:?}"));
+                let too_early = |policy: &Rollout| {
+                    let least = SignedDuration::try_from(policy.min_interval).unwrap();
+                    last.is_some_and(|(last, _)| at < last + least && !urgent(Some(last + least)))
+                };
+                if too_early(&policy) {
+                    wrong.push(format!("{name} was restarted again after {last:?}"));
                 }
                 for (secret, own) in &stricter {
-                    if apart.is_some_and(|apart| apart < own.min_interval) {
+                    if too_early(own) {
                         wrong.push(format!("{name} was restarted too early for {secret}"));
                     }
                 }
