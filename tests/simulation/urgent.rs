@@ -255,6 +255,8 @@ async fn scenario(world: Rc<World>) {
         world.pause(Duration::from_secs(most)).await;
         edit(&tenant);
     }
+    // What was revoked is noticed by a look, of which one comes in ten minutes.
+    seconds(900).await;
     world.pause(Duration::from_secs(7200)).await;
     world.policy.replace(Rollout::default());
     tenant.restart_operator(false);
@@ -272,7 +274,8 @@ fn edit(tenant: &Tenant) {
         3 => tenant.hand_over(),
         4 => tenant.restart_operator(false),
         5 => tenant.touch_template(["web", "api"][usize::from(value == 0)]),
-        6 => tenant.revoke_held(name),
+        // Of a certificate nobody would know.
+        6 => tenant.revoke_held(["fixed", "renewed"][usize::from(value == 0)]),
         _ => {
             let server = [Server::Kubernetes, Server::Vault][usize::from(value == 0)];
             tenant.cut_off(server, 20 + 30 * value);
