@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use vault_tenant_operator::config::duration;
 
@@ -388,8 +388,12 @@ impl LeaseJudge {
     pub fn forgotten(&self, world: &World, entry: &Remembered) {
         let (lives, forgotten) = {
             let leases = &world.vault.borrow().leases;
+            // What a certificate says of its end has whole seconds.
+            let soon = world.now() + SignedDuration::from_secs(1);
+            let found = leases.live.get(&entry.lease);
+            let ends = |lease: &Lease| lease.last_end().is_some_and(|end| end <= soon);
             (
-                leases.live.contains_key(&entry.lease),
+                found.is_some_and(|lease| !ends(lease)),
                 leases.forgets(&entry.lease),
             )
         };

@@ -18,7 +18,7 @@ use crate::tenant::Tenant;
 use crate::world::{Server, World};
 
 /// Seeds of an ordinary run of the tests.
-const RUNS: u64 = 100;
+const RUNS: u64 = 60;
 
 /// Seconds that a lease or a certificate lives in the scripted runs, and that a rollout takes.
 const LIFE: u64 = 6 * 3600;
