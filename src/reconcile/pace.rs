@@ -188,18 +188,26 @@ pub fn gate(
     if let Some(failed) = scene.failed.clone().filter(|_| halts) {
         return closed(Why::Failed(failed), None, None);
     }
+    let overrules = |why: Why, until| {
+        let said = said((&why, until), changed_at, policy, asked, now);
+        Gate::Open(why.key(said))
+    };
     let Some((why, until)) = wait(workload, policy, scene, now) else {
-        return Gate::Open(None);
+        return match opening(policy, asked, now) {
+            Some(opening) if opening == now => Gate::Open(None),
+            opening => overrules(Why::Window, opening),
+        };
     };
-    let Some(latest) = scene.latest else {
-        return closed(why, until, None);
-    };
-    // A window that opens too late needn't be waited for at all.
-    let too_late = until.is_none_or(|until| until > latest);
-    match too_late && (latest <= now || why == Why::Window) {
-        true => Gate::Open(why.key(said((&why, until), changed_at, policy, asked, now))),
-        false => closed(why, until, Some(latest)),
+    match scene.latest {
+        Some(latest) if latest <= now && too_late(until, scene) => overrules(why, until),
+        latest => closed(why, until, latest),
     }
+}
+
+/// Whether what the pods use would end while something is waited for.
+fn too_late(until: Option<Timestamp>, scene: &Scene) -> bool {
+    let ends = |latest| until.is_none_or(|until| until > latest);
+    scene.latest.is_some_and(ends)
 }
 
 /// Whose word it is: that of resources only where the configuration alone would not have it wait.
@@ -247,6 +255,8 @@ fn wait(
     }
     match opening(policy, asked, now) {
         Some(opening) if opening <= now => {}
+        // It needn't be waited for at all; what follows need.
+        opening if too_late(opening, scene) => {}
         opening => return Some((Why::Window, opening)),
     }
     let rollout = workload.rollout;

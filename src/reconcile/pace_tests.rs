@@ -281,6 +281,19 @@ fn what_would_end_is_not_waited_with() {
         verdict(&idle, &window, &ends(10_799)),
         Gate::Open(Some("rollout.windows"))
     );
+    // For what follows the window in order there is time.
+    let narrow = Rollout {
+        max_concurrent: 1,
+        ..window.clone()
+    };
+    let free = Scene {
+        free_at: Some(at(10_300)),
+        ..ends(10_799)
+    };
+    assert_eq!(
+        verdict(&idle, &narrow, &free),
+        closed_till(Why::Busy, 10_300, 10_799)
+    );
     let interval = Rollout {
         min_interval: Duration::from_secs(600),
         ..at_once()

@@ -6,6 +6,9 @@ use crate::key::{Kind, ObjectKey};
 use crate::reconcile::pace::{Said, Why};
 use crate::render::{KEY_LENGTH, SecretData};
 
+#[path = "restart_policy_tests.rs"]
+mod policy;
+
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }

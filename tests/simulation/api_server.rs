@@ -277,6 +277,7 @@ impl Workload {
     pub fn set_template(&mut self, template: BTreeMap<String, String>) {
         if template != self.template {
             self.rolling = self.slow && !self.paused;
+            self.failing = false;
             self.revisions
                 .push(std::mem::replace(&mut self.template, template));
         }

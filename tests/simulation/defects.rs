@@ -3,14 +3,16 @@
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use vault_tenant_operator::api::VaultStaticSecret;
+use vault_tenant_operator::config::Rollout;
 use vault_tenant_operator::key::Redacted;
 use vault_tenant_operator::problem::Problem;
 use vault_tenant_operator::reconcile::PREFIX;
 use vault_tenant_operator::reconcile::ports::{Fence, Life, SecretWrite, WorkloadPatch};
-use vault_tenant_operator::reconcile::view::{SecretMeta, WorkloadKey, WorkloadKind};
+use vault_tenant_operator::reconcile::view::{SecretMeta, WorkloadKey, WorkloadKind, WorkloadMeta};
 use vault_tenant_operator::vault::Reply;
 
-use crate::objects::{Object, Secret, object};
+use crate::objects::{Object, Secret, Workload, object};
 use crate::world::World;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,12 @@ pub enum Defect {
     NotKeptAlive,
     /// The policy about restarts is not known.
     Unpaced,
+    /// A rollout that fails holds no other back.
+    NeverHalts,
+    /// Restarts wait, whatever ends.
+    NeverUrgent,
+    /// Who starts does not know what was restarted before.
+    ForgetsRestarts,
     /// A write that failed makes another credential.
     MintAfterFailedWrite,
     /// A resource that may not be looked at is gone.
@@ -179,6 +187,48 @@ pub fn restarts_first(world: &World, write: &SecretWrite) -> Vec<(WorkloadKey, W
         (key, patch)
     });
     restart.collect()
+}
+
+/// The policy about restarts, as an operator has it.
+pub fn in_policy(defect: Option<Defect>, policy: &Rollout) -> Rollout {
+    let mut policy = policy.clone();
+    match defect {
+        Some(Defect::Unpaced) => {
+            policy = Rollout {
+                max_concurrent: 0,
+                halt_on_failure: false,
+                ..Rollout::default()
+            };
+        }
+        Some(Defect::NeverHalts) => policy.halt_on_failure = false,
+        Some(Defect::NeverUrgent) => policy.hold = true,
+        _ => {}
+    }
+    policy
+}
+
+/// A resource as a watch shows it.
+pub fn in_static(defect: Option<Defect>, found: &VaultStaticSecret) -> VaultStaticSecret {
+    let mut found = found.clone();
+    match defect {
+        Some(Defect::Unpaced) => found.spec.rollout = None,
+        Some(Defect::NeverHalts) => {
+            if let Some(rollout) = &mut found.spec.rollout {
+                rollout.halt_on_failure = None;
+            }
+        }
+        _ => {}
+    }
+    found
+}
+
+/// A workload as a watch shows it.
+pub fn in_workload(defect: Option<Defect>, found: &Workload) -> WorkloadMeta {
+    let mut meta = found.meta();
+    if defect == Some(Defect::ForgetsRestarts) {
+        meta.annotations.remove(&format!("{PREFIX}restarted-at"));
+    }
+    meta
 }
 
 /// Sends a request to Vault.

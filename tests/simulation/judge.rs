@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use vault_tenant_operator::reconcile::PREFIX;
 
 use crate::objects::{Content, Field, Fields, Object, Secret, Workload};
-use crate::paced::Paces;
+use crate::paces::Paces;
 use crate::vault::Source;
 use crate::world::World;
 
@@ -26,7 +26,7 @@ pub enum Invariant {
     NothingLingers,
     /// No running pod holds a credential that was let die while there was a newer one.
     OldKept,
-    /// Restarts keep to the windows, the distance and the number of the policy.
+    /// Restarts keep to the policy: windows, distance, number, order, availability and hold.
     Paced,
 }
 
@@ -348,9 +348,8 @@ impl Judge {
                 format!("{name} was restarted for the content that it runs"),
             );
         }
-        let rolling = self.pods.iter().filter(|(_, pods)| pods.rolls.is_some());
-        let rolling: Vec<&String> = rolling.map(|(name, _)| name).collect();
-        for (invariant, what) in self.paces.restarted(world, name, (before, after), &rolling) {
+        let restart = (before, after);
+        for (invariant, what) in self.paces.restarted(world, name, restart, &self.pods) {
             self.breach(world, invariant, what);
         }
         self.roll(world, name, after.paused);

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use vault_tenant_operator::config::duration;
 
 use crate::judge::Invariant;
-use crate::leases::{End, Ended};
+use crate::leases::{End, Ended, Lease};
 use crate::living::living;
 use crate::objects::{Content, mark};
 use crate::world::World;
@@ -235,6 +235,27 @@ impl LeaseJudge {
         made.map(|(lease, _)| lease)
     }
 
+    /// When something ends that somebody was given; at once, where it has.
+    pub fn end_of(&self, world: &World, content: &Content) -> Option<Timestamp> {
+        let lease = self.of_content(content)?;
+        let leases = &world.vault.borrow().leases;
+        let found = leases.live.get(lease);
+        found.map_or(Some(world.now()), Lease::last_end)
+    }
+
+    /// When the first ends of what a resource had before.
+    pub fn end_of_former(&self, world: &World, name: &str) -> Option<Timestamp> {
+        let leases = &world.vault.borrow().leases;
+        let held = self.held.get(name);
+        let all = remembered(world).into_iter();
+        let former = all.filter(|one| one.of == name && Some(&one.lease) != held);
+        let ends = former.filter_map(|one| {
+            let found = leases.live.get(&one.lease);
+            found.map_or(Some(world.now()), Lease::last_end)
+        });
+        ends.min()
+    }
+
     /// The operator wrote a Secret.
     pub fn written(&mut self, world: &World, secret: &str, content: &Content) {
         let Some(lease) = self.of_content(content).cloned() else {
@@ -367,8 +388,12 @@ impl LeaseJudge {
     pub fn forgotten(&self, world: &World, entry: &Remembered) {
         let (lives, forgotten) = {
             let leases = &world.vault.borrow().leases;
+            // What a certificate says of its end has whole seconds.
+            let soon = world.now() + SignedDuration::from_secs(1);
+            let found = leases.live.get(&entry.lease);
+            let ends = |lease: &Lease| lease.last_end().is_some_and(|end| end <= soon);
             (
-                leases.live.contains_key(&entry.lease),
+                found.is_some_and(|lease| !ends(lease)),
                 leases.forgets(&entry.lease),
             )
         };

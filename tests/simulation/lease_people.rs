@@ -9,8 +9,9 @@ use vault_tenant_operator::api::VaultDynamicSecret;
 use vault_tenant_operator::key::{Kind, ResourceKey};
 
 use crate::api_server::resource;
+use crate::judge::Pods;
 use crate::leases::{Lives, Rotates};
-use crate::objects::{Field, NAMESPACE, Object, Secret};
+use crate::objects::{Field, NAMESPACE, Object, Secret, mark};
 use crate::tenant::Tenant;
 use crate::world::World;
 
@@ -144,35 +145,59 @@ pub async fn roll_workloads(world: Rc<World>) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         world.see_ends();
         let now = world.now();
-        let done: Vec<String> = {
-            let mut judge = world.judge.borrow_mut();
-            let takes = world.rollout.get();
-            let over = |began: &jiff::Timestamp| {
-                let took = Duration::try_from(now.duration_since(*began));
-                took.is_ok_and(|took| took >= takes)
-            };
-            for pods in judge.pods.values_mut() {
+        let longer = |began: &jiff::Timestamp, than: Duration| {
+            let took = Duration::try_from(now.duration_since(*began));
+            took.is_ok_and(|took| took >= than)
+        };
+        let over = |began: &jiff::Timestamp| longer(began, world.rollout.get());
+        // Those that are through, and those that do not get on.
+        let mut moved: Vec<(String, bool)> = Vec::new();
+        for (name, pods) in &mut world.judge.borrow_mut().pods {
+            let fails = is_unfit(&world, name, pods);
+            if !fails {
                 pods.ending.retain(|(began, _)| !over(began));
             }
-            let over = judge
-                .pods
-                .iter_mut()
-                .filter(|(_, pods)| pods.rolls.as_ref().is_some_and(over));
-            over.map(|(name, pods)| {
-                (pods.rolls, pods.ending) = Default::default();
-                name.clone()
-            })
-            .collect()
-        };
-        for name in done {
-            let Some(mut workload) = world.api.borrow().workloads.get(&name).cloned() else {
+            let Some(began) = pods.rolls.filter(over) else {
                 continue;
             };
-            world.note(format!("     {name} has rolled"));
-            workload.rolling = false;
+            if !fails {
+                (pods.rolls, pods.ending) = Default::default();
+                moved.push((name.clone(), false));
+            } else if longer(&began, Duration::from_secs(world.deadline.get().into())) {
+                moved.push((name.clone(), true));
+            }
+        }
+        for (name, fails) in moved {
+            let Some(before) = world.api.borrow().workloads.get(&name).cloned() else {
+                continue;
+            };
+            let mut workload = before.clone();
+            (workload.rolling, workload.failing) = match fails {
+                true => (before.rolling, before.rolling),
+                false => (false, false),
+            };
+            if fails && workload == before {
+                continue;
+            }
+            let how = if fails {
+                "does not get on"
+            } else {
+                "has rolled"
+            };
+            world.note(format!("     {name} {how}"));
             world.at_api(|api| api.put_workload(&name, workload));
         }
     }
+}
+
+/// Whether the new pods of a workload don't come up with what they got.
+fn is_unfit(world: &World, name: &str, pods: &Pods) -> bool {
+    let unfit = world.unfit.borrow();
+    let mut unfit = unfit.iter().filter(|(workload, _)| workload == name);
+    unfit.any(|(_, password)| {
+        let mut run = pods.run.values().flatten();
+        run.any(|content| mark(content).is_some_and(|mark| *mark == *password.as_bytes()))
+    })
 }
 
 fn dynamic(world: &World, name: &str) -> Option<Rc<VaultDynamicSecret>> {

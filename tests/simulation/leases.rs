@@ -168,6 +168,15 @@ impl Lease {
         near || !renewable || self.shortened
     }
 
+    /// When it ends whatever is renewed; `None`: never.
+    pub fn last_end(&self) -> Option<Timestamp> {
+        let Lives { max, renewable, .. } = self.span.lives;
+        match renewable && !self.shortened {
+            true => max.map(|max| self.issued + signed(max)),
+            false => Some(self.span.ends),
+        }
+    }
+
     pub fn ttl(&self) -> Duration {
         self.span.lives.ttl
     }

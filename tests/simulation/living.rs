@@ -13,7 +13,7 @@ use crate::world::World;
 /// The most before its end that a certificate's rollout is taken into account: twice the
 /// deadline of the model's workloads, or twice what one takes that others drew out, and
 /// the drain.
-fn margin(rollout: Duration) -> Duration {
+pub fn margin(rollout: Duration) -> Duration {
     2 * (3 * rollout).max(Duration::from_secs(180)) + Duration::from_secs(30)
 }
 

@@ -160,12 +160,15 @@ pub struct Workload {
     pub rolling: bool,
     /// How many pods are of the newest template, while one is.
     pub updated: i64,
+    /// Seconds within which a rollout must get on, and whether its controller says that it did not.
+    pub deadline: u32,
+    pub failing: bool,
     /// Earlier templates, for `rollout undo`.
     pub revisions: Vec<BTreeMap<String, String>>,
 }
 
 /// The tags of the resources of a name.
-fn tags(name: &str) -> impl Iterator<Item = ResourceTag> {
+pub fn tags(name: &str) -> impl Iterator<Item = ResourceTag> {
     let kinds = [
         Kind::VaultStaticSecret,
         Kind::VaultDynamicSecret,
@@ -175,9 +178,6 @@ fn tags(name: &str) -> impl Iterator<Item = ResourceTag> {
         .map(|kind| ResourceTag::of(&resource(kind, name)))
         .into_iter()
 }
-
-/// Seconds within which a rollout must get on.
-pub const DEADLINE: u32 = 180;
 
 impl Workload {
     /// The hashes that stand on it for the resource `name`.
@@ -203,7 +203,8 @@ impl Workload {
             rollout: Rollout {
                 under_way: self.rolling,
                 updated: self.updated,
-                deadline: DEADLINE,
+                failing: self.failing,
+                deadline: self.deadline,
                 ..Rollout::default()
             },
             annotations: ours(&self.annotations),

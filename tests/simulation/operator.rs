@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use vault_tenant_operator::config::address::{Address, AddressPattern};
-use vault_tenant_operator::config::{Config, Grade, Rollout};
+use vault_tenant_operator::config::{Config, Grade};
 use vault_tenant_operator::key::{Kind, ObjectKey};
 use vault_tenant_operator::policy::{OwnIdentity, Policy};
 use vault_tenant_operator::reconcile::observe::{Base, Observer, Resources, Secrets, Workloads};
@@ -25,8 +25,6 @@ use vault_tenant_operator::telemetry::Metrics;
 use vault_tenant_operator::vault::Sessions;
 
 use crate::api_server::DEPLOYMENTS;
-use crate::defects::Defect;
-use crate::lease_defects;
 use crate::line::Line;
 use crate::objects::{NAMESPACE, Object};
 use crate::ports::SimCluster;
@@ -34,6 +32,7 @@ use crate::vault::ADDRESS;
 use crate::vault_port::SimVault;
 use crate::watches;
 use crate::world::{Server, SimClock, World};
+use crate::{defects, lease_defects};
 
 type SimEngine = Engine<SimCluster, SimVault, SimClock>;
 
@@ -42,13 +41,7 @@ fn config(world: &World) -> Config {
     let mut config = Config {
         watch_namespaces: vec![NAMESPACE.to_owned()],
         secret_access: world.grade.get(),
-        rollout: match world.defect {
-            Some(Defect::Unpaced) => Rollout {
-                max_concurrent: 0,
-                ..Rollout::default()
-            },
-            _ => world.policy.borrow().clone(),
-        },
+        rollout: defects::in_policy(world.defect, &world.policy.borrow()),
         ..Config::default()
     };
     config.policy.vault_addresses = vec![AddressPattern::parse(ADDRESS).unwrap()];
@@ -93,6 +86,7 @@ macro_rules! cut {
 /// `absent_since`: until when another instance led, if this one follows it.
 fn start(line: Line, absent_since: Option<Timestamp>) -> JoinSet<()> {
     let world = Rc::clone(&line.world);
+    let defect = world.defect;
     let engine = engine(line);
     if absent_since.is_some() {
         engine.begin_term(Succession::After(absent_since));
@@ -129,7 +123,10 @@ fn start(line: Line, absent_since: Option<Timestamp>) -> JoinSet<()> {
     );
     watch!(
         Store::Resource(Kind::VaultStaticSecret),
-        cut!(Static, found => (**found).clone()),
+        move |object: &Object| match object {
+            Object::Static(found) => Some(defects::in_static(defect, found)),
+            _ => None,
+        },
         Resources
     );
     watch!(
@@ -151,9 +148,14 @@ fn start(line: Line, absent_since: Option<Timestamp>) -> JoinSet<()> {
             own_key_gone: Rc::new(Notify::new()),
         }
     );
-    follow!(DEPLOYMENTS, cut!(Workload, found => found.meta()), |base| {
-        Workloads(base, WorkloadKind::Deployment)
-    });
+    follow!(
+        DEPLOYMENTS,
+        move |object: &Object| match object {
+            Object::Workload(found) => Some(defects::in_workload(defect, found)),
+            _ => None,
+        },
+        |base| Workloads(base, WorkloadKind::Deployment)
+    );
     if world.grade.get() == Grade::Named {
         tasks.spawn_local(review(Rc::clone(&world), Rc::clone(&engine)));
     }
@@ -230,6 +232,7 @@ pub async fn supervise(world: Rc<World>) {
             born: world.now(),
         };
         lease_defects::at_start(&world);
+        world.term.set(world.term.get() + 1);
         let mut tasks = start(line.clone(), absent_since.take());
         tokio::select! {
             biased;

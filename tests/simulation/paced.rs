@@ -1,22 +1,16 @@
 //! Random runs of restarts under a policy: four workloads that share four Secrets, rollouts that take time, windows, a
 //! least distance and a number that may roll, what people do, and every fault, by seed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use vault_tenant_operator::config::{Rollout, window};
-use vault_tenant_operator::key::Kind;
-use vault_tenant_operator::reconcile::PREFIX;
-use vault_tenant_operator::render::ResourceTag;
 
-use crate::api_server::resource;
 use crate::defects::Defect;
 use crate::judge::Invariant;
 use crate::lease_people::roll_workloads;
-use crate::objects::Workload;
 use crate::random::at_random;
 use crate::runs::{rest, run, seconds};
 use crate::tenant::{Tenant, source, static_secret};
@@ -24,6 +18,11 @@ use crate::world::World;
 
 /// Seeds of an ordinary run of the tests.
 const RUNS: u64 = 300;
+
+const WORKLOADS: [&str; 4] = ["one", "two", "three", "four"];
+
+/// What is in each Secret, beside the first password.
+const PASSWORDS: [&str; 2] = ["b", "c"];
 
 /// Each Secret, and the workloads that use it.
 const USES: [(&str, [&str; 2]); 4] = [
@@ -33,102 +32,15 @@ const USES: [(&str, [&str; 2]); 4] = [
     ("key", ["four", "one"]),
 ];
 
-/// What is decided may take effect so much later: the way of a request, and a look before it.
-const LATE: Duration = Duration::from_secs(10);
-
-/// What the judge remembers of restarts.
-#[derive(Debug, Default)]
-pub struct Paces {
-    /// When each workload was restarted last, as the operator wrote it.
-    last: BTreeMap<String, Timestamp>,
-    /// Those that the operator that runs now has restarted.
-    of_this_one: Vec<String>,
-}
-
-impl Paces {
-    /// The operator ended: what it sent may still arrive, and the next one can't know of that.
-    pub fn operator_ended(&mut self) {
-        self.of_this_one.clear();
-    }
-
-    /// Somebody else rolls it, or holds it up, which the operator may not know yet.
-    pub fn stirred(&mut self, name: &str) {
-        self.of_this_one.retain(|one| one != name);
-    }
-
-    /// What is wrong with a restart that takes effect now; `rolling` are the workloads that roll.
-    pub fn restarted(
-        &mut self,
-        world: &World,
-        name: &str,
-        (before, after): (&Workload, &Workload),
-        rolling: &[&String],
-    ) -> Vec<(Invariant, String)> {
-        let policy = world.policy.borrow();
-        let stricter = world.stricter.borrow();
-        // Those on whose behalf it was.
-        let stricter: Vec<_> = stricter
-            .iter()
-            .filter(|(secret, _)| {
-                let tag = ResourceTag::of(&resource(Kind::VaultStaticSecret, secret));
-                let content = format!("{PREFIX}c-{tag}");
-                before.template.get(&content) != after.template.get(&content)
-            })
-            .collect();
-        let now = world.now();
-        let mut wrong = Vec::new();
-        let before = now - jiff::SignedDuration::try_from(LATE).unwrap();
-        let outside = |policy: &Rollout| {
-            window::opening(&policy.windows, before).is_none_or(|opening| opening > now)
-        };
-        if outside(&policy) {
-            wrong.push(format!("{name} was restarted outside of the windows"));
-        }
-        for (secret, own) in &stricter {
-            if outside(own) {
-                wrong.push(format!("{name} was restarted outside of those of {secret}"));
-            }
-        }
-        let written = after.annotations.get(&format!("{PREFIX}restarted-at"));
-        match written.and_then(|at| at.parse::<Timestamp>().ok()) {
-            None => wrong.push(format!("{name} was restarted and doesn't say when")),
-            Some(at) => {
-                let last = self.last.insert(name.to_owned(), at);
-                let apart = last.map(|last| at.duration_since(last).unsigned_abs());
-                if let Some(apart) = apart.filter(|apart| *apart < policy.min_interval) {
-                    wrong.push(format!("{name} was restarted again after {apart:?}"));
-                }
-                for (secret, own) in &stricter {
-                    if apart.is_some_and(|apart| apart < own.min_interval) {
-                        wrong.push(format!("{name} was restarted too early for {secret}"));
-                    }
-                }
-            }
-        }
-        let others = rolling
-            .iter()
-            .filter(|one| **one != name && self.of_this_one.contains(one));
-        let most = usize::from(policy.max_concurrent);
-        if most > 0 && others.count() >= most {
-            wrong.push(format!("{name} was restarted while {rolling:?} roll"));
-        }
-        self.of_this_one.push(name.to_owned());
-        wrong
-            .into_iter()
-            .map(|what| (Invariant::Paced, what))
-            .collect()
-    }
-}
-
 fn manifest(world: &World, name: &str, hold: bool) -> Value {
     let mut manifest = static_secret(name);
     let stricter = world.stricter.borrow();
-    let stricter = stricter
-        .get(name)
-        .filter(|_| world.defect != Some(Defect::Unpaced));
-    if let Some(own) = stricter {
+    if let Some(own) = stricter.get(name) {
+        let word = |says: bool| says.then_some(true);
         manifest["spec"]["rollout"] = json!({
             "hold": hold,
+            "onlyWhenAvailable": word(own.only_when_available),
+            "haltOnFailure": word(own.halt_on_failure),
             "minInterval": format!("{}s", own.min_interval.as_secs()),
             "windows": own.windows.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
@@ -140,7 +52,7 @@ fn manifest(world: &World, name: &str, hold: bool) -> Value {
 }
 
 /// So many minutes of each so many, so many times: for longer than a run may last.
-fn windows(open: i32, of: usize, times: usize) -> Vec<window::Window> {
+pub fn windows(open: i32, of: usize, times: usize) -> Vec<window::Window> {
     let minutes = (0..).step_by(of).take(times);
     let text = |minute: i32| {
         let time = |minute: i32| format!("{:02}:{:02}", minute / 60, minute % 60);
@@ -157,6 +69,7 @@ fn policy(world: &World) -> Rollout {
         min_interval: Duration::from_secs(rng.pick(&[0, 0, 40, 90])),
         max_concurrent: rng.pick(&[0, 1, 1, 2]),
         only_when_available: rng.chance(1, 3),
+        halt_on_failure: rng.chance(1, 2),
         windows: match rng.chance(1, 3) {
             true => windows(3, 5, 72),
             false => Vec::new(),
@@ -177,6 +90,8 @@ fn stricter(world: &World) -> BTreeMap<String, Rollout> {
                     true => windows(2, 3, 20),
                     false => Vec::new(),
                 },
+                only_when_available: rng.chance(1, 3),
+                halt_on_failure: rng.chance(1, 3),
                 ..Rollout::default()
             };
             all.insert(name.to_owned(), own);
@@ -185,16 +100,32 @@ fn stricter(world: &World) -> BTreeMap<String, Rollout> {
     all
 }
 
+/// Which workloads don't come up with which password.
+fn unfit(world: &World) -> BTreeSet<(String, String)> {
+    let mut rng = world.rng.borrow_mut();
+    let some = rng.pick(&[0, 1, 1, 2]);
+    let one = |_| {
+        (
+            rng.pick(&WORKLOADS).to_owned(),
+            rng.pick(&PASSWORDS).to_owned(),
+        )
+    };
+    (0..some).map(one).collect()
+}
+
 async fn scenario(world: Rc<World>) {
     let tenant = Tenant(Rc::clone(&world));
     tokio::task::spawn_local(roll_workloads(Rc::clone(&world)));
     let rolls = world.rng.borrow_mut().pick(&[3, 20]);
     world.rollout.set(Duration::from_secs(rolls));
+    let within = world.rng.borrow_mut().pick(&[40, 80]);
+    world.deadline.set(within);
     let policy = policy(&world);
     world.policy.replace(policy);
     world.stricter.replace(stricter(&world));
+    world.unfit.replace(unfit(&world));
     tenant.basics();
-    for workload in ["one", "two", "three", "four"] {
+    for workload in WORKLOADS {
         let uses = USES
             .iter()
             .filter(|(_, targets)| targets.contains(&workload));
@@ -226,9 +157,20 @@ async fn scenario(world: Rc<World>) {
     for (name, _) in USES {
         tenant.apply(&manifest(&world, name, false));
     }
+    world.unfit.borrow_mut().clear();
+    hold(&tenant, false);
     rest(&world).await;
     // What the policy still holds back, of which nothing is to be seen where a Secret went meanwhile.
     seconds(700).await;
+}
+
+/// The configuration holds everything, or lets it go.
+fn hold(tenant: &Tenant, held: bool) {
+    let before = std::mem::replace(&mut tenant.0.policy.borrow_mut().hold, held);
+    if before != held {
+        tenant.note(format!("all is held: {held}"));
+        tenant.restart_operator(false);
+    }
 }
 
 /// One thing that somebody does.
@@ -236,7 +178,7 @@ fn edit(tenant: &Tenant) {
     let (what, name, value) = {
         let mut rng = tenant.0.rng.borrow_mut();
         let (name, _) = rng.pick(&USES);
-        (rng.below(16), name, rng.pick(&["a", "b", "c"]))
+        (rng.below(20), name, rng.pick(&["a", "b", "c"]))
     };
     match what {
         0..=8 => tenant.write_vault(name, &source(&[("password", value), ("user", name)])),
@@ -247,7 +189,13 @@ fn edit(tenant: &Tenant) {
             let hold = what == 12;
             tenant.apply(&manifest(&tenant.0, name, hold));
         }
-        14 => tenant.0.crash.notify_one(),
+        14 => tenant.restart_operator(false),
+        15 => tenant.hand_over(),
+        16 => hold(tenant, value != "a"),
+        17 => {
+            tenant.note("all come up");
+            tenant.0.unfit.borrow_mut().clear();
+        }
         _ => tenant.delete_secret(name),
     }
 }
@@ -257,27 +205,106 @@ fn restarts_keep_to_their_policy_at_random() {
     at_random(scenario, RUNS);
 }
 
-#[test]
-fn an_operator_without_the_policy_is_caught() {
+/// Runs the scenario with a defect until each of the rules has caught it.
+fn caught(defect: Defect, rules: &[&str]) {
     let mut caught = BTreeMap::new();
-    for seed in 0..400 {
-        for (invariant, what) in run(seed, Some(Defect::Unpaced), scenario).breaches {
+    for seed in 0..600 {
+        for (invariant, what) in run(seed, Some(defect), scenario).breaches {
             if invariant == Invariant::Paced {
-                let rules = [
-                    "outside of the windows",
-                    "outside of those of",
-                    "again after",
-                    "too early for",
-                    "while",
-                ];
-                let rule = rules.into_iter().find(|rule| what.contains(rule));
-                *caught.entry(rule.unwrap()).or_insert(0) += 1;
+                let rule = rules.iter().find(|rule| what.contains(**rule));
+                rule.map(|rule| *caught.entry(*rule).or_insert(0) += 1);
             }
         }
-        if caught.len() == 5 {
+        if caught.len() == rules.len() {
             break;
         }
     }
-    println!("{caught:?}");
-    assert_eq!(caught.len(), 5, "{caught:?}");
+    println!("{defect:?}: {caught:?}");
+    assert_eq!(caught.len(), rules.len(), "{defect:?}: {caught:?}");
+}
+
+#[test]
+fn an_operator_without_the_policy_is_caught() {
+    let rules = [
+        "outside of the windows",
+        "outside of those of",
+        "again after",
+        "too early for",
+        "] roll",
+        "while it rolls itself",
+        "although all is held",
+        "holds",
+    ];
+    caught(Defect::Unpaced, &rules);
+}
+
+#[test]
+fn an_operator_that_goes_on_after_a_failure_is_caught() {
+    caught(Defect::NeverHalts, &["does not get on"]);
+}
+
+#[test]
+fn an_operator_that_forgets_restarts_is_caught() {
+    caught(Defect::ForgetsRestarts, &["since an operator before"]);
+}
+
+/// A restart that the policy holds back while one operator follows the other: once, when it may.
+fn held_back(policy: Rollout, changes: usize, opens: u64, hands_over: bool) {
+    let what = format!("{policy:?}, handed over: {hands_over}");
+    let ended = run(3, None, async |world: Rc<World>| {
+        let tenant = Tenant(Rc::clone(&world));
+        tokio::task::spawn_local(roll_workloads(Rc::clone(&world)));
+        world.rollout.set(Duration::from_secs(3));
+        world.policy.replace(policy);
+        tenant.basics();
+        tenant.write_vault("app", &source(&[("password", "a")]));
+        tenant.create_workload("web", &["app"]);
+        tenant.apply(&static_secret("app"));
+        let restarts = |world: &World| world.judge.borrow().pods["web"].restarts;
+        seconds(300).await;
+        for password in &["b", "c"][..changes] {
+            tenant.write_vault("app", &source(&[("password", password)]));
+            seconds(60).await;
+        }
+        let done = changes - 1;
+        for _ in 0..3 {
+            match hands_over {
+                true => tenant.hand_over(),
+                false => tenant.restart_operator(false),
+            }
+            seconds(120).await;
+            assert_eq!(restarts(&world), done, "{what}\n{}", world.last_of_trace());
+        }
+        let passed = world.now().as_second() % 86_400;
+        seconds(opens - u64::try_from(passed).unwrap()).await;
+        assert_eq!(restarts(&world), done, "{what}\n{}", world.last_of_trace());
+        seconds(60).await;
+        assert_eq!(
+            restarts(&world),
+            changes,
+            "{what}\n{}",
+            world.last_of_trace()
+        );
+        tenant.hand_over();
+        rest(&world).await;
+    });
+    let ended = ended.expect_right(&what);
+    assert_eq!(ended.restarts, changes, "{what}\n{}", ended.trace);
+}
+
+#[test]
+fn what_the_policy_holds_back_restarts_once_under_another_leader() {
+    for hands_over in [true, false] {
+        let window = Rollout {
+            windows: vec!["daily 00:30-00:40".parse().unwrap()],
+            ..Rollout::default()
+        };
+        held_back(window, 1, 30 * 60, hands_over);
+        let apart = Rollout {
+            min_interval: Duration::from_secs(1500),
+            ..Rollout::default()
+        };
+        // The first restart comes within the minute after its change at 5:00.
+        held_back(apart, 2, 1500 + 300, hands_over);
+    }
 }

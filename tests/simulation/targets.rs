@@ -10,7 +10,7 @@ use vault_tenant_operator::key::Kind;
 
 use crate::api_server::resource;
 use crate::lease_people::roll_workloads;
-use crate::objects::{DEADLINE, Object};
+use crate::objects::Object;
 use crate::runs::{rest, run, seconds};
 use crate::tenant::{Tenant, source, static_secret};
 use crate::world::World;
@@ -153,9 +153,9 @@ fn targets_of_one_change_restart_in_the_order_of_the_spec() {
 
 #[test]
 fn a_rollout_that_gets_on_is_waited_for_however_long_it_takes() {
-    let deadline = u64::from(DEADLINE);
-    let takes = Duration::from_secs(10 * deadline);
     let ended = run(1, None, async |world: Rc<World>| {
+        let deadline = u64::from(world.deadline.get());
+        let takes = Duration::from_secs(10 * deadline);
         let tenant = with_targets(&world, takes, &["web", "jobs"]).await;
         let mark = world.requests.borrow().len();
         tenant.write_vault("app", &source(&[("password", "b")]));

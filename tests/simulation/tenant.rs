@@ -293,6 +293,8 @@ impl Tenant {
                 slow: !self.0.rollout.get().is_zero(),
                 rolling: false,
                 updated: 0,
+                deadline: self.0.deadline.get(),
+                failing: false,
                 revisions: Vec::new(),
             };
             api.put_workload(name, new);

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use vault_tenant_operator::key::ObjectKey;
 use vault_tenant_operator::reconcile::observe::Observer;
 use vault_tenant_operator::reconcile::stores::Place;
 use vault_tenant_operator::reconcile::view::Store;
@@ -22,8 +23,9 @@ pub async fn run<T>(
     observer: impl Observer<T>,
 ) {
     let store = place.store;
+    let term = world.term.get();
     loop {
-        let mut at = list(&world, &place, &cut, &observer).await;
+        let mut at = list(&world, (&place, term), &cut, &observer).await;
         loop {
             let grown = world.grown.notified();
             if world.api.borrow().log.len() <= at {
@@ -45,7 +47,7 @@ pub async fn run<T>(
             let repeats = world.flaky_watches.get() && world.rng.borrow_mut().chance(1, 10);
             let from = if repeats { at.saturating_sub(3) } else { at };
             for index in from..until {
-                deliver(&world, &place, index, &cut, &observer);
+                deliver(&world, (&place, term), index, &cut, &observer);
             }
             at = until;
             if world.flaky_watches.get() && world.rng.borrow_mut().chance(1, 15) {
@@ -68,7 +70,7 @@ async fn reconnect(world: &World) {
 /// Lists, in bad times from a server that is behind; answers with how far.
 async fn list<T>(
     world: &World,
-    place: &Place,
+    (place, term): (&Place, u64),
     cut: &impl Fn(&Object) -> Option<T>,
     observer: &impl Observer<T>,
 ) -> usize {
@@ -81,7 +83,7 @@ async fn list<T>(
     observer.listing();
     let found = world.api.borrow().listed(place.store, at);
     for (key, object) in found.into_iter().filter(|(key, _)| place.covers(key)) {
-        shown(world, &object);
+        shown(world, &key, &object, term);
         observer.seen(key, cut(&object));
     }
     world.pause(Duration::from_millis(5)).await;
@@ -91,7 +93,7 @@ async fn list<T>(
 
 fn deliver<T>(
     world: &World,
-    place: &Place,
+    (place, term): (&Place, u64),
     index: usize,
     cut: &impl Fn(&Object) -> Option<T>,
     observer: &impl Observer<T>,
@@ -102,7 +104,7 @@ fn deliver<T>(
     }
     match &change.now {
         Ok(object) => {
-            shown(world, object);
+            shown(world, &change.key, object, term);
             observer.seen(change.key, cut(object));
         }
         Err(uid) => {
@@ -112,7 +114,12 @@ fn deliver<T>(
     }
 }
 
-fn shown(world: &World, object: &Object) {
+/// An operator is shown an object; what one sees that leads no longer is nothing to the next.
+fn shown(world: &World, key: &ObjectKey, object: &Object, term: u64) {
+    if term == world.term.get() {
+        let mut judge = world.judge.borrow_mut();
+        judge.paces.shown(&key.name, object, world.now());
+    }
     if let Object::Static(found) = object {
         let status = found.status.as_ref();
         if status.is_some_and(|status| status.secret_mac.is_some()) {

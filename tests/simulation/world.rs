@@ -2,7 +2,7 @@
 //! the faults that befall requests. Everything in it outlives the operator.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -102,6 +102,12 @@ pub struct World {
     pub late_entries: RefCell<Vec<(String, Vec<u8>)>>,
     /// How long a rollout takes.
     pub rollout: Cell<Duration>,
+    /// Within how many seconds one that gets on must have done so.
+    pub deadline: Cell<u32>,
+    /// Workloads whose pods don't come up with this password.
+    pub unfit: RefCell<BTreeSet<(String, String)>>,
+    /// Which of the operators, one after the other, is the last.
+    pub term: Cell<u64>,
     /// The policy about restarts that the next operator starts with.
     pub policy: RefCell<Rollout>,
     /// What resources say of them themselves, by name.
@@ -150,6 +156,9 @@ impl World {
             stale: Cell::new(false),
             late_entries: RefCell::default(),
             rollout: Cell::new(Duration::ZERO),
+            deadline: Cell::new(180),
+            unfit: RefCell::default(),
+            term: Cell::new(0),
             policy: RefCell::default(),
             stricter: RefCell::default(),
             latency: Cell::new(Duration::from_millis(10)),
