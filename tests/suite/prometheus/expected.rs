@@ -24,14 +24,26 @@ type Elements = BTreeMap<String, Value>;
 #[serde(deny_unknown_fields)]
 struct Expectation {
     query: String,
+    #[serde(default)]
     gives: Elements,
+    /// Instead: so many elements, of those that change places among each other.
+    #[serde(default)]
+    several: Option<Several>,
     /// What it gives without the comparison at its end, or without what takes the place
     /// of nothing: that where nothing is given, there is something to be compared.
     #[serde(default)]
     before: Elements,
 }
 
-/// A number, or the least and the greatest that it may be: `0.1..5`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Several {
+    count: usize,
+    each: Value,
+}
+
+/// A number, or the least and the greatest that it may be: `0.1..5`; after a `?`, of what
+/// may be missing, since it depends on who comes first.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Value {
@@ -40,11 +52,18 @@ enum Value {
 }
 
 impl Value {
+    fn is_optional(&self) -> bool {
+        matches!(self, Self::Between(text) if text.starts_with('?'))
+    }
+
     fn allows(&self, value: f64) -> Result<bool> {
         match self {
             Self::Exactly(exactly) => Ok((value - exactly).abs() < 1e-9),
             Self::Between(text) => {
-                let (least, most) = text.split_once("..").context("no range")?;
+                let (least, most) = text
+                    .trim_start_matches('?')
+                    .split_once("..")
+                    .context("no range")?;
                 Ok((least.parse()?..=most.parse()?).contains(&value))
             }
         }
@@ -83,8 +102,9 @@ impl Seen<'_> {
     async fn gives(&self, expression: &str, expected: &Elements) -> Result<()> {
         let found = self.prometheus.query(expression).await?;
         let found = self.told(&found);
-        let names: BTreeSet<_> = found.keys().collect();
-        let mut right = names == expected.keys().collect();
+        let mut right = expected
+            .iter()
+            .all(|(labels, value)| found.contains_key(labels) || value.is_optional());
         for (labels, value) in &found {
             right &= expected
                 .get(labels)
@@ -96,6 +116,15 @@ impl Seen<'_> {
 
     async fn holds(&self, expectation: &Expectation) -> Result<()> {
         let query = self.chosen(&expectation.query);
+        if let Some(several) = &expectation.several {
+            let found = self.prometheus.query(&query).await?;
+            let mut right = found.len() == several.count;
+            for sample in &found {
+                right &= several.each.allows(sample.value)?;
+            }
+            ensure!(right, "{query} gives {:#?}", self.told(&found));
+            return Ok(());
+        }
         self.gives(&query, &expectation.gives).await?;
         match unbound(&query) {
             Some(all) if !expectation.before.is_empty() => {
