@@ -20,8 +20,8 @@ use scene::Scene;
 crate::trials!["prometheus": every_query_tells_what_was_done];
 
 /// Alerts that nothing here leads to: only what has been due for ten minutes is stale, or
-/// what has not succeeded for an hour; and what has no series could not be awaited here.
-const SILENT: [&str; 2] = ["VtoSecretStale", "VtoSeriesLeftOut"];
+/// what has not succeeded for an hour; all have series, and the operator lacks no right.
+const SILENT: [&str; 3] = ["VtoSecretStale", "VtoSeriesLeftOut", "VtoRightMissing"];
 
 /// The one that has fired before a Vault was away.
 const REFUSED: &str = "VtoAuthFailing";

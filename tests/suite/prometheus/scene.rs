@@ -7,10 +7,7 @@ use anyhow::{Context, Result, ensure};
 use ground::engines::{PkiEngine, PkiRole};
 use ground::faults::{Answer, HttpProxy, Match};
 use ground::judges::workloads::Kind;
-use ground::tenant::OPERATOR_ACCOUNT;
 use ground::{Operator, Right, Tenant, wait_for};
-use k8s_openapi::api::rbac::v1::Role;
-use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
@@ -161,7 +158,7 @@ impl Scene {
         Ok(())
     }
 
-    /// What is done to Secrets, to workloads, to references, to rights and to the way to both servers.
+    /// What is done to Secrets, to workloads, to references and on the way to both servers.
     pub async fn what_goes_wrong(&self, suite: &Suite, seen: &Seen<'_>) -> Result<()> {
         let team = &self.team;
         team.put("app", json!({ "password": "second" })).await?;
@@ -172,21 +169,6 @@ impl Scene {
         self.rollouts(suite).await?;
         self.fight(seen).await?;
         self.requests(seen).await?;
-        // Whoever tells of it has no right any more to do so.
-        let role: Api<Role> = team.tenant.api();
-        let mut rules = role
-            .get(OPERATOR_ACCOUNT)
-            .await?
-            .rules
-            .context("no rules")?;
-        rules.retain(|rule| !rule.resources.iter().flatten().any(|one| one == "events"));
-        let rules = json!({ "rules": rules });
-        role.patch(
-            OPERATOR_ACCOUNT,
-            &PatchParams::default(),
-            &Patch::Merge(rules),
-        )
-        .await?;
         let role = json!({ "spec": { "role": "nobody" } });
         team.resources(bearer::KIND)
             .patch("ending", &PatchParams::default(), &Patch::Merge(role))
