@@ -135,8 +135,14 @@ async fn say_what_next(screen: &Screen, site: &Site<'_>) -> Result<()> {
     screen.command(
         "vault kv put example/app password=by-hand   # the same, where the vault CLI is installed",
     );
-    if let Running::Process(operator) = &site.operator {
-        say_what_is_measured(screen, site, operator).await?;
+    match &site.operator {
+        Running::Process(operator) => say_what_is_measured(screen, site, operator).await?,
+        Running::Pod => {
+            screen.note("");
+            screen
+                .note("Its operator is in a pod, which the sandbox has no Prometheus for: without");
+            screen.note("--node real it starts one, and tells three questions to ask.");
+        }
     }
     screen.note("");
     screen.note("Where things are:");

@@ -49,7 +49,7 @@ string_enum! {
     }
 }
 
-/// How one workload of `rolloutRestartTargets` stands. Whole seconds.
+/// How one workload stands that the resource names in `rolloutRestartTargets` or finds by `rollout`. Whole seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutTargetStatus {

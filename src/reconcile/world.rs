@@ -77,8 +77,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                 pending: waits.map(|why| (why, 1)).into_iter().collect(),
                 failed: usize::from(self.has_failed(key, view, now)),
             };
-            let name = key.object.name.as_str();
-            let name = if number < limit { name } else { "" };
+            let mut name = key.object.name.as_str();
+            if number >= limit {
+                name = "";
+                world.left_out = world.left_out.map(|count| count + 1);
+            }
             let place = (key.kind.as_str(), key.object.namespace.clone(), name.into());
             world.targets.entry(place).or_default().add(told);
         }

@@ -208,7 +208,8 @@ fn each_example_asks_for_the_metric_of_its_row_by_its_labels() {
             _ => metric,
         };
         assert_eq!(asked, series, "{query}");
-        let known: Vec<&str> = quoted(labels).chain(["le"]).collect();
+        // A scrape adds the namespace of the pod where there is none.
+        let known: Vec<&str> = quoted(labels).chain(["le", "namespace"]).collect();
         let listed = |open: &str, close: char| -> Vec<&str> {
             let inside = query.split(open).skip(1);
             let inside = inside.filter_map(|rest| rest.split(close).next());

@@ -40,8 +40,8 @@ pub struct World {
     pub not_ready: Counts,
     /// What is told of single resources.
     pub series: Vec<Series>,
-    /// How many more there are of which nothing is told, by the bound of the
-    /// configuration; `None` where nothing is told of any.
+    /// How many more there are, and workloads, that have no series of their own, by the
+    /// bound of the configuration; `None` where nothing is told of any.
     pub left_out: Option<usize>,
     /// The workloads that take a new rollout.
     pub targets: Targets,
@@ -166,7 +166,7 @@ impl Collector for Told {
             let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(
                 "resource_series_left_out",
-                "Custom resources without series of their own, by telemetry.maxResourceSeries",
+                "Custom resources and workloads without series of their own, by telemetry.maxResourceSeries",
                 None,
                 MetricType::Gauge,
             )?)?;

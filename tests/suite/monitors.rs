@@ -125,12 +125,47 @@ async fn the_api_server_takes_them_and_they_lead_to_the_pods(suite: &Suite) -> R
     Ok(())
 }
 
+/// What each variable of the dashboard is chosen from, but for the data source: its name and its query.
+pub fn variables() -> Result<Vec<(String, String)>> {
+    let dashboard: Value = serde_json::from_str(DASHBOARD)?;
+    let variables = dashboard["templating"]["list"].as_array();
+    let queries = variables.into_iter().flatten();
+    let queries = queries.filter(|one| one["type"] == "query");
+    let text = |value: &Value| Some(value.as_str()?.to_owned());
+    queries
+        .map(|one| Some((text(&one["name"])?, text(&one["query"]["query"])?)))
+        .map(|one| one.context("a variable without name or query"))
+        .collect()
+}
+
 /// The panels of the dashboard, without its rows.
 pub fn panels() -> Result<Vec<Value>> {
     let dashboard: Value = serde_json::from_str(DASHBOARD)?;
     let panels = dashboard["panels"].as_array().context("no panels")?;
     let shown = panels.iter().filter(|panel| panel["type"] != "row");
     Ok(shown.cloned().collect())
+}
+
+/// Whether the thresholds of a panel colour anything, or are drawn.
+fn shows_thresholds(panel: &Value) -> bool {
+    let defaults = &panel["fieldConfig"]["defaults"];
+    match panel["type"].as_str() {
+        // Lines have colours of their own.
+        Some("timeseries") => {
+            let style = defaults["custom"]["thresholdsStyle"]["mode"].as_str();
+            style.is_some_and(|mode| mode != "off")
+        }
+        Some("stat") => {
+            defaults["color"]["mode"] == "thresholds" && panel["options"]["colorMode"] != "none"
+        }
+        Some("bargauge") => defaults["color"]["mode"] == "thresholds",
+        Some("table") => {
+            let cells = defaults["custom"]["cellOptions"]["type"].as_str();
+            defaults["color"]["mode"] == "thresholds"
+                && cells.is_some_and(|cells| cells.starts_with("color-"))
+        }
+        _ => false,
+    }
 }
 
 async fn each_panel_of_the_dashboard_says_what_it_shows(_: &Suite) -> Result<()> {
@@ -168,12 +203,27 @@ async fn each_panel_of_the_dashboard_says_what_it_shows(_: &Suite) -> Result<()>
             ensure!(said(text), "something is not said: {panel}");
         }
         let steps = defaults["thresholds"]["steps"].as_array();
+        let steps = steps.with_context(|| format!("no thresholds: {panel}"))?;
+        ensure!(!steps.is_empty(), "no thresholds: {panel}");
+        // A limit is one that is seen; where there is none, one colour says so.
         ensure!(
-            steps.is_some_and(|steps| !steps.is_empty()),
-            "no thresholds: {panel}"
+            shows_thresholds(&panel) == (steps.len() > 1)
+                // One that has no limit is coloured too.
+                || (panel["type"] == "stat" && steps.len() == 1),
+            "its thresholds are not seen, or it shows none: {panel}"
         );
         let targets = panel["targets"].as_array().context("no targets")?;
         ensure!(!targets.is_empty(), "no query: {panel}");
+        // The namespace that is chosen counts, or the panel says that it does not.
+        let chosen = |target: &Value| {
+            let query = target["expr"].as_str();
+            query.is_some_and(|query| query.contains("$namespace"))
+        };
+        let by_job = panel["description"].as_str().unwrap_or_default();
+        ensure!(
+            targets.iter().all(chosen) != by_job.contains("hosen by job alone"),
+            "{panel}"
+        );
         for target in targets {
             ensure!(
                 said(&target["expr"]) && said(&target["legendFormat"]),

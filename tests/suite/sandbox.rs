@@ -195,6 +195,13 @@ struct Sandbox {
 const ARRIVED: &str = "kubectl wait --namespace=example --timeout=60s \
                        --for=jsonpath='{.data.password}'=\"$(printf by-hand | base64)\" secret/app";
 
+/// What stands in the queries that it tells, and in Prometheus' answers to them.
+const ANSWERS: [(&str, &str); 3] = [
+    ("vto_resources_not_ready", "\"kind\":\"VaultStaticSecret\""),
+    ("vto_secret_expiry", "\"kind\":\"VaultDynamicSecret\""),
+    ("vto_syncs_total", "\"outcome\":\"ok\""),
+];
+
 impl Sandbox {
     async fn start(home: &Home, name: &str, args: &[&str]) -> Result<Self> {
         Self::of(home, home.spec(name, args)).await
@@ -248,6 +255,16 @@ impl Sandbox {
                 "{told} isn't told:\n{output}"
             );
         }
+        for (query, answer) in ANSWERS {
+            let mut asking = commands.iter_mut().filter(|line| line.contains(query));
+            let asks = asking.next();
+            let asks = asks.with_context(|| format!("{query} isn't told:\n{output}"))?;
+            *asks += &format!(" | grep --quiet --fixed-strings '{answer}'");
+        }
+        let asked = commands
+            .iter()
+            .filter(|line| line.contains("/api/v1/query"));
+        ensure!(asked.count() == ANSWERS.len(), "{commands:#?}");
         for command in &mut commands {
             // One of its secrets is refused, which the tour shows.
             if command.starts_with("kubectl vto status") {

@@ -17,7 +17,7 @@ use crate::endpoints::sample;
 use crate::leadership::instance;
 use crate::lessee::{self, leased_certificate};
 use crate::probes::vault_proxy;
-use crate::support::{LONG, Suite, Team};
+use crate::support::{LONG, Suite, Team, deployment};
 
 crate::trials![
     "series": each_follows_what_happens, beyond_the_bound_sums_tell_of_all,
@@ -311,11 +311,50 @@ async fn beyond_the_bound_sums_tell_of_all(suite: &Suite) -> Result<()> {
     let metrics = operator.metrics().await?;
     let count = metrics.matches("vto_resource_ready{").count();
     ensure!(count == 3 && !metrics.contains("name=\"b\""), "{metrics}");
+    of_workloads_beyond_the_bound(&team).await?;
     // Who goes leaves its place to the next.
     team.delete(STATIC, "a").await?;
     wait(operator, &ready("b"), |is| is == 1).await?;
     wait(operator, "vto_resource_series_left_out", |count| count == 1).await?;
     wait_gone(operator, "name=\"a\"").await
+}
+
+/// Of five workloads three have a name, and two are told together and counted.
+async fn of_workloads_beyond_the_bound(team: &Team) -> Result<()> {
+    let operator = &team.operator;
+    let names = ["web-1", "web-2", "web-3", "web-4", "web-5"];
+    let targets = names.map(|name| json!({ "kind": "Deployment", "name": name }));
+    for name in names {
+        let web = deployment(name, "a");
+        team.tenant.apply(&web.to_string()).await?;
+    }
+    let hold = json!({ "rolloutRestartTargets": targets, "rollout": { "hold": true } });
+    team.calm("a", hold).await?;
+    team.wait_current("a").await?;
+    team.put("a", json!({ "password": "second" })).await?;
+    team.resync("a", "second").await?;
+    let pending = |name: &str| {
+        let series = of(team, "vto_rollout_restarts_pending", "Deployment", name);
+        series.replace('}', ",reason=\"Hold\"}")
+    };
+    wait(operator, &pending("web-3"), |count| count == 1).await?;
+    wait(operator, &pending(""), |count| count == 2).await?;
+    let failed = of(team, "vto_rollouts_failed", "Deployment", "");
+    wait(operator, &failed, |count| count == 0).await?;
+    wait(operator, "vto_resource_series_left_out", |count| count == 4).await?;
+    let metrics = operator.metrics().await?;
+    // A sum over those that are there could go down, which no counter does.
+    let told =
+        |name: &str| metrics.contains(&of(team, "vto_rollout_restarts_total", "Deployment", name));
+    ensure!(told("web-3") && !told("web-4") && !told(""), "{metrics}");
+    for name in names {
+        let gone = DeleteParams::background();
+        team.deployments().delete(name, &gone).await?;
+    }
+    team.calm("a", json!({})).await?;
+    wait(operator, "vto_resource_series_left_out", |count| count == 2)
+        .await
+        .map(drop)
 }
 
 async fn a_standby_tells_of_no_resource(suite: &Suite) -> Result<()> {

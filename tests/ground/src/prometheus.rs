@@ -184,6 +184,25 @@ impl Prometheus {
         Ok(())
     }
 
+    /// The values that a label of a metric has had in the last minute, as Grafana's
+    /// `label_values(metric, label)` asks for them.
+    ///
+    /// # Errors
+    /// It refuses the question.
+    pub async fn label_values(&self, metric: &str, label: &str) -> Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Values {
+            data: Vec<String>,
+        }
+        let url = format!("{}/api/v1/label/{label}/values", self.url);
+        let start = jiff::Timestamp::now().as_second() - 60;
+        let asked = [("match[]", metric), ("start", &start.to_string())];
+        let url = reqwest::Url::parse_with_params(&url, asked)?;
+        let text = self.http.get(url).send().await?.text().await?;
+        let values: Values = serde_json::from_str(&text).with_context(|| text.clone())?;
+        Ok(values.data)
+    }
+
     /// Evaluates an expression now; a scalar is one sample without labels.
     ///
     /// # Errors
