@@ -256,7 +256,9 @@ fn windows_that_are_never_open_together_are_told_apart_from_those_to_come() {
     let wait = |windows: &str| {
         let mut scene = Scene::default();
         let spec = json!({ "windows": [windows] });
-        scene.asked.add(&Rc::new(kept(spec, &policy)), at(9_900));
+        scene
+            .asked
+            .add(&Rc::new(own(spec, &policy).stricter), at(9_900));
         match gate(
             &WorkloadMeta::default(),
             at(9_900),
