@@ -34,7 +34,7 @@ mod vault_static_secret;
 mod tests;
 
 pub use definitions::{
-    DefinitionFile, GROUP, STORED_VERSION, VERSIONS, crd_files, crds, crds_yaml,
+    DEFINITIONS, DefinitionFile, GROUP, KUSTOMIZATION, STORED_VERSION, VERSIONS,
 };
 pub use destination::{Destination, Template, TemplateRef, Transformation, TransformationRef};
 pub use lifetime::{Lifetime, Phase};

@@ -10,8 +10,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::api::{DEFINITIONS, KUSTOMIZATION};
 use crate::config::{self, Finding, Loaded, refused};
-use crate::{api, operator};
+use crate::operator;
 use flags::Flags;
 
 /// Syncs secrets from HashiCorp Vault into the Kubernetes Secrets of one tenant.
@@ -126,11 +127,11 @@ fn check(file: &str) -> Result<String, String> {
 
 fn crds(out: Option<PathBuf>) -> Result<(), String> {
     let Some(folder) = out else {
-        return print(&api::crds_yaml().map_err(|error| error.to_string())?);
+        return print(&DEFINITIONS.map(|(_, content)| content).join("---\n"));
     };
-    for file in api::crd_files().map_err(|error| error.to_string())? {
-        let path = folder.join(&file.name);
-        std::fs::write(&path, &file.content)
+    for (name, content) in DEFINITIONS.into_iter().chain([KUSTOMIZATION]) {
+        let path = folder.join(name);
+        std::fs::write(&path, content)
             .map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
     }
     Ok(())

@@ -9,6 +9,7 @@ use super::overrides::Asked;
 use super::state::RESTARTED_AT;
 use super::time::later;
 use super::view::{WorkloadKey, WorkloadMeta};
+use crate::api::RolloutState;
 use crate::config::{Rollout, window};
 
 /// The longest that a rollout is waited for, whatever its own deadline says: a tenant may have turned that off.
@@ -283,14 +284,22 @@ pub(super) fn restarted_at(workload: &WorkloadMeta, now: Timestamp) -> Option<Ti
 }
 
 /// How a rollout gets on that was seen to begin at `began`, or, without, that was under way when this process first saw
-/// it. One that others began is neither waited for nor found stuck by time.
+/// it: then `told` is how it stood by a status that was written before. One that others began is neither waited for nor
+/// found stuck by time.
 #[must_use]
-pub fn progress(workload: &WorkloadMeta, began: Option<Timestamp>, now: Timestamp) -> Progress {
+pub fn progress(
+    workload: &WorkloadMeta,
+    began: Option<Timestamp>,
+    told: Option<&RolloutState>,
+    now: Timestamp,
+) -> Progress {
     let rollout = workload.rollout;
     let restarted = restarted_at(workload, now).filter(|_| rollout.under_way);
     let with_it = |restarted, began| later(restarted, SEEN) >= began;
-    // Whether it never stood still since is not known of one that this process did not see begin.
-    let ours = restarted.is_some_and(|at| began.is_none_or(|began| with_it(at, began)));
+    // Of one that this process did not see begin, a status alone can tell that it had come to its end before.
+    let told = told.filter(|_| began.is_none());
+    let goes_on = told != Some(&RolloutState::Rolled);
+    let ours = restarted.is_some_and(|at| began.map_or(goes_on, |began| with_it(at, began)));
     let of_it = Progress {
         ours,
         ..Progress::default()
@@ -298,7 +307,8 @@ pub fn progress(workload: &WorkloadMeta, began: Option<Timestamp>, now: Timestam
     if rollout.awaits_hand() || workload.paused {
         return of_it;
     }
-    if rollout.failing {
+    let failed = ours && told == Some(&RolloutState::Failed) && rollout.got_on.is_none();
+    if rollout.failing || failed {
         return Progress {
             stuck: true,
             ..of_it

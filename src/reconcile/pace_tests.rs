@@ -135,7 +135,7 @@ fn each_rule_alone() {
         closed(Why::Unavailable, None)
     );
     let ours = Scene {
-        own: progress(&rolling(restarted(9_500)), None, at(10_000)),
+        own: progress(&rolling(restarted(9_500)), None, None, at(10_000)),
         ..Scene::default()
     };
     assert_eq!(
@@ -181,7 +181,7 @@ fn one_that_has_failed_is_mended_by_another_restart() {
     };
     let verdict = |workload: &WorkloadMeta, began: Option<i64>| {
         let scene = Scene {
-            own: progress(workload, began.map(at), at(10_000)),
+            own: progress(workload, began.map(at), None, at(10_000)),
             ..Scene::default()
         };
         super::gate(workload, at(9_990), &available, &scene, at(10_000))
@@ -204,11 +204,38 @@ fn one_that_has_failed_is_mended_by_another_restart() {
 }
 
 #[test]
+fn what_another_process_saw_of_a_rollout_is_not_forgotten() {
+    use crate::api::RolloutState::{Failed, Rolled, Rolling};
+    let ours = rolling(restarted(1_000));
+    let seen = |workload: &WorkloadMeta, began: Option<i64>, told, now| {
+        let found = progress(workload, began.map(at), Some(told), at(now));
+        (found.ours, found.stuck)
+    };
+    // It stood still for too long: its content is no better for a new process.
+    assert_eq!(seen(&ours, None, &Failed, 9_000), (true, true));
+    assert_eq!(seen(&ours, None, &Rolling, 9_000), (true, false));
+    // It was through: this is somebody else's, and no failure of ours.
+    assert_eq!(seen(&ours, None, &Rolled, 9_000), (false, false));
+    let mut bad = ours.clone();
+    bad.rollout.failing = true;
+    assert_eq!(seen(&bad, None, &Rolled, 9_000), (false, true));
+    // It gets on again, or this process has seen another begin.
+    let mut goes_on = ours.clone();
+    goes_on.rollout.got_on = Some(at(8_900));
+    assert_eq!(seen(&goes_on, None, &Failed, 9_000), (true, false));
+    assert_eq!(seen(&ours, Some(8_900), &Failed, 9_000), (false, false));
+    assert_eq!(
+        seen(&restarted(1_000), None, &Failed, 9_000),
+        (false, false)
+    );
+}
+
+#[test]
 fn what_the_operator_began_is_waited_for_until_its_deadline() {
     let seen = |workload: &WorkloadMeta, began: Option<i64>, now| {
         let Progress {
             rolls_until, stuck, ..
-        } = progress(workload, began.map(at), at(now));
+        } = progress(workload, began.map(at), None, at(now));
         (rolls_until.map(Timestamp::as_second), stuck)
     };
     let ours = rolling(restarted(1_000));

@@ -20,8 +20,9 @@ use super::restart::{Wanted, runs};
 use super::rotation::rotation_of;
 use super::sources::{SecretResource, named_targets, uid_of};
 use super::state::{RESTARTED_AT, State};
-use super::time::{earlier, later};
+use super::time::{earlier, later, whole_seconds};
 use super::view::{Moment, View, WorkloadKey, WorkloadKind, WorkloadMeta};
+use crate::api::{RolloutState, RolloutTargetStatus};
 use crate::key::ResourceKey;
 use crate::vault::Vault;
 
@@ -125,7 +126,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let workload = view.workloads.get(key)?;
         let work = WorkKey::Workload(key.clone());
         let began = self.memory.borrow().get(&work).and_then(|one| one.rolls);
-        Some(pace::progress(workload, began, now))
+        let told = match began {
+            None if workload.rollout.under_way => told_before(key, workload, view, now),
+            _ => None,
+        };
+        Some(pace::progress(workload, began, told.as_ref(), now))
     }
 
     /// Whether the rollout that the operator began does not get on. A Deployment's controller
@@ -329,4 +334,25 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             message,
         ))
     }
+}
+
+/// How a workload stood after its last restart, as the status of a resource has it that restarts it: what another
+/// process of the operator has seen.
+fn told_before(
+    key: &WorkloadKey,
+    workload: &WorkloadMeta,
+    view: &View,
+    now: Timestamp,
+) -> Option<RolloutState> {
+    let restarted = whole_seconds(pace::restarted_at(workload, now)?);
+    view.resources_of_workload(key).find_map(|resource| {
+        let resource = view.writer(resource)?;
+        let rows = resource.told().targets.iter();
+        let is_it = |row: &&RolloutTargetStatus| {
+            row.kind == key.kind.as_str()
+                && row.name == key.object.name
+                && (row.restarted_at.as_ref()).is_some_and(|at| at.0 == restarted)
+        };
+        rows.filter(is_it).map(|row| row.state.clone()).next()
+    })
 }

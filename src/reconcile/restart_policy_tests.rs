@@ -72,7 +72,7 @@ impl Namespace {
         others
             .filter_map(|(_, (other, restarts))| {
                 let began = restarts.last().map(|began| at(*began));
-                progress(other, began, at(now)).rolls_until
+                progress(other, began, None, at(now)).rolls_until
             })
             .collect()
     }
@@ -86,7 +86,12 @@ impl Namespace {
             .collect();
         let (workload, restarts) = &mut self.workloads[number];
         let scene = |_: &[&Wanted]| Scene {
-            own: progress(workload, restarts.last().map(|began| at(*began)), at(now)),
+            own: progress(
+                workload,
+                restarts.last().map(|began| at(*began)),
+                None,
+                at(now),
+            ),
             rolling: rolling.len(),
             free_at: rolling.iter().min().copied(),
             ..Scene::default()

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use vault_tenant_operator::api::crds;
+use vault_tenant_operator::key::Kind;
 
 use crate::applied::render_own;
 use crate::examples::with_operator;
@@ -60,7 +60,7 @@ fn certificate(mount: &str, role: &str) -> Value {
 async fn the_script_joins_what_argo_cd_has(suite: &Suite) -> Result<()> {
     let tenant = suite.ground.tenant("gitops-joins").await?;
     let (_, live) = Judge::of(suite, &tenant).await?;
-    let kinds = crds().into_iter().map(|crd| crd.spec.names.kind);
+    let kinds = Kind::ALL.into_iter();
     let key = |kind| format!("resource.customizations.health.secrets.hashicorp.com_{kind}");
     let expected: BTreeSet<String> = kinds.map(key).chain(["url".to_owned()]).collect();
     let data = live.data.context("no data")?;

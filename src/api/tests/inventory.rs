@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::generated::crds;
 use super::read;
 use super::schema::{Field, definition, fields, notation};
-use crate::api::{VERSIONS, crds};
+use crate::api::VERSIONS;
 
 /// Fields of ours, beyond the inventory.
 fn is_ours(kind: &str, path: &str) -> bool {

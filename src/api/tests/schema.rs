@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
 
-use crate::api::crds;
+use super::generated::crds;
 
 /// What the schema says about one path.
 #[derive(Clone, Debug, PartialEq, Eq)]

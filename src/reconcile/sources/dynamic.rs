@@ -51,6 +51,7 @@ impl SecretResource for VaultDynamicSecret {
             secret_mac: status.secret_mac.as_deref(),
             last_resync: status.last_resync.as_deref(),
             destinations: &status.destinations,
+            targets: &status.rollouts.rollout_targets,
             renewed: renewed(status.last_renewal_time, status.secret_lease.duration),
             lifetime: Some(&status.lifetime),
             lease: Some(status.secret_lease.id.as_str()).filter(|lease| {

@@ -48,7 +48,9 @@ use serde_json::value::RawValue;
 use super::grants::{Renewed, Terms};
 use super::view::WorkloadKey;
 use super::view::WorkloadKind;
-use crate::api::{Destination, Lifetime, RolloutRestartTarget, RolloutSpec, RotationSpec};
+use crate::api::{
+    Destination, Lifetime, RolloutRestartTarget, RolloutSpec, RolloutTargetStatus, RotationSpec,
+};
 use crate::key::{Kind, ObjectKey, Redacted, ResourceKey};
 use crate::policy::Read;
 use crate::problem::{Problem, printable};
@@ -200,6 +202,8 @@ pub struct Told<'a> {
     pub lifetime: Option<&'a Lifetime>,
     /// The lease of what was given for the spec as it is.
     pub lease: Option<&'a str>,
+    /// `status.rolloutTargets`
+    pub targets: &'a [RolloutTargetStatus],
 }
 
 /// An answer's data as an object of some form; `field` is that of the spec which may

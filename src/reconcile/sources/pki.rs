@@ -68,6 +68,7 @@ impl SecretResource for VaultPKISecret {
             secret_mac: status.secret_mac.as_deref(),
             last_resync: status.last_resync.as_deref(),
             destinations: &status.destinations,
+            targets: &status.rollouts.rollout_targets,
             renewed: None,
             lifetime: Some(&status.lifetime),
             lease: None,

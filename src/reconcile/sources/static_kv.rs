@@ -42,6 +42,7 @@ impl SecretResource for VaultStaticSecret {
             secret_mac: status.secret_mac.as_deref(),
             last_resync: status.last_resync.as_deref(),
             destinations: &status.destinations,
+            targets: &status.rollouts.rollout_targets,
             renewed: None,
             lifetime: None,
             lease: None,
