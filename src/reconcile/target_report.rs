@@ -147,11 +147,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             let this = (row.state.clone(), row.reason != "Current");
             if this > worst {
                 (truth, reason) = (row.truth, row.reason);
-                worst = this;
+                worst = this.clone();
             }
-            rows.push(message);
+            rows.push((this, message));
         };
-        // First, since a long message is cut.
         for unfound in self.unfound(resource) {
             let row = self.unfound_row(unfound).await;
             tell(&row, row.message.clone());
@@ -165,6 +164,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
         }
         all.rollout = (!rows.is_empty()).then_some(worst.0);
+        // The worst first, since a long message is cut.
+        rows.sort_by(|(one, _), (other, _)| other.cmp(one));
+        let mut rows: Vec<String> = rows.into_iter().map(|(_, message)| message).collect();
         let own = resource
             .rollout()
             .map(|spec| overrides::read(spec, &self.config.rollout))
