@@ -111,9 +111,11 @@ fn restarts(mut workload: WorkloadMeta, wanted: &[Wanted]) -> usize {
         let Some(patch) = decide_at(now, &workload, wanted).patch else {
             continue;
         };
-        count += usize::from(!patch.template.is_empty());
+        let before = workload.template.clone();
         workload.annotations.extend(patch.annotations);
         workload.template.extend(patch.template);
+        // Nothing else makes a rollout.
+        count += usize::from(workload.template != before);
     }
     count
 }

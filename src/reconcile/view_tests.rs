@@ -82,7 +82,7 @@ fn what_an_old_list_lacked_is_back_once_a_later_request_finds_it() {
 #[test]
 fn of_five_hundred_workloads_those_that_roll_are_known() {
     let key = |number: usize| WorkloadKey {
-        object: ObjectKey::new("team", &format!("web-{number:03}")),
+        object: ObjectKey::new("team", format!("web-{number:03}")),
         ..key()
     };
     let rolls = |under_way, failing| WorkloadMeta {

@@ -214,7 +214,9 @@ fn caught(defect: Defect, rules: &[&str]) {
         for (invariant, what) in run(seed, Some(defect), scenario).breaches {
             if invariant == Invariant::Paced {
                 let rule = rules.iter().find(|rule| what.contains(**rule));
-                rule.map(|rule| *caught.entry(*rule).or_insert(0) += 1);
+                if let Some(rule) = rule {
+                    *caught.entry(*rule).or_insert(0) += 1;
+                }
             }
         }
         if caught.len() == rules.len() {

@@ -120,15 +120,18 @@ fn replaced(
             });
             said.collect()
         };
-        let judge = world.judge.borrow();
+        let (changed, at) = {
+            let judge = world.judge.borrow();
+            let changed = judge.written["app"].last().unwrap().0;
+            (changed, judge.paces.last("web").unwrap())
+        };
+        assert!(changed > until);
         found = Some(Restart {
-            changed: judge.written["app"].last().unwrap().0,
-            at: judge.paces.last("web").unwrap(),
+            changed,
+            at,
             ends,
             against,
         });
-        assert!(found.as_ref().unwrap().changed > until);
-        drop(judge);
         seconds(2 * TAKES).await;
         rest(&world).await;
     });
