@@ -212,14 +212,15 @@ async fn each_target_has_its_own_outcome(suite: &Suite, grade: Grade) -> Result<
         .await
     };
     let gone = "StatefulSet/gone does not exist";
-    let first = ["Deployment/web current", "Deployment/held current", gone];
+    // The worst first.
+    let first = [gone, "Deployment/web current", "Deployment/held current"];
     ensure!(told(first).await?.reason == "TargetMissing");
     let pause = Patch::Merge(json!({ "spec": { "paused": true } }));
     let params = PatchParams::default();
     team.deployments().patch("held", &params, &pause).await?;
     team.put("app", json!({ "password": "second" })).await?;
     let held = "Deployment/held pending, it is paused";
-    let now = told(["Deployment/web current", held, gone]).await?;
+    let now = told([held, gone, "Deployment/web current"]).await?;
     ensure!(now.reason == "Pending" && now.status == "False", "{now:?}");
     team.wait_restarts(Kind::Deployment, "web", 1).await?;
     ensure!(team.restarts(Kind::Deployment, "held").await? == 0);
