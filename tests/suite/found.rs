@@ -2,18 +2,23 @@
 
 use anyhow::{Result, ensure};
 use ground::judges::workloads::Kind;
+use ground::tenant::OPERATOR_ACCOUNT;
 use ground::wait_for;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::rbac::v1::Role;
+use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
+use vault_tenant_operator::api::RolloutState;
 
 use crate::grades::{Grade, Names};
 use crate::probes::workload;
-use crate::support::{LONG, Suite, Team, merge};
+use crate::support::{LONG, Suite, Team, config, merge, prepare};
 
 crate::trials![
     "found": each_use_of_a_secret_is_found, a_selector_follows_labels,
     what_may_not_be_listed_is_told_and_named_ones_restart,
+    a_kind_that_cannot_be_watched_is_told_and_the_others_restart,
 ];
 
 /// A workload whose pods have this spec beside a container that uses nothing.
@@ -212,4 +217,60 @@ async fn what_may_not_be_listed_is_told_and_named_ones_restart(suite: &Suite) ->
     team.wait_restarts(Kind::Deployment, "web", 1).await?;
     ensure!(team.restarts(Kind::Deployment, "jobs").await? == 0);
     team.wait_ready("app").await.map(drop)
+}
+
+async fn a_kind_that_cannot_be_watched_is_told_and_the_others_restart(suite: &Suite) -> Result<()> {
+    let tenant = suite.ground.tenant("forbidden-kind").await?;
+    prepare(&tenant).await?;
+    let roles: Api<Role> = tenant.api();
+    let shipped = roles.get(OPERATOR_ACCOUNT).await?.rules;
+    let mut fewer = shipped.clone().unwrap_or_default();
+    for rule in &mut fewer {
+        let resources = rule.resources.iter_mut();
+        resources.for_each(|all| all.retain(|one| one != "daemonsets"));
+    }
+    ensure!(Some(&fewer) != shipped.as_ref(), "{shipped:?}");
+    let set = async |rules| {
+        let patch = Patch::Merge(json!({ "rules": rules }));
+        let params = PatchParams::default();
+        roles.patch(OPERATOR_ACCOUNT, &params, &patch).await
+    };
+    set(json!(fewer)).await?;
+    // It is not ready as long as a kind can't be seen, and serves all the same.
+    let config = config(&tenant, "");
+    let operator = tenant.operator(&suite.binary).config(&config);
+    let operator = operator.start().await?;
+    let team = Team { tenant, operator };
+    team.put("app", json!({ "password": "first" })).await?;
+    for (kind, name) in [(Kind::Deployment, "web"), (Kind::DaemonSet, "log")] {
+        let manifest = workload(kind, name, "app", json!({}));
+        team.tenant.apply(&manifest.to_string()).await?;
+    }
+    team.static_secret("app", json!({ "rollout": { "auto": true } }))
+        .await?;
+    team.wait_ready("app").await?;
+    let told = team
+        .wait_for_condition("VaultStaticSecret", "app", "RolloutRestart", |told| {
+            told.message.contains("Deployment/web current")
+        })
+        .await?;
+    ensure!(
+        told.status == "Unknown"
+            && told.reason == "TargetsNotVisible"
+            && told.message.contains("spec.rollout finds no DaemonSet")
+            && told.message.contains("resources: [daemonsets]"),
+        "{told:?}"
+    );
+    let all = team.rollouts("app").await?;
+    ensure!(all.rollout == Some(RolloutState::NotKnown), "{all:?}");
+    team.put("app", json!({ "password": "second" })).await?;
+    team.wait_value("app", "password", "second").await?;
+    team.wait_restarts(Kind::Deployment, "web", 1).await?;
+    ensure!(team.restarts(Kind::DaemonSet, "log").await? == 0);
+    // With the right it is found, and what it missed is one restart.
+    set(json!(shipped)).await?;
+    team.wait_restarts(Kind::DaemonSet, "log", 1).await?;
+    team.wait_targets(&["web", "log"]).await?;
+    ensure!(team.restarts(Kind::Deployment, "web").await? == 1);
+    Ok(())
 }
