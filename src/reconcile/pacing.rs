@@ -22,7 +22,7 @@ use super::sources::{SecretResource, named_targets, uid_of};
 use super::state::{RESTARTED_AT, State};
 use super::time::{earlier, later, whole_seconds};
 use super::view::{Moment, View, WorkloadKey, WorkloadKind, WorkloadMeta};
-use crate::api::{RolloutState, RolloutTargetStatus};
+use crate::api::RolloutState;
 use crate::key::ResourceKey;
 use crate::vault::Vault;
 
@@ -131,6 +131,22 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             _ => None,
         };
         Some(pace::progress(workload, began, told.as_ref(), now))
+    }
+
+    /// Keeps in mind that another process saw a rollout fail: the status that says so
+    /// is written anew once other content is due.
+    pub(super) fn recall_failure(&self, key: &WorkloadKey) {
+        let view = self.view.borrow();
+        let now = self.clock.now();
+        let Some(workload) = view.workloads.get(key).filter(|one| one.rollout.under_way) else {
+            return;
+        };
+        let mut memory = self.memory.borrow_mut();
+        let memory = memory.entry(WorkKey::Workload(key.clone())).or_default();
+        let failed = || told_before(key, workload, &view, now) == Some(RolloutState::Failed);
+        if memory.rolls.is_none() && failed() {
+            memory.rolls = pace::restarted_at(workload, now);
+        }
     }
 
     /// Whether the rollout that the operator began does not get on. A Deployment's controller
@@ -337,7 +353,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 }
 
 /// How a workload stood after its last restart, as the status of a resource has it that restarts it: what another
-/// process of the operator has seen.
+/// process of the operator has seen. Of a Deployment its controller says itself that it has failed.
 fn told_before(
     key: &WorkloadKey,
     workload: &WorkloadMeta,
@@ -345,14 +361,23 @@ fn told_before(
     now: Timestamp,
 ) -> Option<RolloutState> {
     let restarted = whole_seconds(pace::restarted_at(workload, now)?);
-    view.resources_of_workload(key).find_map(|resource| {
+    let resources = view.resources_of_workload(key);
+    let told = resources.filter_map(|resource| {
         let resource = view.writer(resource)?;
-        let rows = resource.told().targets.iter();
-        let is_it = |row: &&RolloutTargetStatus| {
+        let mut rows = resource.told().targets.iter();
+        let row = rows.find(|row| {
             row.kind == key.kind.as_str()
                 && row.name == key.object.name
                 && (row.restarted_at.as_ref()).is_some_and(|at| at.0 == restarted)
-        };
-        rows.filter(is_it).map(|row| row.state.clone()).next()
-    })
+        });
+        row.map(|row| row.state.clone())
+    });
+    let can_tell = |state: &RolloutState| match state {
+        RolloutState::Rolled => true,
+        RolloutState::Failed => key.kind != WorkloadKind::Deployment,
+        _ => false,
+    };
+    // Some may not have been written since it was through.
+    told.filter(can_tell)
+        .min_by_key(|state| *state != RolloutState::Rolled)
 }

@@ -185,10 +185,17 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Notes on what a watch or an answer shows of a workload when its rollout last got on.
     pub(super) fn note_progress(&self, before: Option<&WorkloadMeta>, now: &mut WorkloadMeta) {
         let before = before.filter(|before| before.uid == now.uid && now.rollout.under_way);
-        now.rollout.got_on = before.and_then(|before| {
-            let grew = now.rollout.updated > before.rollout.updated;
-            grew.then(|| self.clock.now()).or(before.rollout.got_on)
-        });
+        let Some(before) = before else { return };
+        let (was, is) = (before.rollout, &mut now.rollout);
+        // What is left of it begins anew where it no longer waits for a person.
+        let resumes = was.awaits_hand() && !is.awaits_hand();
+        let got_on = is.updated > was.updated || resumes;
+        is.got_on = got_on.then(|| self.clock.now()).or(was.got_on);
+        let restarted = |meta: &WorkloadMeta| meta.annotations.get(RESTARTED_AT).cloned();
+        if restarted(before) == restarted(now) {
+            // A pod that went and comes again is none more.
+            now.rollout.updated = now.rollout.updated.max(was.updated);
+        }
     }
 
     /// Told in advance: targets whose pods nothing replaces before their

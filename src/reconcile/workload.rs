@@ -41,8 +41,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if !self.sees_all_of(target) || !self.restarts(target.kind) {
             return Next::Settled(None);
         }
+        self.recall_failure(target);
         let counted = self.turns.counts(target);
         let decided = self.decide_workload(target).await;
+        if decided.is_err() {
+            // It is tried again after a while; in line it would be woken by its own failure at once.
+            self.turns.waits(target, None, 0);
+        }
         let restarts = matches!(&decided, Ok(Some(one)) if !one.restarts.is_empty());
         if !restarts && self.turns.counts(target).is_some() && self.turns.count(target, counted) {
             self.wake_in_line();
@@ -78,8 +83,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
                     _ => None,
                 };
                 self.turns.count(target, unknown);
+                self.wake_in_line();
             }
-            self.wake_in_line();
             if let Err(problem) = outcome {
                 return self.not_patched(target, &decided.restarts, problem).await;
             }
