@@ -40,7 +40,7 @@ pub const SPEAK_ALWAYS: [&str; 2] = [
 
 /// Tenants whose operators have rights to names alone have names that end so,
 /// before their number.
-const NAMED: &str = "-named-";
+const NAMED: &str = "-named";
 
 /// Tenants whose operators go by names, though they have rights to all.
 const SURPLUS: &str = "t-surplus-";
@@ -57,14 +57,16 @@ const BY_NAME: [&str; 5] = [
     "statefulsets",
 ];
 
+/// The namespace and the name of the ServiceAccount that asks.
+fn account(request: &ApiRequest) -> Option<(&str, &str)> {
+    let account = request.user.strip_prefix("system:serviceaccount:")?;
+    account.split_once(':')
+}
+
 /// All requests that carry an operator's account.
 fn of_operators_accounts(log: &ApiAudit) -> Result<Vec<ApiRequest>> {
-    let is_operator = |request: &ApiRequest| {
-        let account = request.user.strip_prefix("system:serviceaccount:");
-        account
-            .and_then(|account| account.split_once(':'))
-            .is_some_and(|(_, name)| name == OPERATOR_ACCOUNT)
-    };
+    let is_operator =
+        |request: &ApiRequest| account(request).is_some_and(|(_, name)| name == OPERATOR_ACCOUNT);
     let all = log.requests(&ApiFilter::new())?;
     Ok(all.into_iter().filter(is_operator).collect())
 }
@@ -78,16 +80,20 @@ fn of_operators(log: &ApiAudit) -> Result<Vec<ApiRequest>> {
 
 /// Whether a request is of an operator in a tenant that provokes refusals.
 fn is_provoked(request: &ApiRequest) -> bool {
-    request
-        .user
-        .starts_with(&format!("system:serviceaccount:{PROVOKING}"))
+    account(request).is_some_and(|(namespace, _)| namespace.starts_with(PROVOKING))
 }
 
 /// Whether the operator that asks goes by names.
 fn is_by_names(request: &ApiRequest) -> bool {
-    [NAMED, SURPLUS]
-        .iter()
-        .any(|part| request.user.contains(part))
+    account(request)
+        .is_some_and(|(namespace, _)| is_named(namespace) || namespace.starts_with(SURPLUS))
+}
+
+/// Whether the tenant of this namespace is one with rights to names alone.
+fn is_named(namespace: &str) -> bool {
+    namespace
+        .rsplit_once('-')
+        .is_some_and(|(name, _number)| name.ends_with(NAMED))
 }
 
 async fn no_operator_was_refused(suite: &Suite) -> Result<()> {
@@ -289,7 +295,7 @@ async fn no_right_of_the_grade_named_is_unused(suite: &Suite) -> Result<()> {
     let (mut verbs, mut used, mut count) = (BTreeSet::new(), BTreeSet::new(), 0);
     for role in roles.list(&of_operator).await? {
         let namespace = role.metadata.namespace.unwrap_or_default();
-        if !namespace.contains(NAMED) || namespace.starts_with(PROVOKING) {
+        if !is_named(&namespace) || namespace.starts_with(PROVOKING) {
             continue;
         }
         let mut requests = all.clone();
