@@ -210,7 +210,7 @@ impl Node {
         self.containerd.restart().await?;
         self.runtime_answers().await?;
         self.kubelet.restart().await?;
-        self.kubelet.ready(START, is_healthy).await
+        is_up(&self.kubelet).await
     }
 
     /// Has the kubelet find that the node runs out of process ids, or that it doesn't any more: as long as it does, it
@@ -223,7 +223,7 @@ impl Node {
         let config = config::with_pressure(&std::fs::read_to_string(&file)?, short)?;
         std::fs::write(&file, config)?;
         self.kubelet.restart().await?;
-        self.kubelet.ready(START, is_healthy).await
+        is_up(&self.kubelet).await
     }
 
     /// Ends everything, and takes back what the node had of the machine.
@@ -336,8 +336,22 @@ async fn start_kubelet(
         .flag("hostname-override", NODE)
         .flag("node-ip", ADDRESS);
     let kubelet = Process::start(spec).await?;
-    kubelet.ready(START, is_healthy).await?;
+    is_up(&kubelet).await?;
     Ok(kubelet)
+}
+
+/// Waits until the kubelet is healthy. containerd answers before it has read what it kept of the pods: a kubelet that
+/// asks for them in that time ends, and the init of a machine starts it again.
+async fn is_up(kubelet: &Process) -> Result<()> {
+    let is_up = || async {
+        if !kubelet.is_running() {
+            kubelet.restart().await?;
+        }
+        is_healthy().await
+    };
+    wait_for("the kubelet to be healthy", START, is_up)
+        .await
+        .with_context(|| kubelet.last_lines(10))
 }
 
 async fn is_healthy() -> Result<()> {
