@@ -50,6 +50,7 @@ mod pruned;
 mod queue;
 mod references;
 mod renewal;
+mod repeats;
 mod replace;
 mod report;
 mod report_plain;

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::engine::Engine;
 use super::ports::{Clock, Cluster, Note};
+use super::repeats::Repeats;
 use crate::vault::Vault;
 
 /// The most that wait: of more, each is told at once again.
@@ -21,23 +22,26 @@ pub(super) const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(10);
 
 /// The events that wait, the oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Outbox(RefCell<VecDeque<Note>>);
+pub(super) struct Outbox {
+    waiting: RefCell<VecDeque<Note>>,
+    repeats: Repeats,
+}
 
 impl Outbox {
     /// Whether none waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
+        self.waiting.borrow().is_empty()
     }
 
     /// Whether the oldest has waited long enough.
     fn is_overdue(&self, now: Timestamp) -> bool {
-        let oldest = self.0.borrow().front().map(|note| note.at);
+        let oldest = self.waiting.borrow().front().map(|note| note.at);
         oldest.is_some_and(|at| now.duration_since(at).abs() >= LONGEST_WAIT)
     }
 
     /// Lets an event wait; gives it back where no more may.
     fn put(&self, note: Note) -> Option<Note> {
-        let mut notes = self.0.borrow_mut();
+        let mut notes = self.waiting.borrow_mut();
         if notes.len() >= LIMIT {
             return Some(note);
         }
@@ -47,11 +51,12 @@ impl Outbox {
 
     /// Forgets all: who leads no longer tells nothing.
     pub(super) fn clear(&self) {
-        self.0.take();
+        self.waiting.take();
+        self.repeats.clear();
     }
 
     fn take(&self) -> Option<Note> {
-        let mut notes = self.0.borrow_mut();
+        let mut notes = self.waiting.borrow_mut();
         let note = notes.pop_front();
         if note.is_none() {
             notes.shrink_to_fit();
@@ -64,6 +69,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Tells an event, or lets it wait for its turn. Events inform; a reconcile
     /// does not fail because one could not be told.
     pub(super) async fn publish(&self, note: Note) {
+        let Some(note) = self.outbox.repeats.first(note) else {
+            return;
+        };
         let note = if note.warning || !self.queue.is_urgent(Some(&note.about)) {
             Some(note)
         } else {
@@ -77,21 +85,29 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// Whether one that waits is to be told now.
     pub(super) fn has_to_tell(&self) -> bool {
         let now = self.clock.now();
-        !self.outbox.is_empty() && (!self.queue.is_urgent(None) || self.outbox.is_overdue(now))
+        let waits = !self.outbox.is_empty();
+        waits && (!self.queue.is_urgent(None) || self.outbox.is_overdue(now))
+            || self.outbox.repeats.is_due(now)
     }
 
     /// Tells those that wait, until others have to wait for a Secret again.
     pub(super) async fn publish_waiting(&self) {
-        while self.has_to_tell()
-            && let Some(note) = self.outbox.take()
-        {
+        while self.has_to_tell() {
+            let repeated = self.outbox.repeats.take(Some(self.clock.now()));
+            let Some(note) = repeated.or_else(|| self.outbox.take()) else {
+                return;
+            };
             self.publish_now(&note).await;
         }
     }
 
     /// Tells all that wait, whoever waits for what: the operator ends.
     pub(super) async fn publish_rest(&self) {
-        while let Some(note) = self.outbox.take() {
+        while let Some(note) = self
+            .outbox
+            .take()
+            .or_else(|| self.outbox.repeats.take(None))
+        {
             self.publish_now(&note).await;
         }
     }
