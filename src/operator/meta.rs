@@ -278,8 +278,10 @@ impl Workload {
             counts || !is_seen || argo.under_way || (failing && kind == WorkloadKind::ArgoRollout);
         Rollout {
             under_way,
-            updated: if under_way { updated } else { 0 },
+            // Until it is seen, these are pods of the template before.
+            updated: if under_way && is_seen { updated } else { 0 },
             got_on: None,
+            found: None,
             failing,
             undone: argo.undone,
             by_hand: strategy.type_ == "OnDelete" || partition > 0,
@@ -326,6 +328,7 @@ pub fn workload(object: Workload, kind: WorkloadKind) -> WorkloadMeta {
     }
     WorkloadMeta {
         rollout,
+        generation: meta.generation.unwrap_or_default(),
         uid: meta.uid.unwrap_or_default(),
         resource_version: meta.resource_version.unwrap_or_default(),
         created: meta.creation_timestamp.map(|time| time.0),

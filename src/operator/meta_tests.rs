@@ -42,3 +42,11 @@ fn above_a_partition_the_controller_replaces_pods() {
         );
     }
 }
+
+#[test]
+fn pods_of_the_template_before_are_none_of_the_new_one() {
+    let whole = json!({ "type": "RollingUpdate" });
+    assert_eq!(set(&whole, 10, 10, 2).updated, 0, "it is not seen yet");
+    assert_eq!(set(&whole, 4, 9, 3).updated, 4);
+    assert_eq!(set(&whole, 10, 10, 3).updated, 0, "it is over");
+}

@@ -274,7 +274,7 @@ impl<C: Cluster, V: Vault, K: Clock> Observer<WorkloadMeta> for Workloads<Engine
         let mut view = self.0.engine.view.borrow_mut();
         let first_list = !view.stores.sees(Store::Workloads(self.1), &object);
         let old = view.workloads.get(&key).cloned();
-        self.0.engine.note_progress(old.as_ref(), &mut new);
+        new.note_progress(old.as_ref(), self.0.engine.clock.now());
         let targets = view.put_workload(&key, new);
         let now = view.workloads.get(&key).cloned();
         drop(view);

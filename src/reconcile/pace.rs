@@ -314,12 +314,14 @@ pub fn progress(
             ..of_it
         };
     }
-    let takes = Duration::from_secs(rollout.deadline.into()).min(LONGEST);
+    // A pod is replaced once the one before it has ended.
+    let takes = Duration::from_secs(u64::from(rollout.deadline) + u64::from(rollout.grace));
+    let takes = takes.min(LONGEST);
+    // Of one that was found under way nobody knows whether it stood still before.
+    let began = began.or(rollout.found);
     // Many pods that are replaced one by one take longer than any of them may.
-    let since = restarted.filter(|_| ours).max(began).max(rollout.got_on);
-    let deadline = restarted
-        .filter(|_| ours)
-        .map(|at| later(since.unwrap_or(at), takes));
+    let since = |at: Timestamp| began.max(rollout.got_on).map_or(at, |since| since.max(at));
+    let deadline = restarted.filter(|_| ours).map(|at| later(since(at), takes));
     let deadline = deadline.filter(|until| began.is_some() || *until > now);
     Progress {
         rolls_until: deadline.filter(|until| *until > now),

@@ -172,7 +172,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     ) {
         let mut view = self.view.borrow_mut();
         let old = view.workloads.get(target).cloned();
-        self.note_progress(old.as_ref(), &mut meta);
+        meta.note_progress(old.as_ref(), self.clock.now());
         let moved = view.put_workload_answer(target, meta, asked);
         let now = view.workloads.get(target).cloned();
         drop(view);
@@ -267,12 +267,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             _ => None,
         };
         let given_back = (leased || resource.revokes()) && came_with;
-        let limit = match rotation.overlap {
-            true => rotation
-                .timeout
-                .map(|timeout| later(state.changed_at, timeout)),
-            false => Some(state.changed_at),
-        };
+        let limit = rotation.limit(state.changed_at);
         let ends = ends.into_iter().chain(limit.filter(|_| given_back)).min()?;
         Some(earlier(ends, self.margin(resource, rotation)))
     }
@@ -312,7 +307,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let rotation = rotation_of(resource, &self.config.rotation).ok()?;
         let restarted = !self.targets(resource).is_empty();
         let windows = !policy.windows.is_empty() || !asked.windows.is_empty();
-        if !windows || !rotation.overlap || !restarted {
+        if !windows || !restarted {
             return None;
         }
         let grant = self.grant_of(key, resource)?;
@@ -322,8 +317,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         let (next, expiry) = self.next_and_expiry(key, resource, terms, &grant);
         let (next, expiry) = next.zip(expiry)?;
-        let latest = earlier(expiry, self.margin(resource, rotation));
         let due = next.max(now);
+        let given_back = !grant.lease.is_empty() || resource.revokes();
+        let limit = rotation.limit(due).filter(|_| given_back);
+        let ends = limit.map_or(expiry, |limit| limit.min(expiry));
+        let latest = earlier(ends, self.margin(resource, rotation));
         let opens = |asked: &Asked| pace::opening(policy, asked, due);
         let opening = opens(&asked);
         let in_time = |opening: Option<Timestamp>| {
@@ -341,7 +339,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             format!(", and the next one opens at {at:.0}")
         });
         let message = format!(
-            "what it holds ends at {expiry:.0}, its next credentials are due at {next:.0}{opens}: the restart will be outside of {key}; with a longer life or an earlier replacement it could be inside"
+            "what it holds ends at {ends:.0}, its next credentials are due at {next:.0}{opens}: the restart will be outside of {key}; were it kept longer, or replaced earlier, it could be inside"
         );
         Some(Finding::new(
             "Overlap",
@@ -381,3 +379,7 @@ fn told_before(
     told.filter(can_tell)
         .min_by_key(|state| *state != RolloutState::Rolled)
 }
+
+#[cfg(test)]
+#[path = "pacing_tests.rs"]
+mod tests;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::engine::Engine;
 use super::grants::Terms;
-use super::pace::LONGEST;
+use super::pace::{LONGEST, restarted_at};
 use super::ports::{Clock, Cluster};
 use super::queue::WorkKey;
 use super::report::{Finding, Truth};
@@ -34,6 +34,18 @@ pub struct Rotation {
     /// How long they stay at most while targets do not finish; `None`: as long as
     /// their lease can be renewed.
     pub timeout: Option<Duration>,
+}
+
+impl Rotation {
+    /// When credentials are given back that others took the place of at `changed_at`, whether
+    /// the targets have finished or not.
+    #[must_use]
+    pub fn limit(self, changed_at: Timestamp) -> Option<Timestamp> {
+        match self.overlap {
+            true => self.timeout.map(|timeout| later(changed_at, timeout)),
+            false => Some(changed_at),
+        }
+    }
 }
 
 /// What a resource says of its rotation, over what the configuration says.
@@ -103,7 +115,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if !rotation.overlap {
             return Some(changed_at);
         }
-        let limit = rotation.timeout.map(|timeout| later(changed_at, timeout));
+        let limit = rotation.limit(changed_at);
         let rolled = self.rolled_since(work, changed_at);
         let free = rolled.map(|since| {
             let view = self.view.borrow();
@@ -169,32 +181,18 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             return;
         }
         drop(view);
-        let began = now.annotations.get(RESTARTED_AT);
-        let began = began.and_then(|text| text.parse::<Timestamp>().ok());
-        let began = began.filter(|began| *began >= self.term.borrow().started);
         let time = self.clock.now();
+        let restarted = restarted_at(now, time);
+        let started = self.term.borrow().started;
+        let by_this_process = |at: &Timestamp| *at >= started;
         let mut memory = self.memory.borrow_mut();
         let memory = memory.entry(WorkKey::Workload(target.clone())).or_default();
         if is {
-            memory.rolls = Some(time);
-        } else if let Some(began) = memory.rolls.take().max(began) {
+            // Shown together with the restart, it began with that, however late it is shown.
+            let begins = before.annotations.get(RESTARTED_AT) != now.annotations.get(RESTARTED_AT);
+            memory.rolls = Some(restarted.filter(|_| begins).unwrap_or(time));
+        } else if let Some(began) = memory.rolls.take().max(restarted.filter(by_this_process)) {
             memory.took = Duration::try_from(time.duration_since(began)).ok();
-        }
-    }
-
-    /// Notes on what a watch or an answer shows of a workload when its rollout last got on.
-    pub(super) fn note_progress(&self, before: Option<&WorkloadMeta>, now: &mut WorkloadMeta) {
-        let before = before.filter(|before| before.uid == now.uid && now.rollout.under_way);
-        let Some(before) = before else { return };
-        let (was, is) = (before.rollout, &mut now.rollout);
-        // What is left of it begins anew where it no longer waits for a person.
-        let resumes = was.awaits_hand() && !is.awaits_hand();
-        let got_on = is.updated > was.updated || resumes;
-        is.got_on = got_on.then(|| self.clock.now()).or(was.got_on);
-        let restarted = |meta: &WorkloadMeta| meta.annotations.get(RESTARTED_AT).cloned();
-        if restarted(before) == restarted(now) {
-            // A pod that went and comes again is none more.
-            now.rollout.updated = now.rollout.updated.max(was.updated);
         }
     }
 

@@ -47,6 +47,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if decided.is_err() {
             // It is tried again after a while; in line it would be woken by its own failure at once.
             self.turns.waits(target, None, 0);
+            // Only where a restart is due, it looks; what that waited for before is over.
+            self.note_workload(target, |memory| {
+                memory.waits = Some(DUE);
+                memory.waits_by = None;
+            });
         }
         let restarts = matches!(&decided, Ok(Some(one)) if !one.restarts.is_empty());
         if !restarts && self.turns.counts(target).is_some() && self.turns.count(target, counted) {

@@ -111,6 +111,8 @@ pub struct Rollout {
     pub updated: i64,
     /// When that was last seen to grow.
     pub got_on: Option<Timestamp>,
+    /// When this process first saw it, where it was under way by then.
+    pub found: Option<Timestamp>,
     /// Seconds within which it gets on (`spec.progressDeadlineSeconds`).
     pub deadline: u32,
     /// Seconds that its pods are given to end.
@@ -132,6 +134,8 @@ pub struct WorkloadMeta {
     pub uid: String,
     /// resourceVersion, the second half.
     pub resource_version: String,
+    /// `metadata.generation`: a change of the pod template is a new one.
+    pub generation: i64,
     /// When it was created.
     pub created: Option<Timestamp>,
     /// Whether a deletion has begun.
@@ -152,13 +156,41 @@ pub struct WorkloadMeta {
 }
 
 impl WorkloadMeta {
-    /// Whether anything but the resourceVersion differs.
+    /// Notes at `now` what this process knows of a rollout that is under way, beside what the
+    /// workload says, which was like `before`: since when, and when it last got on.
+    pub fn note_progress(&mut self, before: Option<&Self>, now: Timestamp) {
+        if !self.rollout.under_way {
+            return;
+        }
+        let is = &mut self.rollout;
+        let Some(before) = before.filter(|before| before.uid == self.uid) else {
+            is.found = Some(now);
+            return;
+        };
+        let was = before.rollout;
+        // What is left of it begins anew where it no longer waits for a person.
+        let resumes = was.awaits_hand() && !is.awaits_hand();
+        let got_on = is.updated > was.updated || resumes;
+        is.got_on = got_on.then_some(now).or(was.got_on);
+        is.found = was.found;
+        if before.generation == self.generation {
+            // A pod that went and comes again is none more.
+            is.updated = is.updated.max(was.updated);
+        }
+    }
+
+    /// Whether anything differs but what every change of a workload counts up.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {
         let same_version = |meta: &Self| Self {
             resource_version: String::new(),
+            generation: 0,
             ..meta.clone()
         };
         same_version(self) != same_version(other)
     }
 }
+
+#[cfg(test)]
+#[path = "workloads_tests.rs"]
+mod tests;

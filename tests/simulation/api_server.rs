@@ -29,6 +29,9 @@ pub struct Change {
 pub struct ApiServer {
     pub secrets: BTreeMap<String, Secret>,
     pub workloads: BTreeMap<String, Workload>,
+    /// Whether they are StatefulSets, whose controller never says that they don't get on;
+    /// Deployments otherwise.
+    pub sets: bool,
     pub resources: BTreeMap<ResourceKey, Object>,
     pub log: Vec<Change>,
     /// The operator's ledger: entries by Secret.
@@ -39,8 +42,6 @@ pub struct ApiServer {
     /// How much of the log garbage was looked for after.
     collected: usize,
 }
-
-pub const DEPLOYMENTS: Store = Store::Workloads(WorkloadKind::Deployment);
 
 fn conflict(what: &str, why: impl Into<String>) -> Problem {
     Problem::Conflict {
@@ -82,11 +83,22 @@ impl ApiServer {
         found
     }
 
+    pub fn workload_kind(&self) -> WorkloadKind {
+        match self.sets {
+            true => WorkloadKind::StatefulSet,
+            false => WorkloadKind::Deployment,
+        }
+    }
+
+    fn workload_store(&self) -> Store {
+        Store::Workloads(self.workload_kind())
+    }
+
     pub fn put_workload(&mut self, name: &str, mut workload: Workload) -> Workload {
         workload.version = self.next();
         self.workloads.insert(name.to_owned(), workload.clone());
         self.logged(
-            DEPLOYMENTS,
+            self.workload_store(),
             object(name),
             Ok(Object::Workload(workload.clone())),
         );
@@ -95,7 +107,7 @@ impl ApiServer {
 
     pub fn delete_workload(&mut self, name: &str) {
         if let Some(workload) = self.workloads.remove(name) {
-            self.logged(DEPLOYMENTS, object(name), Err(workload.uid));
+            self.logged(self.workload_store(), object(name), Err(workload.uid));
         }
     }
 
@@ -278,6 +290,7 @@ impl Workload {
         if template != self.template {
             self.rolling = self.slow && !self.paused;
             self.failing = false;
+            self.updated = 0;
             self.revisions
                 .push(std::mem::replace(&mut self.template, template));
         }

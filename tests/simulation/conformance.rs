@@ -30,8 +30,8 @@ impl People for Tenant {
 
     async fn deployment(&self, name: &str) -> (String, String) {
         self.create_workload(name, &[]);
-        let made = self.0.api.borrow().workloads[name].meta();
-        (made.uid, made.resource_version)
+        let made = self.0.api.borrow().workloads[name].clone();
+        (made.uid, made.version.to_string())
     }
 
     async fn resource(&self, name: &str) -> String {

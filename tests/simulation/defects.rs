@@ -223,8 +223,8 @@ pub fn in_static(defect: Option<Defect>, found: &VaultStaticSecret) -> VaultStat
 }
 
 /// A workload as a watch shows it.
-pub fn in_workload(defect: Option<Defect>, found: &Workload) -> WorkloadMeta {
-    let mut meta = found.meta();
+pub fn in_workload(defect: Option<Defect>, found: &Workload, kind: WorkloadKind) -> WorkloadMeta {
+    let mut meta = found.meta(kind);
     if defect == Some(Defect::ForgetsRestarts) {
         meta.annotations.remove(&format!("{PREFIX}restarted-at"));
     }

@@ -12,7 +12,9 @@ use vault_tenant_operator::api::{
     VaultAuth, VaultConnection, VaultDynamicSecret, VaultPKISecret, VaultStaticSecret,
 };
 use vault_tenant_operator::key::{Kind, ObjectKey};
-use vault_tenant_operator::reconcile::view::{Manager, Rollout, SecretMeta, Use, WorkloadMeta};
+use vault_tenant_operator::reconcile::view::{
+    Manager, Rollout, SecretMeta, Use, WorkloadKind, WorkloadMeta,
+};
 use vault_tenant_operator::reconcile::{PREFIX, digest_of_managed};
 use vault_tenant_operator::render::ResourceTag;
 
@@ -188,7 +190,7 @@ impl Workload {
         ours.map(|(_, hash)| hash.as_str()).collect()
     }
 
-    pub fn meta(&self) -> WorkloadMeta {
+    pub fn meta(&self, kind: WorkloadKind) -> WorkloadMeta {
         let ours = |all: &BTreeMap<String, String>| {
             let ours = all.iter().filter(|(name, _)| name.starts_with(PREFIX));
             ours.map(|(name, value)| (name.clone(), value.clone()))
@@ -197,13 +199,14 @@ impl Workload {
         WorkloadMeta {
             uid: self.uid.clone(),
             resource_version: self.version.to_string(),
+            generation: self.revisions.len().try_into().unwrap(),
             created: Some(self.created),
             deleting: false,
             paused: self.paused,
             rollout: Rollout {
                 under_way: self.rolling,
                 updated: self.updated,
-                failing: self.failing,
+                failing: self.failing && kind == WorkloadKind::Deployment,
                 deadline: self.deadline,
                 ..Rollout::default()
             },

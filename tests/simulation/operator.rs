@@ -17,14 +17,13 @@ use vault_tenant_operator::key::{Kind, ObjectKey};
 use vault_tenant_operator::policy::{OwnIdentity, Policy};
 use vault_tenant_operator::reconcile::observe::{Base, Observer, Resources, Secrets, Workloads};
 use vault_tenant_operator::reconcile::stores::Place;
-use vault_tenant_operator::reconcile::view::{Store, WorkloadKind};
+use vault_tenant_operator::reconcile::view::Store;
 use vault_tenant_operator::reconcile::{Engine, Parts, Succession};
 use vault_tenant_operator::render::{HashKey, KEY_LENGTH};
 use vault_tenant_operator::rights::{Difference, Right};
 use vault_tenant_operator::telemetry::Metrics;
 use vault_tenant_operator::vault::Sessions;
 
-use crate::api_server::DEPLOYMENTS;
 use crate::line::Line;
 use crate::objects::{NAMESPACE, Object};
 use crate::ports::SimCluster;
@@ -42,6 +41,7 @@ fn config(world: &World) -> Config {
         watch_namespaces: vec![NAMESPACE.to_owned()],
         secret_access: world.grade.get(),
         rollout: defects::in_policy(world.defect, &world.policy.borrow()),
+        rotation: world.rotation.borrow().clone(),
         ..Config::default()
     };
     config.policy.vault_addresses = vec![AddressPattern::parse(ADDRESS).unwrap()];
@@ -148,13 +148,14 @@ fn start(line: Line, absent_since: Option<Timestamp>) -> JoinSet<()> {
             own_key_gone: Rc::new(Notify::new()),
         }
     );
+    let workloads = world.api.borrow().workload_kind();
     follow!(
-        DEPLOYMENTS,
+        Store::Workloads(workloads),
         move |object: &Object| match object {
-            Object::Workload(found) => Some(defects::in_workload(defect, found)),
+            Object::Workload(found) => Some(defects::in_workload(defect, found, workloads)),
             _ => None,
         },
-        |base| Workloads(base, WorkloadKind::Deployment)
+        move |base| Workloads(base, workloads)
     );
     if world.grade.get() == Grade::Named {
         tasks.spawn_local(review(Rc::clone(&world), Rc::clone(&engine)));

@@ -306,7 +306,7 @@ impl Cluster for SimCluster {
                     .as_ref()
                     .filter(|_| defects::forgets(world, self.0.wrote.get(), &patch))
                 {
-                    return Ok(found.meta());
+                    return Ok(found.meta(workload.kind));
                 }
                 let after = world.at_api(|api| api.patch_workload(name, &patch, fenced))?;
                 world.note(format!("     {:?} {:?}", patch.annotations, patch.template));
@@ -314,7 +314,7 @@ impl Cluster for SimCluster {
                     .judge
                     .borrow_mut()
                     .workload_patched(world, name, before.as_ref(), &after);
-                Ok(after.meta())
+                Ok(after.meta(workload.kind))
             })
             .await
     }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vault_tenant_operator::config::{Rollout, RolloutKey};
+use vault_tenant_operator::config::{Rollout, RolloutKey, Rotation, RotationStrategy};
 use vault_tenant_operator::key::{Kind, ResourceKey};
 
 use crate::api_server::resource;
@@ -161,7 +161,6 @@ fn a_failed_first_workload_holds_the_other_where_their_resource_wants_that() {
 
 #[test]
 fn its_own_windows_after_the_end_are_told_in_advance() {
-    // The run begins at midnight; the certificate ends at two, and is replaced ten minutes before.
     let late = "daily 03:00-04:00";
     for (configured, own, told) in [
         (None, late, Some("outside of spec.rollout.windows")),
@@ -178,37 +177,76 @@ fn its_own_windows_after_the_end_are_told_in_advance() {
         (None, "daily 01:00-03:00", None),
         (Some("daily 01:00-03:00"), "daily 01:30-02:30", None),
     ] {
-        let ended = run(9, None, async |world: Rc<World>| {
-            let policy = Rollout {
-                windows: configured
-                    .map(|one| one.parse().unwrap())
-                    .into_iter()
-                    .collect(),
-                ..Rollout::default()
-            };
-            let tenant = begin(&world, 20, policy);
-            tenant.issuing_role("app", 7200, false, false);
-            tenant.create_workload("web", &["app"]);
-            let mut manifest = certificate("app", "10m");
-            manifest["spec"]["rolloutRestartTargets"] =
-                json!([{ "kind": "Deployment", "name": "web" }]);
-            manifest["spec"]["rollout"] = json!({ "windows": [own] });
-            tenant.apply_certificate(&manifest);
-            seconds(60).await;
-            let key = resource(Kind::VaultPkiSecret, "app");
-            let said = condition(&world, &key, "Overlap");
-            let right = match (&said, told) {
-                (None, None) => true,
-                (Some([truth, reason, message]), Some(words)) => {
-                    truth == "False" && reason == "WindowAfterExpiry" && message.contains(words)
-                }
-                _ => false,
-            };
-            assert!(right, "{configured:?} {own}: {said:?}");
-            rest(&world).await;
-        });
-        ended.expect_right("windows of a resource after the end");
+        let more = json!({ "rollout": { "windows": [own] } });
+        certificate_tells(configured, Rotation::default(), "10m", &more, told);
     }
+}
+
+#[test]
+fn windows_after_a_certificate_is_given_back_are_told_in_advance() {
+    let replace = Rotation {
+        strategy: RotationStrategy::Replace,
+        ..Rotation::default()
+    };
+    let cut = Rotation {
+        timeout: Duration::from_secs(300),
+        ..Rotation::default()
+    };
+    let told = Some("outside of rollout.windows");
+    for (rotation, revoke, told) in [
+        (Rotation::default(), true, None),
+        (replace.clone(), false, None),
+        (replace, true, told),
+        (cut.clone(), false, None),
+        (cut, true, told),
+    ] {
+        let more = json!({ "revoke": revoke });
+        certificate_tells(Some("daily 01:30-03:00"), rotation, "1h", &more, told);
+    }
+}
+
+/// Fails unless a certificate, with `more` in its spec, tells this of its windows. The
+/// run begins at midnight; the certificate ends at two, and is replaced `offset` before.
+fn certificate_tells(
+    configured: Option<&str>,
+    rotation: Rotation,
+    offset: &str,
+    more: &Value,
+    told: Option<&str>,
+) {
+    let ended = run(9, None, async |world: Rc<World>| {
+        world.rotation.replace(rotation.clone());
+        let policy = Rollout {
+            windows: configured
+                .map(|one| one.parse().unwrap())
+                .into_iter()
+                .collect(),
+            ..Rollout::default()
+        };
+        let tenant = begin(&world, 20, policy);
+        tenant.issuing_role("app", 7200, false, false);
+        tenant.create_workload("web", &["app"]);
+        let mut manifest = certificate("app", offset);
+        manifest["spec"]["rolloutRestartTargets"] =
+            json!([{ "kind": "Deployment", "name": "web" }]);
+        for (field, value) in more.as_object().unwrap() {
+            manifest["spec"][field] = value.clone();
+        }
+        tenant.apply_certificate(&manifest);
+        seconds(60).await;
+        let key = resource(Kind::VaultPkiSecret, "app");
+        let said = condition(&world, &key, "Overlap");
+        let right = match (&said, told) {
+            (None, None) => true,
+            (Some([truth, reason, message]), Some(words)) => {
+                truth == "False" && reason == "WindowAfterExpiry" && message.contains(words)
+            }
+            _ => false,
+        };
+        assert!(right, "{configured:?} {more}: {rotation:?}: {said:?}");
+        rest(&world).await;
+    });
+    ended.expect_right("windows after the end");
 }
 
 #[test]

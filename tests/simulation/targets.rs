@@ -7,13 +7,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use vault_tenant_operator::config::{Grade, Rollout};
 use vault_tenant_operator::key::Kind;
+use vault_tenant_operator::reconcile::view::WorkloadKind;
 
 use crate::api_server::resource;
 use crate::lease_people::roll_workloads;
 use crate::objects::Object;
 use crate::runs::{rest, run, seconds};
 use crate::tenant::{Tenant, source, static_secret};
-use crate::world::World;
+use crate::world::{Fault, Faults, World};
 
 /// Whether any status ever said that a target isn't there.
 fn told_missing(world: &World) -> bool {
@@ -58,7 +59,7 @@ fn no_workload_is_missing_before_it_was_looked_for() {
     }
 }
 
-/// The Secret `app` with these Deployments as targets, one of which may roll at a time, each for so long.
+/// The Secret `app` with these workloads as targets, one of which may roll at a time, each for so long.
 async fn with_targets(world: &Rc<World>, takes: Duration, named: &[&str]) -> Tenant {
     let tenant = Tenant(Rc::clone(world));
     tokio::task::spawn_local(roll_workloads(Rc::clone(world)));
@@ -74,24 +75,26 @@ async fn with_targets(world: &Rc<World>, takes: Duration, named: &[&str]) -> Ten
     for name in named {
         tenant.create_workload(name, &["app"]);
     }
-    tenant.apply(&manifest(named));
+    let kind = world.api.borrow().workload_kind();
+    tenant.apply(&manifest(kind, named));
     seconds(60).await;
     tenant
 }
 
-fn manifest(named: &[&str]) -> Value {
+fn manifest(kind: WorkloadKind, named: &[&str]) -> Value {
     let mut manifest = static_secret("app");
-    let target = |name: &&str| json!({ "kind": "Deployment", "name": name });
+    let target = |name: &&str| json!({ "kind": kind.as_str(), "name": name });
     manifest["spec"]["rolloutRestartTargets"] = named.iter().map(target).collect();
     manifest
 }
 
-/// Which Deployments were asked to restart since, in their order.
+/// Which workloads were asked to restart since, in their order.
 fn restarted(world: &World, since: usize) -> Vec<String> {
     let requests = &world.requests.borrow()[since..];
     let name = |request: &String| {
-        let rest = request.strip_prefix("patch Deployment/")?;
-        rest.strip_suffix(" (restart)").map(str::to_owned)
+        let rest = request.strip_prefix("patch ")?;
+        let (_, name) = rest.strip_suffix(" (restart)")?.split_once('/')?;
+        Some(name.to_owned())
     };
     requests.iter().filter_map(name).collect()
 }
@@ -179,4 +182,129 @@ fn a_rollout_that_gets_on_is_waited_for_however_long_it_takes() {
         rest(&world).await;
     });
     ended.expect_right("one pod after the other");
+}
+
+/// The judge sees each restart: one too many at a time, and one for content that runs.
+#[test]
+fn a_restart_without_an_answer_counts_and_is_not_made_twice() {
+    for seed in 0..30 {
+        let ended = run(seed, None, async |world: Rc<World>| {
+            let takes = Duration::from_secs(150);
+            let tenant = with_targets(&world, takes, &["web", "jobs"]).await;
+            let mark = world.requests.borrow().len();
+            // It may be past the deadline of the reconcile when a watch shows it.
+            world.lag.set(Duration::from_secs(88));
+            world.faults.borrow_mut().of = Some(("web (restart)", Fault::HangAfter));
+            tenant.write_vault("app", &source(&[("password", "b")]));
+            while restarted(&world, mark).is_empty() {
+                seconds(1).await;
+            }
+            world.faults.replace(Faults::default());
+            seconds(600).await;
+            rest(&world).await;
+            assert_eq!(
+                restarted(&world, mark).last().unwrap(),
+                "jobs",
+                "seed {seed}"
+            );
+        });
+        ended.expect_right(&format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn who_cannot_look_leaves_the_line() {
+    const LOOK: &str = "get metadata of Secret app";
+    let ended = run(1, None, async |world: Rc<World>| {
+        let takes = Duration::from_secs(30);
+        let tenant = with_targets(&world, takes, &["web", "jobs", "api"]).await;
+        let start = world.requests.borrow().len();
+        tenant.write_vault("app", &source(&[("password", "b")]));
+        while reasons(&world) != ["", "MaxConcurrent", "MaxConcurrent"] {
+            seconds(1).await;
+        }
+        let mark = world.requests.borrow().len();
+        world.faults.borrow_mut().of = Some((LOOK, Fault::Unavailable));
+        seconds(120).await;
+        let requests = world.requests.borrow()[mark..].to_vec();
+        let looks = requests.iter().filter(|one| one.contains(LOOK)).count();
+        // Each tries again by itself, ever more seldom, and does not wake the other.
+        assert!((2..50).contains(&looks), "{looks}");
+        assert_eq!(reasons(&world), ["", "Due", "Due"]);
+        world.faults.replace(Faults::default());
+        rest(&world).await;
+        let mut all = restarted(&world, start);
+        all.sort();
+        assert_eq!(all, ["api", "jobs", "web"]);
+    });
+    ended.expect_right("a look fails");
+}
+
+/// A world with StatefulSets, none of which comes up with the password `b`.
+async fn with_bad_sets(world: &Rc<World>) -> Tenant {
+    world.api.borrow_mut().sets = true;
+    for name in ["web", "jobs"] {
+        let unfit = (name.to_owned(), "b".to_owned());
+        world.unfit.borrow_mut().insert(unfit);
+    }
+    let tenant = with_targets(world, Duration::from_secs(5), &["web", "jobs"]).await;
+    tenant.write_vault("app", &source(&[("password", "b")]));
+    tenant
+}
+
+#[test]
+fn a_leader_that_finds_a_rollout_finds_that_it_fails() {
+    let ended = run(1, None, async |world: Rc<World>| {
+        let deadline = u64::from(world.deadline.get());
+        let tenant = with_bad_sets(&world).await;
+        seconds(deadline / 2).await;
+        let mark = world.requests.borrow().len();
+        tenant.restart_operator(false);
+        seconds(deadline - 30).await;
+        assert_eq!(
+            reasons(&world),
+            ["", "MaxConcurrent"],
+            "it has its time again"
+        );
+        seconds(60).await;
+        assert_eq!(reasons(&world), ["", "HaltOnFailure"]);
+        seconds(3 * deadline).await;
+        assert_eq!(
+            restarted(&world, mark),
+            [""; 0],
+            "what fails reaches no other"
+        );
+        tenant.write_vault("app", &source(&[("password", "c")]));
+        seconds(60).await;
+        assert_eq!(restarted(&world, mark), ["web", "jobs"]);
+        rest(&world).await;
+    });
+    ended.expect_right("found under way");
+}
+
+#[test]
+fn what_an_earlier_leader_saw_fail_is_not_waited_for() {
+    let ended = run(1, None, async |world: Rc<World>| {
+        let deadline = u64::from(world.deadline.get());
+        let tenant = with_bad_sets(&world).await;
+        seconds(deadline + 60).await;
+        assert_eq!(reasons(&world), ["", "HaltOnFailure"]);
+        {
+            let mut policy = world.policy.borrow_mut();
+            policy.only_when_available = true;
+            policy.debounce = Duration::from_secs(60);
+        }
+        let mark = world.requests.borrow().len();
+        tenant.restart_operator(false);
+        seconds(20).await;
+        assert_eq!(reasons(&world), ["", "HaltOnFailure"]);
+        // Its status tells of nothing but the new restart by the time that this happens.
+        tenant.write_vault("app", &source(&[("password", "c")]));
+        seconds(50).await;
+        assert_eq!(reasons(&world), ["Debounce", "Debounce"]);
+        seconds(40).await;
+        assert_eq!(restarted(&world, mark).first().unwrap(), "web");
+        rest(&world).await;
+    });
+    ended.expect_right("seen to fail before");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use vault_tenant_operator::config::{Grade, Rollout};
+use vault_tenant_operator::config::{Grade, Rollout, Rotation};
 use vault_tenant_operator::reconcile::ports::Clock;
 
 use crate::api_server::ApiServer;
@@ -110,6 +110,8 @@ pub struct World {
     pub term: Cell<u64>,
     /// The policy about restarts that the next operator starts with.
     pub policy: RefCell<Rollout>,
+    /// How credentials take the place of others, for the next operator.
+    pub rotation: RefCell<Rotation>,
     /// What resources say of them themselves, by name.
     pub stricter: RefCell<BTreeMap<String, Rollout>>,
     /// The longest way of a request or of an answer.
@@ -160,6 +162,7 @@ impl World {
             unfit: RefCell::default(),
             term: Cell::new(0),
             policy: RefCell::default(),
+            rotation: RefCell::default(),
             stricter: RefCell::default(),
             latency: Cell::new(Duration::from_millis(10)),
             grown: Notify::new(),

@@ -1,0 +1,83 @@
+//! What the operator keeps in mind of a rollout that is under way.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// One that rolls, of this template, with so many pods of it.
+fn rolling(generation: i64, updated: i64) -> WorkloadMeta {
+    WorkloadMeta {
+        uid: "u".to_owned(),
+        generation,
+        rollout: Rollout {
+            under_way: true,
+            updated,
+            ..Rollout::default()
+        },
+        ..WorkloadMeta::default()
+    }
+}
+
+/// What is known once these were seen, a second each from the first on.
+fn seen(all: impl IntoIterator<Item = WorkloadMeta>) -> Rollout {
+    let mut known: Option<WorkloadMeta> = None;
+    for (second, mut one) in (0..).zip(all) {
+        one.note_progress(known.as_ref(), at(second));
+        known = Some(one);
+    }
+    known.unwrap().rollout
+}
+
+#[test]
+fn it_gets_on_where_further_pods_are_of_the_template() {
+    let counts = |counts: &[(i64, i64)]| {
+        let all = counts.iter();
+        seen(all.map(|(generation, updated)| rolling(*generation, *updated))).got_on
+    };
+    assert_eq!(counts(&[(3, 0), (3, 1)]), Some(at(1)));
+    assert_eq!(counts(&[(3, 0), (3, 1), (3, 1)]), Some(at(1)));
+    assert_eq!(counts(&[(3, 0), (3, 1), (3, 2)]), Some(at(2)));
+    // A pod that goes and comes again.
+    assert_eq!(counts(&[(3, 3), (3, 2), (3, 3)]), None);
+    assert_eq!(counts(&[(3, 3), (3, 2), (3, 3), (3, 4)]), Some(at(3)));
+    // Another template in the middle of it begins anew.
+    assert_eq!(counts(&[(3, 4), (4, 0), (4, 1)]), Some(at(2)));
+}
+
+#[test]
+fn it_gets_on_where_it_no_longer_waits_for_a_person() {
+    let by_hand = |has_part| {
+        let mut one = rolling(3, 2);
+        (one.rollout.by_hand, one.rollout.has_part) = (true, has_part);
+        one
+    };
+    assert_eq!(seen([by_hand(false), by_hand(true)]).got_on, Some(at(1)));
+    assert_eq!(seen([by_hand(true), by_hand(false)]).got_on, None);
+}
+
+#[test]
+fn one_that_was_under_way_is_known_to_be_found() {
+    let idle = WorkloadMeta {
+        uid: "u".to_owned(),
+        ..WorkloadMeta::default()
+    };
+    let another = WorkloadMeta {
+        uid: "v".to_owned(),
+        ..rolling(1, 0)
+    };
+    let found = |all: &[&WorkloadMeta]| seen(all.iter().copied().cloned()).found;
+    let rolls = rolling(3, 0);
+    assert_eq!(found(&[&rolls]), Some(at(0)));
+    assert_eq!(found(&[&rolls, &rolling(3, 1), &rolls]), Some(at(0)));
+    assert_eq!(found(&[&idle, &rolls]), None, "it was seen to begin");
+    assert_eq!(found(&[&rolls, &idle]), None, "it is over");
+    assert_eq!(found(&[&rolls, &idle, &rolls]), None);
+    assert_eq!(
+        found(&[&rolls, &another]),
+        Some(at(1)),
+        "another of its name"
+    );
+}
