@@ -20,7 +20,7 @@ use crate::grades::{Grade, Names, tenant_of};
 use crate::lessee::{KIND, QUICK, dynamic_secret, engine_of};
 use crate::probes::workload;
 use crate::rollout_status::wait_column;
-use crate::rollouts::targets;
+use crate::rollouts::{KINDS, OF_ALL_KINDS, targets};
 use crate::support::{LONG, Suite, Team, config, merge, prepare};
 
 crate::trials![
@@ -76,6 +76,22 @@ impl Team {
         Ok(found.message)
     }
 
+    /// Fails unless `web` of each kind was restarted so often.
+    async fn restarted_each(&self, expected: usize) -> Result<()> {
+        for kind in KINDS {
+            let seen = self.restarts(kind, "web").await?;
+            ensure!(seen == expected, "{seen} restarts of the {kind:?}");
+        }
+        Ok(())
+    }
+
+    async fn wait_restarts_of_each(&self, expected: usize) -> Result<()> {
+        for kind in KINDS {
+            self.wait_restarts(kind, "web", expected).await?;
+        }
+        Ok(())
+    }
+
     async fn changes(&self, value: &str) -> Result<()> {
         self.put("app", json!({ "password": value })).await?;
         self.wait_value("app", "password", value).await
@@ -83,27 +99,31 @@ impl Team {
 }
 
 async fn a_hold_outlives_the_operator(suite: &Suite, grade: Grade) -> Result<()> {
-    let (tenant, more) = tenant_of(suite, grade, "hold", Names::ROLLED, "").await?;
+    let (tenant, more) = tenant_of(suite, grade, "hold", OF_ALL_KINDS, "").await?;
     prepare(&tenant).await?;
     let held = with(&tenant, &more, "  hold: true\n");
     let free = with(&tenant, &more, "");
     let team = start(suite, tenant, &held).await?;
-    team.with_targets(&WEB).await?;
+    team.with_targets(&KINDS).await?;
     team.changes("second").await?;
     team.wait_pending("rollout.hold").await?;
     let team = reconfigured(suite, team, &held).await?;
     team.changes("third").await?;
     team.wait_told("app", "version 3").await?;
     team.wait_pending("rollout.hold").await?;
-    ensure!(team.restarts(Kind::Deployment, "web").await? == 0);
+    team.restarted_each(0).await?;
     let metrics = team.operator.metrics().await?;
     let pending = "vto_rollout_restarts_pending";
-    ensure!(
-        sample(&metrics, pending, &["name=\"web\"", "reason=\"Hold\""]) == Some(1.0),
-        "{metrics}"
-    );
+    for kind in KINDS {
+        let labels = [
+            &format!("kind=\"{kind:?}\"") as &str,
+            "name=\"web\"",
+            "reason=\"Hold\"",
+        ];
+        ensure!(sample(&metrics, pending, &labels) == Some(1.0), "{metrics}");
+    }
     let team = reconfigured(suite, team, &free).await?;
-    team.wait_restarts(Kind::Deployment, "web", 1).await?;
+    team.wait_restarts_of_each(1).await?;
     wait_for("nothing to be pending", LONG, || async {
         let metrics = team.operator.metrics().await?;
         ensure!(!metrics.contains(pending), "{metrics}");
@@ -111,11 +131,11 @@ async fn a_hold_outlives_the_operator(suite: &Suite, grade: Grade) -> Result<()>
     })
     .await?;
     team.wait_current("app").await?;
-    team.rolls_once(&WEB, "fourth", 1).await
+    team.rolls_once(&KINDS, "fourth", 1).await
 }
 
 async fn a_window_is_waited_for_and_told(suite: &Suite, grade: Grade) -> Result<()> {
-    let (tenant, more) = tenant_of(suite, grade, "window", Names::ROLLED, "").await?;
+    let (tenant, more) = tenant_of(suite, grade, "window", OF_ALL_KINDS, "").await?;
     prepare(&tenant).await?;
     let (opens, lines) = in_three_hours()?;
     let closed = with(&tenant, &more, &lines);
@@ -125,44 +145,45 @@ async fn a_window_is_waited_for_and_told(suite: &Suite, grade: Grade) -> Result<
         "  windows: [\"daily 00:00-24:00 Europe/Berlin\"]\n",
     );
     let team = start(suite, tenant, &closed).await?;
-    team.with_targets(&WEB).await?;
+    team.with_targets(&KINDS).await?;
     team.changes("second").await?;
     let told = team.wait_pending("rollout.windows").await?;
     let when = opens.strftime("%Y-%m-%dT%H:%M:00Z").to_string();
     ensure!(told.contains(&when), "{told} says nothing of {when}");
-    let row = &team.rollouts("app").await?.rollout_targets[0];
-    let until = row.until.as_ref().map(|until| until.0);
-    ensure!(
-        row.state == RolloutState::Pending && row.reason.as_deref() == Some("Window"),
-        "{row:?}"
-    );
-    ensure!(
-        until.is_some_and(|until| until.to_string() == when),
-        "{row:?}, and it opens at {when}"
-    );
-    ensure!(team.restarts(Kind::Deployment, "web").await? == 0);
+    let rows = team.rollouts("app").await?.rollout_targets;
+    ensure!(rows.len() == KINDS.len(), "{rows:?}");
+    for row in rows {
+        let until = row.until.as_ref().map(|until| until.0.to_string());
+        ensure!(
+            row.state == RolloutState::Pending
+                && row.reason.as_deref() == Some("Window")
+                && until.as_ref() == Some(&when),
+            "{row:?}, and it opens at {when}"
+        );
+    }
+    team.restarted_each(0).await?;
     let team = reconfigured(suite, team, &open).await?;
-    team.wait_restarts(Kind::Deployment, "web", 1).await?;
+    team.wait_restarts_of_each(1).await?;
     team.wait_current("app").await
 }
 
 async fn restarts_of_one_workload_keep_their_distance(suite: &Suite, grade: Grade) -> Result<()> {
-    let (tenant, more) = tenant_of(suite, grade, "distance", Names::ROLLED, "").await?;
+    let (tenant, more) = tenant_of(suite, grade, "distance", OF_ALL_KINDS, "").await?;
     prepare(&tenant).await?;
     let apart = with(&tenant, &more, "  minInterval: 1h\n");
     let near = with(&tenant, &more, "  minInterval: 1s\n");
     let team = start(suite, tenant, &apart).await?;
-    team.with_targets(&WEB).await?;
+    team.with_targets(&KINDS).await?;
     // Nothing was restarted yet.
-    team.rolls_once(&WEB, "second", 0).await?;
+    team.rolls_once(&KINDS, "second", 0).await?;
     team.changes("third").await?;
     team.wait_pending("rollout.minInterval").await?;
     team.changes("fourth").await?;
     team.wait_told("app", "version 4").await?;
-    ensure!(team.restarts(Kind::Deployment, "web").await? == 1);
+    team.restarted_each(1).await?;
     let team = reconfigured(suite, team, &near).await?;
     // Both changes in one.
-    team.wait_restarts(Kind::Deployment, "web", 2).await?;
+    team.wait_restarts_of_each(2).await?;
     team.wait_current("app").await
 }
 
