@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Failed, Trial};
 use serde_yaml::Value;
 
-use crate::promises;
+use crate::{promises, runbooks};
 
 const README: &str = include_str!("../../README.md");
 const CARGO: &str = include_str!("../../Cargo.toml");
@@ -48,6 +48,7 @@ pub fn trials() -> Vec<Trial> {
         trial("every_trial_shows_a_promise", promises::every_trial),
         trial("every_link_leads_somewhere", every_link),
         trial("every_source_is_there", every_source),
+        trial("every_command_says_where", runbooks::every_command),
         trial("the_gate_says_the_time_before_the_last_line", gate_times),
     ]
 }

@@ -81,6 +81,7 @@ mod restarts;
 mod rollout_status;
 mod rollouts;
 mod rotation;
+mod runbooks;
 mod sandbox;
 mod sandbox_home;
 mod scale;

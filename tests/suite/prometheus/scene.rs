@@ -20,7 +20,7 @@ use crate::probes::{api_proxy, workload};
 use crate::support::{LONG, Suite, Team, config, prepare};
 
 /// A port that nobody listens at.
-const AWAY: &str = "https://127.0.0.1:9";
+pub const AWAY: &str = "https://127.0.0.1:9";
 
 /// How many repairs of one Secret there are before it is left alone.
 const REPAIRS: usize = 5;
