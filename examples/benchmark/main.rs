@@ -50,7 +50,7 @@ enum Arguments {
         #[arg(long, default_value_t = 3)]
         rounds: usize,
     },
-    /// A look at the metrics: time, length, memory, with series of each resource and without
+    /// A look at the metrics: time, length, memory, with series of each resource and without, and with targets whose restarts wait
     Scrape {
         /// How many VaultStaticSecrets
         #[arg(long, default_value_t = 1_000)]

@@ -1,5 +1,5 @@
-//! What the operator may do: asked once for each namespace at start, and again
-//! while something is missing; single rights when one was refused. Every account
+//! What the operator may do: asked for each namespace at start, soon again while
+//! something is missing, and now and then for what has changed since; single rights when one was refused. Every account
 //! may ask this about itself (`system:basic-user`).
 
 use std::rc::Rc;
@@ -15,13 +15,17 @@ use tokio::time::Instant;
 use super::Operator;
 use super::cluster::KubeCluster;
 use crate::problem::Problem;
-use crate::rights::{Difference, Granted, Right, as_rules, compare};
+use crate::rights::{Difference, Granted, Right, compare};
 
 /// How long the answer about a single right is believed.
 const REVIEW_LIFE: Duration = Duration::from_secs(60);
 
 /// Between two looks at all rights, while something is missing.
 const PAUSE: Duration = Duration::from_secs(30);
+
+/// Between two looks at all rights, while nothing is missing: who changed a Role is
+/// told what it gives too much, and that this is gone.
+const PERIOD: Duration = Duration::from_secs(600);
 
 /// Between two looks whether the first lists are here.
 const WAIT: Duration = Duration::from_millis(500);
@@ -120,35 +124,58 @@ impl KubeCluster {
 }
 
 /// Looks at the operator's rights in a namespace: once what is needed there is
-/// known, and again while something is missing or was refused.
+/// known, and again as [`keep_looking`] has it.
 pub async fn run(engine: Rc<Operator>, cluster: Rc<KubeCluster>, namespace: String) {
     while !engine.knows_what_is_asked() {
         tokio::time::sleep(WAIT).await;
     }
-    let mut told = Difference::default();
-    loop {
-        let missing = match cluster.compared(&engine, &namespace).await {
-            Ok(found) => {
-                if found.surplus != told.surplus && !found.surplus.is_empty() {
-                    let rules = as_rules(&found.surplus);
-                    tracing::warn!(
-                        namespace,
-                        rules,
-                        "the operator may do more than it needs, take it out of its Roles"
-                    );
-                }
-                let missing = engine.reviewed(&namespace, &found);
-                told = found;
-                missing
-            }
-            Err(problem) => {
-                tracing::info!(namespace, %problem, "the operator's rights are not known, asking again");
-                true
-            }
-        };
-        if !missing {
-            engine.refused_in(&namespace).await;
+    let look = async || match cluster.compared(&engine, &namespace).await {
+        Ok(found) => engine.reviewed(&namespace, &found),
+        Err(problem) => {
+            tracing::info!(namespace, %problem, "the operator's rights are not known, asking again");
+            true
         }
-        tokio::time::sleep(PAUSE).await;
+    };
+    keep_looking(look, async || engine.refused_in(&namespace).await).await;
+}
+
+/// Looks for ever: after [`PAUSE`] where the look tells that something is missing, or
+/// once `refused` ends since a refusal has shown it, and after [`PERIOD`] otherwise.
+async fn keep_looking(look: impl AsyncFn() -> bool, refused: impl AsyncFn()) {
+    loop {
+        let missing = look().await || tokio::time::timeout(PERIOD, refused()).await.is_ok();
+        if missing {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::pending;
+
+    use super::*;
+
+    /// How many looks there are in the first hour.
+    async fn looks_in_an_hour(missing: bool, refused: impl AsyncFn()) -> usize {
+        let looks = Cell::new(0);
+        let look = async || {
+            looks.set(looks.get() + 1);
+            missing
+        };
+        let hour = Duration::from_secs(3600) - Duration::from_millis(1);
+        let ended = tokio::time::timeout(hour, keep_looking(look, refused)).await;
+        assert!(ended.is_err(), "it looks for ever");
+        looks.get()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rights_are_looked_at_every_ten_minutes_and_soon_again_while_one_is_missing() {
+        assert_eq!(looks_in_an_hour(false, async || pending().await).await, 6);
+        assert_eq!(looks_in_an_hour(true, async || pending().await).await, 120);
+        // A refusal in the second minute of each of them.
+        let refused = async || tokio::time::sleep(Duration::from_secs(90)).await;
+        assert_eq!(looks_in_an_hour(false, refused).await, 30);
     }
 }

@@ -28,6 +28,8 @@ const FORMER: [&str; 4] = ["get", "list", "watch", "delete"];
 #[derive(Debug, Default)]
 pub struct Lacking {
     missing: RefCell<BTreeMap<String, BTreeSet<Right>>>,
+    /// Those that were too much at the last look, by namespace.
+    surplus: RefCell<BTreeMap<String, BTreeSet<Right>>>,
     /// Told when a refusal showed another one.
     news: watch::Sender<()>,
 }
@@ -219,19 +221,31 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         } else if missing.is_empty() && !before.is_empty() {
             tracing::info!(namespace, "no right is missing any more");
         }
-        self.look_at_granted(namespace, surplus);
+        let mut all = self.lacking.surplus.borrow_mut();
+        let before = all.insert(namespace.to_owned(), surplus.clone());
+        drop(all);
+        let before = before.unwrap_or_default();
+        if *surplus != before && !surplus.is_empty() {
+            let rules = as_rules(surplus);
+            tracing::warn!(
+                namespace,
+                rules,
+                "the operator may do more than it needs, take it out of its Roles"
+            );
+        } else if surplus.is_empty() && !before.is_empty() {
+            tracing::info!(namespace, "no right is too much any more");
+        }
+        self.look_at_granted(namespace, surplus.difference(&before));
         !missing.is_empty()
     }
 
-    /// Names that the Role knows and no resource: what a resource left behind
-    /// that was renamed or deleted while nobody looked may be there.
-    fn look_at_granted(&self, namespace: &str, surplus: &BTreeSet<Right>) {
+    /// Names that the Role knows, since this look, and no resource: what a resource
+    /// left behind that was renamed or deleted while nobody looked may be there.
+    fn look_at_granted<'a>(&self, namespace: &str, surplus: impl Iterator<Item = &'a Right>) {
         if !self.knows_names_only() {
             return;
         }
-        let secrets = surplus
-            .iter()
-            .filter(|right| right.resource == "secrets" && right.verb == "list");
+        let secrets = surplus.filter(|right| right.resource == "secrets" && right.verb == "list");
         let names = secrets.filter_map(|right| right.name.clone());
         let mut view = self.view.borrow_mut();
         for name in names {

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use ground::engines::PkiRole;
+use ground::faults::{Match, Pause};
 use ground::judges::workloads::Kind;
 use ground::{Right, Tenant, wait_for};
 use kube::api::PostParams;
@@ -15,13 +16,14 @@ use serde_json::{Value, json};
 use crate::bearer::{Bearer, KIND as PKI};
 use crate::grades::{Grade, Names};
 use crate::lessee::{KIND as DYNAMIC, dynamic_secret};
-use crate::probes::workload;
+use crate::probes::{api_proxy, workload};
 use crate::rbac_files::{PROGRAM, Ran, expect, run};
 use crate::support::{LONG, Suite, Team, static_secret};
 
 crate::trials![
     "status_command": each_kind_has_a_row, what_is_wrong_is_told_whatever_a_tenant_writes,
-    what_may_not_be_seen_is_told,
+    what_may_not_be_seen_is_told, who_may_list_and_not_watch_is_told_all,
+    a_namespace_that_is_not_there_is_told_to_who_may_see_that,
 ];
 
 /// The kind that these trials mostly look at.
@@ -43,13 +45,24 @@ pub struct Reader {
 
 impl Reader {
     pub async fn of(suite: &Suite, tenant: &Tenant, kinds: &[&str]) -> Result<Self> {
+        Self::with(suite, tenant, kinds, &["get", "list", "watch"], None).await
+    }
+
+    /// The same with these verbs alone, perhaps by another address of the API server.
+    async fn with(
+        suite: &Suite,
+        tenant: &Tenant,
+        kinds: &[&str],
+        verbs: &[&str],
+        server: Option<&str>,
+    ) -> Result<Self> {
         let name = "reader";
         for object in [
             json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": name } }),
             json!({
                 "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": name },
                 "rules": [{
-                    "apiGroups": ["secrets.hashicorp.com"], "resources": kinds, "verbs": ["get", "list", "watch"],
+                    "apiGroups": ["secrets.hashicorp.com"], "resources": kinds, "verbs": verbs,
                 }],
             }),
             json!({
@@ -62,7 +75,7 @@ impl Reader {
         }
         let reader = Self {
             kubectl: suite.ground.components().path("kubectl")?.to_owned(),
-            kubeconfig: tenant.kubeconfig(name, name, None).await?,
+            kubeconfig: tenant.kubeconfig(name, name, server).await?,
             home: suite.ground.dir().to_owned(),
         };
         wait_for("the reader's rights", LONG, || async {
@@ -92,9 +105,13 @@ impl Reader {
 
     /// Runs it to its end.
     async fn status(&self, arguments: &[&str]) -> Result<Ran> {
-        let command = self.command(arguments)?;
-        tokio::task::spawn_blocking(move || run(command, "")).await?
+        to_its_end(self.command(arguments)?).await
     }
+}
+
+/// Runs a command to its end.
+pub async fn to_its_end(command: Command) -> Result<Ran> {
+    tokio::task::spawn_blocking(move || run(command, "")).await?
 }
 
 /// The line of a table that is about this resource.
@@ -105,7 +122,7 @@ fn row<'a>(table: &'a str, name: &str) -> Result<&'a str> {
 }
 
 /// Nothing in it moves a cursor or turns text around.
-fn ensure_plain(ran: &Ran) -> Result<()> {
+pub fn ensure_plain(ran: &Ran) -> Result<()> {
     let odd = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
     ensure!(!ran.out.contains(odd) && !ran.err.contains(odd), "{ran:?}");
     Ok(())
@@ -273,5 +290,68 @@ async fn what_may_not_be_seen_is_told(suite: &Suite) -> Result<()> {
             .any(|line| line.split_whitespace().take(2).eq([namespace, "vss/app"])),
         "{ran:?}"
     );
+    Ok(())
+}
+
+async fn who_may_list_and_not_watch_is_told_all(suite: &Suite) -> Result<()> {
+    let tenant = suite.ground.tenant("status-list").await?;
+    let proxy = api_proxy(&suite.ground).await?;
+    let reader = Reader::with(suite, &tenant, &KINDS, &["list"], Some(&proxy.url())).await?;
+    let manifest = static_secret(&tenant, "app", json!({}));
+    tenant.apply(&manifest.to_string()).await?;
+    // Two kinds have long been listed when the third one is.
+    let list = |kind: &str| Match::method("GET").path_contains(kind);
+    let mut last = Pause::at_request(&proxy, list(KINDS[2]));
+    let counts = KINDS.map(|kind| proxy.count(&list(kind)));
+    let ran = tokio::spawn(to_its_end(reader.command(&[])?));
+    last.reached(LONG).await?;
+    for (kind, count) in KINDS.into_iter().zip(counts).take(2) {
+        proxy.wait_for_end(&list(kind), count + 1, LONG).await?;
+    }
+    last.go();
+    let ran = ran.await??;
+    // The resource is not ready, and that is all there is to tell.
+    expect(&ran, 1, &["vss/app ", "Pending"])?;
+    ensure!(ran.err.is_empty(), "{ran:?}");
+    let watches = proxy.requests(&Match::any().query_contains("watch="));
+    ensure!(watches.is_empty(), "{watches:?}");
+    Ok(())
+}
+
+async fn a_namespace_that_is_not_there_is_told_to_who_may_see_that(suite: &Suite) -> Result<()> {
+    let tenant = suite.ground.tenant("status-typo").await?;
+    let reader = Reader::of(suite, &tenant, &KINDS).await?;
+    let admin = &suite.ground.plane.kubeconfig;
+    let path = admin.display().to_string();
+    for arguments in [&["-n", "nobodys"][..], &["-n", "nobodys", "-o", "json"]] {
+        let arguments = [arguments, &["--kubeconfig", &path]].concat();
+        let ran = reader.status(&arguments).await?;
+        ensure!(
+            ran.code == 2
+                && ran.out.is_empty()
+                && ran.err == "the namespace nobodys does not exist: correct --namespace\n",
+            "{ran:?}"
+        );
+    }
+    // The same of a context.
+    let mut config: Value = serde_yaml::from_str(&std::fs::read_to_string(admin)?)?;
+    config["contexts"][0]["context"]["namespace"] = json!("nobodys");
+    let elsewhere = tenant.dir.join("elsewhere.kubeconfig");
+    std::fs::write(&elsewhere, serde_yaml::to_string(&config)?)?;
+    let elsewhere = elsewhere.display().to_string();
+    let ran = reader.status(&["--kubeconfig", &elsewhere]).await?;
+    let sentence = "the namespace nobodys does not exist: it is that of the context, give another";
+    expect(&ran, 2, &[sentence])?;
+    // One that is there is empty, for whoever may see that and for whoever may not.
+    let namespace = tenant.namespace.as_str();
+    let nothing = format!("No resources found in {namespace} namespace.\n");
+    for more in [&["--kubeconfig", &path][..], &[]] {
+        let ran = reader.status(&[&["-n", namespace], more].concat()).await?;
+        ensure!(ran.code == 0 && ran.err == nothing, "{ran:?}");
+    }
+    // Who may see neither is refused, and guesses nothing.
+    let ran = reader.status(&["-n", "nobodys"]).await?;
+    expect(&ran, 2, &["in nobodys cannot be listed: "])?;
+    ensure!(!ran.err.contains("does not exist"), "{ran:?}");
     Ok(())
 }

@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::status_command::{KINDS, Reader, STATIC};
+use crate::status_command::{KINDS, Reader, STATIC, ensure_plain, to_its_end};
 use crate::support::{LONG, Suite, resources, static_secret};
 
 crate::trials![
@@ -162,10 +162,19 @@ async fn a_terminal_has_colours_and_is_drawn_in_place(suite: &Suite) -> Result<(
     let (child, terminal) = start(&[], ("LANG", "C"), 24)?;
     shows(&terminal, green).await?;
     ensure!(ended(child).await?.0 == Some(0));
-    let (child, terminal) = start(&[], ("NO_COLOR", "1"), 24)?;
-    shows(&terminal, "vss/app   Ready ").await?;
-    ensure!(ended(child).await?.0 == Some(0));
-    ensure!(!terminal.text().contains('\x1b'), "{:?}", terminal.text());
+    for without in [("NO_COLOR", "1"), ("CLICOLOR", "0"), ("TERM", "dumb")] {
+        let (child, terminal) = start(&[], without, 24)?;
+        shows(&terminal, "vss/app   Ready ").await?;
+        ensure!(ended(child).await?.0 == Some(0));
+        let text = terminal.text();
+        ensure!(!text.contains('\x1b'), "{without:?}: {text:?}");
+    }
+    // What is no terminal has none, whatever a variable would force.
+    let mut command = reader.command(&[])?;
+    command.env("CLICOLOR_FORCE", "1");
+    let ran = to_its_end(command).await?;
+    ensure!(ran.out.contains("vss/app   Ready "), "{ran:?}");
+    ensure_plain(&ran)?;
 
     // One that has no row for the last line.
     let (child, terminal) = start(&["-w"], ("LANG", "C"), 2)?;

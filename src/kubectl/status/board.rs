@@ -148,9 +148,14 @@ impl Board {
         self.troubles().next().is_none() && self.rows().all(Row::is_ready)
     }
 
+    /// Whether nothing is there, or none of it can be seen.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// The sentence for nothing at all, in kubectl's words.
     pub fn nothing(&self) -> Option<String> {
-        let is_empty = self.rows.is_empty() && self.troubles().next().is_none();
+        let is_empty = self.is_empty() && self.troubles().next().is_none();
         is_empty.then(|| match &self.namespace {
             Some(namespace) => format!("No resources found in {namespace} namespace."),
             None => "No resources found".to_owned(),

@@ -16,6 +16,9 @@ use crate::key::is_namespace_name;
 use anstream::{AutoStream, ColorChoice};
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Client;
+use kube::api::Api;
 use tokio::sync::mpsc;
 
 use crate::kubectl::Outcome;
@@ -30,8 +33,8 @@ use table::{Layout, Table};
 #[command(
     after_help = "NEXT DUE: when the source is read, or the credentials are renewed or replaced. EXPIRY: when they end if \
                   nobody renews them. SURVIVES UNTIL: until when they work if Vault or the operator stopped \
-                  now.\n\nExit codes: 0 all are ready; 1 one is not, or could not be seen; 2 nothing could be told. With \
-                  --watch, how it stood at the end."
+                  now.\n\nExit codes: 0 all are ready; 1 one is not, or could not be seen; 2 nothing could be told, or the \
+                  namespace does not exist. With --watch, how it stood at the end."
 )]
 pub struct Status {
     #[command(flatten)]
@@ -84,10 +87,21 @@ impl Status {
                 "{name:?} is no name of a namespace: give one with --namespace"
             ));
         }
-        let mut news = feed::follow(&connect(config)?, namespace.as_deref());
-        let board = first(&mut news, namespace).await?;
+        let client = connect(config)?;
+        let mut news = feed::of_all(&client, namespace.as_deref(), self.watch);
+        let board = first(&mut news, namespace.clone()).await?;
         if self.watch {
             return live::run(board, news, self.view()).await;
+        }
+        if board.is_empty()
+            && let Some(name) = &namespace
+            && !may_exist(client, name).await
+        {
+            let mend = match self.namespace {
+                Some(_) => "correct --namespace",
+                None => "it is that of the context, give another with --namespace",
+            };
+            return Err(format!("the namespace {name} does not exist: {mend}"));
         }
         for trouble in board.troubles() {
             eprintln!("{trouble}");
@@ -108,8 +122,10 @@ impl Status {
         Layout {
             namespaces: self.all_namespaces,
             wide: self.output == Some(Output::Wide),
-            // A terminal that takes them, and nobody has said NO_COLOR.
-            colours: AutoStream::choice(&std::io::stdout()) != ColorChoice::Never,
+            // A terminal that takes them, and nobody has said NO_COLOR. That somebody has
+            // said CLICOLOR_FORCE makes no terminal of a file.
+            colours: std::io::stdout().is_terminal()
+                && AutoStream::choice(&std::io::stdout()) != ColorChoice::Never,
         }
     }
 
@@ -141,6 +157,13 @@ async fn first(
         return Ok(board);
     }
     Err(board.troubles().collect::<Vec<_>>().join("\n"))
+}
+
+/// Whether a namespace may be there: what is refused is no sign that it is not, since
+/// rights may be given without the one to see it.
+async fn may_exist(client: Client, namespace: &str) -> bool {
+    let namespaces: Api<Namespace> = Api::all(client);
+    !matches!(namespaces.get_metadata_opt(namespace).await, Ok(None))
 }
 
 fn outcome(board: &Board) -> Outcome {
