@@ -75,6 +75,11 @@ fn set(family: &Family<Namespace, Gauge>, namespace: &str, count: usize) {
         .set(i64::try_from(count).unwrap_or(i64::MAX));
 }
 
+/// About so many bytes are told of one resource with all that it can have, and of one
+/// workload.
+const OF_A_RESOURCE: usize = 640;
+const OF_A_WORKLOAD: usize = 400;
+
 /// From 1 ms to about 16 s.
 pub(super) fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(0.001, 4.0, 8))
@@ -381,11 +386,12 @@ impl Metrics {
     #[must_use]
     pub fn exposition(&self, accept: &str) -> (&'static str, String) {
         use prometheus_client::encoding::{prometheus_text, text};
-        // It grows little from one time to the next: at once as long as it will be.
+        let world = self.look.get().map(|look| look()).unwrap_or_default();
+        // At once as long as it will be: text that grows is there twice for a moment.
         let length = self.length.get();
-        let mut out = String::with_capacity(length + length / 8);
-        self.told
-            .put(self.look.get().map(|look| look()).unwrap_or_default());
+        let first = world.series.len() * OF_A_RESOURCE + world.targets.len() * OF_A_WORKLOAD;
+        let mut out = String::with_capacity(first.max(length + length / 8));
+        self.told.put(world);
         // Writing to a String cannot fail.
         let type_ = if prefers_openmetrics(accept) {
             let _ = text::encode(&mut out, &self.registry);
@@ -399,6 +405,10 @@ impl Metrics {
         (type_, out)
     }
 }
+
+#[cfg(test)]
+#[path = "allocation_tests.rs"]
+mod allocations;
 
 #[cfg(test)]
 #[path = "metrics_tests.rs"]

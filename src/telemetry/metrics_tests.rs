@@ -77,7 +77,7 @@ fn provoked() -> Metrics {
 fn target() -> Target {
     Target {
         restarts: 2,
-        pending: BTreeMap::from([("Window", 1)]),
+        pending: [("Window", 1)].into_iter().collect(),
         failed: 0,
     }
 }
@@ -276,7 +276,7 @@ fn workloads_are_summed_up_by_what_they_wait_for() {
     let mut sum = target();
     sum.add(Target {
         restarts: 1,
-        pending: BTreeMap::from([("Window", 1), ("Hold", 1)]),
+        pending: [("Window", 1), ("Hold", 1)].into_iter().collect(),
         failed: 1,
     });
     let metrics = Metrics::new();

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use litemap::LiteMap;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -19,7 +20,7 @@ pub struct Target {
     /// How often this process restarted it.
     pub restarts: u64,
     /// Restarts that are due and wait, by what they wait for.
-    pub pending: BTreeMap<&'static str, usize>,
+    pub pending: LiteMap<&'static str, usize>,
     /// Whether the rollout that the operator began does not get on; of several, how many.
     pub failed: usize,
 }
@@ -30,7 +31,10 @@ impl Target {
         self.restarts += other.restarts;
         self.failed += other.failed;
         for (why, count) in other.pending {
-            *self.pending.entry(why).or_default() += count;
+            match self.pending.get_mut(why) {
+                Some(known) => *known += count,
+                None => drop(self.pending.insert(why, count)),
+            }
         }
     }
 }
