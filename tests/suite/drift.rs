@@ -50,14 +50,24 @@ async fn an_edit_is_repaired_by_one_read_that_names_who_made_it(
     // What the other trials of a busy machine take is in every one of them.
     let least = times.iter().min();
     ensure!(least < Some(&Duration::from_secs(1)), "{times:?}");
-    team.wait_events("app", |events| {
-        events.iter().any(|(reason, note)| {
-            reason == "SecretDataDrift" && note.contains("was changed by kubectl-edit")
-        })
-    })
-    .await?;
     ensure!(team.restarts(Kind::Deployment, "web").await? == 0);
-    Ok(())
+    // The same three times, and what followed at the end with its number.
+    let told = |events: &[(String, String)]| {
+        let notes = events.iter().filter(|(reason, note)| {
+            reason == "SecretDataDrift" && note.contains("was changed by kubectl-edit")
+        });
+        let (sums, single): (Vec<_>, Vec<_>) =
+            notes.partition(|(_, note)| note.contains(" since "));
+        let twice = sums
+            .iter()
+            .all(|(_, note)| note.starts_with("2 times since "));
+        (single.len(), sums.len(), twice)
+    };
+    team.wait_events("app", |events| told(events) == (3, 0, true))
+        .await?;
+    ensure!(team.operator.terminate(LONG).await.success());
+    team.wait_events("app", |events| told(events) == (3, 1, true))
+        .await
 }
 
 async fn two_that_correct_each_other_come_to_rest(suite: &Suite, grade: Grade) -> Result<()> {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use vault_tenant_operator::api::RolloutState;
 
 use crate::endpoints::sample;
-use crate::grades::{Grade, Names, tenant_of};
+use crate::grades::{Grade, tenant_of};
 use crate::lessee::{KIND, QUICK, dynamic_secret, engine_of};
 use crate::probes::workload;
 use crate::rollout_status::wait_column;

@@ -59,6 +59,8 @@ async fn two_at_a_time_tour_and_end_cleanly(suite: &Suite) -> Result<()> {
             );
         }
     }
+    // The status table of the restart that waits.
+    ensure!(output.contains("Pending (Window, in "), "{output}");
     ensure!(!output.contains('\x1b'), "colours in a file:\n{output}");
     visited.wait_until_it_stays().await?;
     visited.follow_what_it_says(suite, &home).await?;
