@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::argo;
 use super::pod_uses::uses;
@@ -174,6 +175,15 @@ struct Template {
     spec: Value,
 }
 
+impl Template {
+    fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.metadata.annotations.hash(&mut hasher);
+        self.spec.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 struct TemplateMeta {
     #[serde(default)]
@@ -244,21 +254,25 @@ impl Workload {
     fn rollout(&self, kind: WorkloadKind) -> Rollout {
         let (spec, status) = (&self.spec, &self.status);
         let wanted = spec.replicas.unwrap_or(1);
-        let counts = match kind {
-            WorkloadKind::Deployment => {
-                status.updated_replicas < wanted
-                    || status.replicas > status.updated_replicas
-                    || status.available_replicas < status.updated_replicas
-                    || status.terminating_replicas.is_some_and(|ending| ending > 0)
-            }
-            WorkloadKind::StatefulSet => {
-                status.updated_replicas < wanted || status.ready_replicas < wanted
-            }
+        let (leaves_old, lacks_pods) = match kind {
+            WorkloadKind::Deployment => (
+                status.updated_replicas < wanted || status.replicas > status.updated_replicas,
+                status.available_replicas < status.updated_replicas
+                    || status.terminating_replicas.is_some_and(|ending| ending > 0),
+            ),
+            WorkloadKind::StatefulSet => (
+                status.updated_replicas < wanted,
+                status.ready_replicas < wanted,
+            ),
             WorkloadKind::DaemonSet => {
                 let wanted = status.desired_number_scheduled;
-                status.updated_number_scheduled < wanted || status.number_available < wanted
+                (
+                    status.updated_number_scheduled < wanted,
+                    status.number_available < wanted,
+                )
             }
-            WorkloadKind::ArgoRollout => status.available_replicas < wanted,
+            // Its restarts replace pods by others of the same template.
+            WorkloadKind::ArgoRollout => (false, status.available_replicas < wanted),
         };
         let argo = match kind {
             WorkloadKind::ArgoRollout => self.seen().standing(),
@@ -274,14 +288,18 @@ impl Workload {
         let updated = status.updated_replicas.max(status.updated_number_scheduled);
         // Of an older template it says nothing about this one.
         let failing = is_seen && status.conditions.iter().any(failed);
-        let under_way =
-            counts || !is_seen || argo.under_way || (failing && kind == WorkloadKind::ArgoRollout);
+        let under_way = leaves_old
+            || lacks_pods
+            || !is_seen
+            || argo.under_way
+            || (failing && kind == WorkloadKind::ArgoRollout);
         Rollout {
             under_way,
             // Until it is seen, these are pods of the template before.
             updated: if under_way && is_seen { updated } else { 0 },
             got_on: None,
-            found: None,
+            seen: None,
+            leaves_old: leaves_old && under_way,
             failing,
             undone: argo.undone,
             by_hand: strategy.type_ == "OnDelete" || partition > 0,
@@ -316,6 +334,7 @@ mod tests;
 #[must_use]
 pub fn workload(object: Workload, kind: WorkloadKind) -> WorkloadMeta {
     let rollout = object.rollout(kind);
+    let pod_template = object.spec.template.digest();
     let meta = object.metadata;
     let annotations = ours(meta.annotations.unwrap_or_default());
     let mut template = ours(object.spec.template.metadata.annotations);
@@ -328,7 +347,7 @@ pub fn workload(object: Workload, kind: WorkloadKind) -> WorkloadMeta {
     }
     WorkloadMeta {
         rollout,
-        generation: meta.generation.unwrap_or_default(),
+        pod_template,
         uid: meta.uid.unwrap_or_default(),
         resource_version: meta.resource_version.unwrap_or_default(),
         created: meta.creation_timestamp.map(|time| time.0),

@@ -50,3 +50,22 @@ fn pods_of_the_template_before_are_none_of_the_new_one() {
     assert_eq!(set(&whole, 4, 9, 3).updated, 4);
     assert_eq!(set(&whole, 10, 10, 3).updated, 0, "it is over");
 }
+
+#[test]
+fn a_template_is_known_by_all_that_is_in_it() {
+    let digest = |annotation: &str, image: &str, replicas: u32| {
+        let object = json!({
+            "metadata": { "uid": "u", "resourceVersion": "7", "generation": replicas },
+            "spec": { "replicas": replicas, "template": {
+                "metadata": { "annotations": { "team.example/a": annotation } },
+                "spec": { "containers": [{ "name": "app", "image": image, "ports": [1.5, null] }] },
+            } },
+        });
+        let object = serde_json::from_value(object).unwrap();
+        workload(object, WorkloadKind::DaemonSet).pod_template
+    };
+    let first = digest("a", "app:1", 2);
+    assert_eq!(digest("a", "app:1", 3), first, "it was scaled");
+    assert_ne!(digest("b", "app:1", 2), first);
+    assert_ne!(digest("a", "app:2", 2), first);
+}

@@ -317,8 +317,12 @@ pub fn progress(
     // A pod is replaced once the one before it has ended.
     let takes = Duration::from_secs(u64::from(rollout.deadline) + u64::from(rollout.grace));
     let takes = takes.min(LONGEST);
-    // Of one that was found under way nobody knows whether it stood still before.
-    let began = began.or(rollout.found);
+    // One that this process did not see begin has the whole time again: nobody knows whether it stood still. Long after
+    // the restart it is that one's if it leaves pods of before; else some of its pods may be away for another reason.
+    let is_its = |seen: &Timestamp| {
+        rollout.leaves_old || restarted.is_some_and(|at| *seen <= later(at, LONGEST))
+    };
+    let began = began.or(rollout.seen.filter(is_its));
     // Many pods that are replaced one by one take longer than any of them may.
     let since = |at: Timestamp| began.max(rollout.got_on).map_or(at, |since| since.max(at));
     let deadline = restarted.filter(|_| ours).map(|at| later(since(at), takes));

@@ -194,9 +194,15 @@ fn one_that_has_failed_is_mended_by_another_restart() {
     assert_eq!(verdict(&overdue, Some(9_391)), Gate::Open(None));
     // Nor does one that this process found under way.
     let mut found = rolling(restarted(5_000));
-    found.rollout.found = Some(at(9_401));
+    found.rollout.seen = Some(at(9_401));
+    assert_eq!(
+        verdict(&found, None),
+        closed(Why::Unavailable, None),
+        "long after the restart a pod is away for another reason"
+    );
+    found.rollout.leaves_old = true;
     assert_eq!(verdict(&found, None), closed(Why::Unavailable, 10_001));
-    found.rollout.found = Some(at(9_400));
+    found.rollout.seen = Some(at(9_400));
     assert_eq!(verdict(&found, None), Gate::Open(None));
     // It was restarted long ago, and somebody else rolls it now.
     assert_eq!(
@@ -219,7 +225,7 @@ fn what_another_process_saw_of_a_rollout_is_not_forgotten() {
     };
     // It stood still for too long: its content is no better for a new process.
     let mut ours = ours;
-    ours.rollout.found = Some(at(8_999));
+    ours.rollout.seen = Some(at(8_999));
     assert_eq!(seen(&ours, None, &Failed, 9_000), (true, true));
     assert_eq!(seen(&ours, None, &Rolling, 9_000), (true, false));
     // It was through: this is somebody else's, and no failure of ours.
@@ -253,7 +259,7 @@ fn what_the_operator_began_is_waited_for_until_its_deadline() {
     assert_eq!(seen(&ours, None, 1_599), (Some(1_600), false));
     // One that came later gives it the whole time again: nobody knows whether it stood still.
     let mut found = ours.clone();
-    found.rollout.found = Some(at(1_400));
+    found.rollout.seen = Some(at(1_400));
     assert_eq!(seen(&found, None, 1_999), (Some(2_000), false));
     assert_eq!(seen(&found, None, 2_000), (None, true));
     found.rollout.got_on = Some(at(1_900));

@@ -20,6 +20,12 @@ pub enum WorkloadKind {
 }
 
 impl WorkloadKind {
+    /// Whether its controller says itself that a rollout does not get on.
+    #[must_use]
+    pub const fn tells_failure(self) -> bool {
+        matches!(self, Self::Deployment | Self::ArgoRollout)
+    }
+
     /// All of them.
     pub const ALL: [WorkloadKind; 4] = [
         WorkloadKind::Deployment,
@@ -111,8 +117,10 @@ pub struct Rollout {
     pub updated: i64,
     /// When that was last seen to grow.
     pub got_on: Option<Timestamp>,
-    /// When this process first saw it, where it was under way by then.
-    pub found: Option<Timestamp>,
+    /// When this process first saw that it is under way.
+    pub seen: Option<Timestamp>,
+    /// Whether pods of an older template are left.
+    pub leaves_old: bool,
     /// Seconds within which it gets on (`spec.progressDeadlineSeconds`).
     pub deadline: u32,
     /// Seconds that its pods are given to end.
@@ -134,8 +142,8 @@ pub struct WorkloadMeta {
     pub uid: String,
     /// resourceVersion, the second half.
     pub resource_version: String,
-    /// `metadata.generation`: a change of the pod template is a new one.
-    pub generation: i64,
+    /// A digest of the pod template.
+    pub pod_template: u64,
     /// When it was created.
     pub created: Option<Timestamp>,
     /// Whether a deletion has begun.
@@ -163,8 +171,9 @@ impl WorkloadMeta {
             return;
         }
         let is = &mut self.rollout;
-        let Some(before) = before.filter(|before| before.uid == self.uid) else {
-            is.found = Some(now);
+        let before = before.filter(|before| before.uid == self.uid && before.rollout.under_way);
+        let Some(before) = before else {
+            is.seen = Some(now);
             return;
         };
         let was = before.rollout;
@@ -172,19 +181,18 @@ impl WorkloadMeta {
         let resumes = was.awaits_hand() && !is.awaits_hand();
         let got_on = is.updated > was.updated || resumes;
         is.got_on = got_on.then_some(now).or(was.got_on);
-        is.found = was.found;
-        if before.generation == self.generation {
+        is.seen = was.seen;
+        if before.pod_template == self.pod_template {
             // A pod that went and comes again is none more.
             is.updated = is.updated.max(was.updated);
         }
     }
 
-    /// Whether anything differs but what every change of a workload counts up.
+    /// Whether anything but the resourceVersion differs.
     #[must_use]
     pub fn differs(&self, other: &Self) -> bool {
         let same_version = |meta: &Self| Self {
             resource_version: String::new(),
-            generation: 0,
             ..meta.clone()
         };
         same_version(self) != same_version(other)

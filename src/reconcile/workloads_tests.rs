@@ -8,10 +8,10 @@ fn at(second: i64) -> Timestamp {
 }
 
 /// One that rolls, of this template, with so many pods of it.
-fn rolling(generation: i64, updated: i64) -> WorkloadMeta {
+fn rolling(pod_template: u64, updated: i64) -> WorkloadMeta {
     WorkloadMeta {
         uid: "u".to_owned(),
-        generation,
+        pod_template,
         rollout: Rollout {
             under_way: true,
             updated,
@@ -33,9 +33,9 @@ fn seen(all: impl IntoIterator<Item = WorkloadMeta>) -> Rollout {
 
 #[test]
 fn it_gets_on_where_further_pods_are_of_the_template() {
-    let counts = |counts: &[(i64, i64)]| {
+    let counts = |counts: &[(u64, i64)]| {
         let all = counts.iter();
-        seen(all.map(|(generation, updated)| rolling(*generation, *updated))).got_on
+        seen(all.map(|(template, updated)| rolling(*template, *updated))).got_on
     };
     assert_eq!(counts(&[(3, 0), (3, 1)]), Some(at(1)));
     assert_eq!(counts(&[(3, 0), (3, 1), (3, 1)]), Some(at(1)));
@@ -43,6 +43,8 @@ fn it_gets_on_where_further_pods_are_of_the_template() {
     // A pod that goes and comes again.
     assert_eq!(counts(&[(3, 3), (3, 2), (3, 3)]), None);
     assert_eq!(counts(&[(3, 3), (3, 2), (3, 3), (3, 4)]), Some(at(3)));
+    // Its controller has not seen yet that it was scaled.
+    assert_eq!(counts(&[(3, 1), (3, 0), (3, 1)]), None);
     // Another template in the middle of it begins anew.
     assert_eq!(counts(&[(3, 4), (4, 0), (4, 1)]), Some(at(2)));
 }
@@ -59,7 +61,7 @@ fn it_gets_on_where_it_no_longer_waits_for_a_person() {
 }
 
 #[test]
-fn one_that_was_under_way_is_known_to_be_found() {
+fn it_is_known_since_when_it_is_seen_to_be_under_way() {
     let idle = WorkloadMeta {
         uid: "u".to_owned(),
         ..WorkloadMeta::default()
@@ -68,15 +70,15 @@ fn one_that_was_under_way_is_known_to_be_found() {
         uid: "v".to_owned(),
         ..rolling(1, 0)
     };
-    let found = |all: &[&WorkloadMeta]| seen(all.iter().copied().cloned()).found;
+    let since = |all: &[&WorkloadMeta]| seen(all.iter().copied().cloned()).seen;
     let rolls = rolling(3, 0);
-    assert_eq!(found(&[&rolls]), Some(at(0)));
-    assert_eq!(found(&[&rolls, &rolling(3, 1), &rolls]), Some(at(0)));
-    assert_eq!(found(&[&idle, &rolls]), None, "it was seen to begin");
-    assert_eq!(found(&[&rolls, &idle]), None, "it is over");
-    assert_eq!(found(&[&rolls, &idle, &rolls]), None);
+    assert_eq!(since(&[&rolls]), Some(at(0)));
+    assert_eq!(since(&[&rolls, &rolling(3, 1), &rolls]), Some(at(0)));
+    assert_eq!(since(&[&idle, &rolls, &rolls]), Some(at(1)));
+    assert_eq!(since(&[&rolls, &idle]), None, "it is over");
+    assert_eq!(since(&[&rolls, &idle, &rolls]), Some(at(2)));
     assert_eq!(
-        found(&[&rolls, &another]),
+        since(&[&rolls, &another]),
         Some(at(1)),
         "another of its name"
     );

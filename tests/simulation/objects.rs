@@ -199,13 +199,14 @@ impl Workload {
         WorkloadMeta {
             uid: self.uid.clone(),
             resource_version: self.version.to_string(),
-            generation: self.revisions.len().try_into().unwrap(),
+            pod_template: self.revisions.len() as u64,
             created: Some(self.created),
             deleting: false,
             paused: self.paused,
             rollout: Rollout {
                 under_way: self.rolling,
                 updated: self.updated,
+                leaves_old: self.rolling,
                 failing: self.failing && kind == WorkloadKind::Deployment,
                 deadline: self.deadline,
                 ..Rollout::default()
