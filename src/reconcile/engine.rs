@@ -257,8 +257,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             }
         }
         while tasks.join_next().await.is_some() {}
-        self.publish_rest().await;
         self.give_back_all().await;
+        self.publish_rest().await;
     }
 
     fn until_next(&self) -> Duration {

@@ -1,8 +1,9 @@
 //! Events that wait. While somebody waits for a Secret, an event that only says
 //! what went well would take its turn at the API server, where it costs as much
 //! as the Secret itself: it is told afterwards, with the time of its cause.
-//! Warnings never wait, and nothing waits long: a Vault that hangs has people
-//! waiting all the time. All of this may be lost: events inform.
+//! Warnings never wait for that, and nothing waits long: a Vault that hangs has people
+//! waiting all the time. What repeats waits for its number ([`Repeats`]). All of this
+//! may be lost: events inform.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -21,7 +21,7 @@ use super::rotation::rotation_of;
 use super::sources::{SecretResource, named_targets, uid_of};
 use super::state::{RESTARTED_AT, State};
 use super::time::{earlier, later, whole_seconds};
-use super::view::{Moment, View, WorkloadKey, WorkloadKind, WorkloadMeta};
+use super::view::{Moment, View, WorkloadKey, WorkloadMeta};
 use crate::api::RolloutState;
 use crate::key::ResourceKey;
 use crate::vault::Vault;
@@ -149,8 +149,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
     }
 
-    /// Whether the rollout that the operator began does not get on. A Deployment's controller
-    /// says so itself: one that is slow is none.
+    /// Whether the rollout that the operator began does not get on. Where a kind's controller
+    /// says so itself, one that is slow is none.
     pub(super) fn has_failed(&self, key: &WorkloadKey, view: &View, now: Timestamp) -> bool {
         let Some(progress) = self.progress(key, view, now) else {
             return false;
@@ -159,7 +159,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             .workloads
             .get(key)
             .is_some_and(|one| one.rollout.failing);
-        progress.ours && progress.stuck && (says_so || key.kind != WorkloadKind::Deployment)
+        progress.ours && progress.stuck && (says_so || !key.kind.tells_failure())
     }
 
     /// Stores what a request that was sent at `asked` answered about a workload; the
@@ -319,9 +319,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let (next, expiry) = next.zip(expiry)?;
         let due = next.max(now);
         let given_back = !grant.lease.is_empty() || resource.revokes();
-        let limit = rotation.limit(due).filter(|_| given_back);
-        let ends = limit.map_or(expiry, |limit| limit.min(expiry));
-        let latest = earlier(ends, self.margin(resource, rotation));
+        let end = |next| {
+            let limit = rotation.limit(next).filter(|_| given_back);
+            limit.map_or(expiry, |limit| limit.min(expiry))
+        };
+        let latest = earlier(end(due), self.margin(resource, rotation));
         let opens = |asked: &Asked| pace::opening(policy, asked, due);
         let opening = opens(&asked);
         let in_time = |opening: Option<Timestamp>| {
@@ -339,7 +341,9 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             format!(", and the next one opens at {at:.0}")
         });
         let message = format!(
-            "what it holds ends at {ends:.0}, its next credentials are due at {next:.0}{opens}: the restart will be outside of {key}; were it kept longer, or replaced earlier, it could be inside"
+            "what it holds ends at {:.0}, its next credentials are due at {next:.0}{opens}: the restart will be outside of {key}; were it kept longer, or replaced earlier, it could be inside",
+            // Where that is overdue, no moment that moves.
+            end(next)
         );
         Some(Finding::new(
             "Overlap",
@@ -351,7 +355,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
 }
 
 /// How a workload stood after its last restart, as the status of a resource has it that restarts it: what another
-/// process of the operator has seen. Of a Deployment its controller says itself that it has failed.
+/// process of the operator has seen. Where its controller says itself that it has failed, no status is asked.
 fn told_before(
     key: &WorkloadKey,
     workload: &WorkloadMeta,
@@ -372,7 +376,7 @@ fn told_before(
     });
     let can_tell = |state: &RolloutState| match state {
         RolloutState::Rolled => true,
-        RolloutState::Failed => key.kind != WorkloadKind::Deployment,
+        RolloutState::Failed => !key.kind.tells_failure(),
         _ => false,
     };
     // Some may not have been written since it was through.

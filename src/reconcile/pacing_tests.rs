@@ -7,6 +7,7 @@ use super::*;
 use crate::api::VaultStaticSecret;
 use crate::key::ObjectKey;
 use crate::reconcile::kept::Kept as _;
+use crate::reconcile::view::WorkloadKind;
 
 #[test]
 fn a_status_tells_how_the_last_restart_ended() {

@@ -53,7 +53,7 @@ impl Repeats {
         }
         let mut told = self.told.borrow_mut();
         told.retain(|_, one| !is_over(one.since, note.at));
-        if told.len() >= LIMIT && !told.contains_key(&same) {
+        if told.len() >= LIMIT && !told.contains_key(&same) || kept.len() >= LIMIT {
             return Some(note);
         }
         let one = told.entry(same).or_insert(Told {

@@ -12,7 +12,6 @@ use super::ports::{Clock, Cluster, Note};
 use super::report::{self, Finding, Truth, Verdict};
 use super::secret::Synced;
 use super::sources::{SecretResource, Told};
-use super::target_report::ROLLOUT_FAILED;
 use crate::key::ResourceKey;
 use crate::problem::Problem;
 use crate::render::ContentHash;
@@ -46,7 +45,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let told = resource.told();
         let mut findings = verdict.findings(&VERDICT_TYPES);
         let (rollouts, rollout) = self.rollouts(key, resource).await;
-        findings.extend(rollout.clone());
+        findings.extend(rollout);
         let overlap = self.overlap_finding(resource);
         findings.extend(overlap.or_else(|| self.window_finding(key, resource)));
         let lease = self.lease_finding(key, resource, outcome.err());
@@ -80,9 +79,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         for finding in lease.iter().chain(&certificate).chain(&release) {
             self.warn_of(key, resource, finding, "Renew").await;
         }
-        if let Some(failed) = rollout.filter(|finding| finding.reason == ROLLOUT_FAILED) {
-            self.warn_of(key, resource, &failed, "Restart").await;
-        }
+        self.warn_of_failed(key, resource, &rollouts.rollout_targets)
+            .await;
         if let (Err(problem), true) = (outcome, turned) {
             self.warn(key, resource.metadata().uid.as_deref(), problem)
                 .await;

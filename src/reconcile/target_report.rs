@@ -8,12 +8,12 @@ use super::discovery::Unfound;
 use super::engine::Engine;
 use super::overrides;
 use super::pace::{Progress, Said, Wait, Why, restarted_at};
-use super::ports::{Clock, Cluster};
+use super::ports::{Clock, Cluster, Note};
 use super::queue::{Urgency, WorkKey};
 use super::report::{Finding, Truth};
 use super::restart::{Standing, runs};
 use super::selection::query_of;
-use super::sources::SecretResource;
+use super::sources::{SecretResource, uid_of};
 use super::time::whole_seconds;
 use super::view::{WorkloadKey, WorkloadMeta};
 use super::workload::{DUE, TargetStanding};
@@ -30,7 +30,10 @@ const ROWS: usize = 100;
 const NAME_LIMIT: usize = 253;
 
 /// Reason of the condition where new pods of a workload don't come up.
-pub(super) const ROLLOUT_FAILED: &str = "RolloutFailed";
+const ROLLOUT_FAILED: &str = "RolloutFailed";
+
+/// What status and event say of it.
+const DOES_NOT_GET_ON: &str = "restarted, and its rollout does not get on: look at its new pods";
 
 /// How a target stands, in the words of status and condition.
 struct Row {
@@ -101,7 +104,7 @@ impl Row {
                 RolloutState::Failed,
                 Truth::False,
                 ROLLOUT_FAILED,
-                "restarted, and its rollout does not get on: look at its new pods",
+                DOES_NOT_GET_ON,
             )
         } else if progress.ours {
             Self::new(RolloutState::Rolling, Truth::True, "Rolling", "rolling")
@@ -187,6 +190,36 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         let finding = (!rows.is_empty())
             .then(|| Finding::new("RolloutRestart", truth, reason, rows.join("; ")));
         (all, finding)
+    }
+
+    /// An event for each target of which status did not say yet that its rollout does not
+    /// get on.
+    pub(super) async fn warn_of_failed(
+        &self,
+        key: &ResourceKey,
+        resource: &dyn SecretResource,
+        rows: &[RolloutTargetStatus],
+    ) {
+        let failed = |row: &&RolloutTargetStatus| row.state == RolloutState::Failed;
+        for row in rows.iter().filter(failed) {
+            let mut told = resource.told().targets.iter().filter(failed);
+            let which = |row: &RolloutTargetStatus| {
+                (row.kind.clone(), row.name.clone(), row.restarted_at.clone())
+            };
+            if told.any(|told| which(told) == which(row)) {
+                continue;
+            }
+            let note = Note {
+                about: key.clone(),
+                uid: uid_of(resource).to_owned(),
+                warning: true,
+                reason: ROLLOUT_FAILED,
+                message: format!("{}/{} {DOES_NOT_GET_ON}", row.kind, row.name),
+                action: "Restart",
+                at: self.clock.now(),
+            };
+            self.publish(note).await;
+        }
     }
 
     /// Of workloads that would be targets, were they found.

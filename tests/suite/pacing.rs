@@ -324,6 +324,17 @@ async fn a_failed_first_workload_holds_the_others(suite: &Suite) -> Result<()> {
         ensure!(restarts == [1; NAMES.len()], "{restarts:?}");
         Ok(())
     })
+    .await?;
+    // It fails, too, which is told by an event of its own.
+    team.wait_events("app", |events| {
+        NAMES.iter().all(|name| {
+            let about = format!("Deployment/{name} restarted, and its rollout does not get on");
+            let told = events
+                .iter()
+                .filter(|(reason, note)| reason == "RolloutFailed" && note.contains(&about));
+            told.count() == 1
+        })
+    })
     .await
 }
 
