@@ -76,6 +76,8 @@ pub(super) struct Memory {
     pub kept_alive: BTreeMap<String, KeptAlive>,
     /// Since when it cannot be seen whether it is still there.
     pub unseen_since: Option<Timestamp>,
+    /// The hash of the content that a target was restarted with and is through.
+    pub proven: Option<String>,
     /// Since when a workload is seen to roll.
     pub rolls: Option<Timestamp>,
     /// How long a workload's last rollout took.

@@ -37,6 +37,8 @@ pub enum Why {
     Unavailable,
     /// As many others roll as may (`rollout.maxConcurrent`).
     Busy,
+    /// Another workload is the first to be restarted with the same content, and is not through (`rollout.haltOnFailure`).
+    First(WorkloadKey),
 }
 
 impl Why {
@@ -50,8 +52,8 @@ impl Why {
             (Self::Debounce, _) => "spec.rollout.debounce",
             (Self::Held, Said::Configuration) => "rollout.hold",
             (Self::Held, _) => "spec.rollout.hold",
-            (Self::Failed(_), Said::Configuration) => "rollout.haltOnFailure",
-            (Self::Failed(_), _) => "spec.rollout.haltOnFailure",
+            (Self::Failed(_) | Self::First(_), Said::Configuration) => "rollout.haltOnFailure",
+            (Self::Failed(_) | Self::First(_), _) => "spec.rollout.haltOnFailure",
             (Self::Interval, Said::Configuration) => "rollout.minInterval",
             (Self::Interval, _) => "spec.rollout.minInterval",
             (Self::Window, Said::Configuration) => "rollout.windows",
@@ -71,6 +73,7 @@ impl Why {
             Self::Window => "Window",
             Self::Unavailable => "Unavailable",
             Self::Busy => "MaxConcurrent",
+            Self::First(_) => "AwaitsFirst",
         }
     }
 }
@@ -142,6 +145,9 @@ pub struct Scene {
     pub free_at: Option<Timestamp>,
     /// Another one that runs the content that is due here, and does not get on.
     pub failed: Option<WorkloadKey>,
+    /// Another one that rolls with the content that is due here, and until when it is waited for, where none is through
+    /// with that.
+    pub first: Option<(WorkloadKey, Timestamp)>,
     /// What those say themselves on whose behalf it restarts.
     pub asked: Asked,
 }
@@ -185,8 +191,7 @@ pub fn gate(
     if settled > now {
         return closed(Why::Debounce, Some(settled), None);
     }
-    let halts = policy.halt_on_failure || asked.halt_on_failure;
-    if let Some(failed) = scene.failed.clone().filter(|_| halts) {
+    if let Some(failed) = scene.failed.clone().filter(|_| halts(policy, asked)) {
         return closed(Why::Failed(failed), None, None);
     }
     let overrules = |why: Why, until| {
@@ -223,7 +228,7 @@ fn said(
         Why::Paused | Why::Busy => true,
         Why::Held => policy.hold,
         Why::Debounce => later(changed_at, policy.debounce) > now,
-        Why::Failed(_) => policy.halt_on_failure,
+        Why::Failed(_) | Why::First(_) => policy.halt_on_failure,
         Why::Interval => asked.min_interval <= policy.min_interval,
         // Those of the configuration alone open every week.
         Why::Window if until.is_none() => asked.windows.is_empty(),
@@ -267,7 +272,16 @@ fn wait(
         return Some((Why::Unavailable, scene.own.rolls_until));
     }
     let most = usize::from(policy.max_concurrent);
-    (most > 0 && scene.rolling >= most).then_some((Why::Busy, scene.free_at))
+    if most > 0 && scene.rolling >= most {
+        return Some((Why::Busy, scene.free_at));
+    }
+    let first = scene.first.clone().filter(|_| halts(policy, asked));
+    first.map(|(first, until)| (Why::First(first), Some(until)))
+}
+
+/// Whether content that fails in one workload is kept from the others.
+const fn halts(policy: &Rollout, asked: &Asked) -> bool {
+    policy.halt_on_failure || asked.halt_on_failure
 }
 
 /// When a window of the configuration is open, and one of each resource that has some.

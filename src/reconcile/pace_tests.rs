@@ -158,6 +158,14 @@ fn each_rule_alone() {
         ..at_once()
     };
     assert_eq!(verdict(&idle, &three, &busy), Gate::Open(None));
+    let first = Scene {
+        first: Some((other(), at(10_100))),
+        ..Scene::default()
+    };
+    assert_eq!(
+        verdict(&idle, &at_once(), &first),
+        closed(Why::First(other()), 10_100)
+    );
     let failed = Scene {
         failed: Some(other()),
         ..Scene::default()
@@ -171,6 +179,7 @@ fn each_rule_alone() {
         ..at_once()
     };
     assert_eq!(verdict(&idle, &goes_on, &failed), Gate::Open(None));
+    assert_eq!(verdict(&idle, &goes_on, &first), Gate::Open(None));
 }
 
 #[test]
@@ -369,6 +378,20 @@ fn what_would_end_is_not_waited_with() {
     assert_eq!(
         verdict(&idle, &one, &ends(10_000)),
         Gate::Open(Some("rollout.maxConcurrent"))
+    );
+    // The first may be through too late.
+    let first = |latest| Scene {
+        latest: Some(at(latest)),
+        first: Some((other(), at(10_300))),
+        ..Scene::default()
+    };
+    assert_eq!(
+        verdict(&idle, &at_once(), &first(10_200)),
+        closed_till(Why::First(other()), 10_300, 10_200)
+    );
+    assert_eq!(
+        verdict(&idle, &at_once(), &first(10_000)),
+        Gate::Open(Some("rollout.haltOnFailure"))
     );
     // What a person decided stays, and content that is no good is no better then.
     let hold = Rollout {

@@ -60,7 +60,9 @@ impl Turns {
     pub(super) fn waits(&self, target: &WorkloadKey, why: Option<&Why>, place: usize) {
         let mut waiting = self.waiting.borrow_mut();
         match why {
-            Some(Why::Busy | Why::Failed(_)) => waiting.insert(target.clone(), place),
+            Some(Why::Busy | Why::Failed(_) | Why::First(_)) => {
+                waiting.insert(target.clone(), place)
+            }
             _ => waiting.remove(target),
         };
     }
@@ -104,16 +106,36 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             };
             let latest = self.latest_restart(&one.resource, &*resource, &one.state);
             scene.latest = scene.latest.into_iter().chain(latest).min();
-            let has_failed = |key: &&WorkloadKey| {
+            let is_target =
+                |key: &WorkloadKey| (view.resources_of_workload(key)).any(|by| *by == one.resource);
+            let runs = |key: &WorkloadKey| {
                 let same = (view.workloads.get(key)).is_some_and(|found| runs(found, one));
-                same && progress(key).is_some_and(|progress| progress.stuck)
-                    && view
-                        .resources_of_workload(key)
-                        .any(|by| *by == one.resource)
+                same && is_target(key)
+            };
+            let has_failed = |key: &&WorkloadKey| {
+                runs(key) && progress(key).is_some_and(|progress| progress.stuck)
             };
             scene.failed = scene.failed.or_else(|| rolling().find(has_failed).cloned());
+            if scene.first.is_some() || self.is_proven(one) {
+                continue;
+            }
+            let rolls = rolling().filter(|key| runs(key));
+            let rolls = rolls.filter_map(|key| Some((key, progress(key)?.rolls_until?)));
+            let begins = restarting.iter().map(|(key, until)| (key, *until));
+            let begins =
+                begins.filter(|(key, until)| *key != target && *until > now && is_target(key));
+            let mut first = rolls.chain(begins);
+            scene.first = first.next().map(|(key, until)| (key.clone(), until));
         }
         scene
+    }
+
+    /// Whether a workload was restarted with what a resource wants, and is through.
+    fn is_proven(&self, one: &Wanted) -> bool {
+        let work = WorkKey::Resource(one.resource.clone());
+        let memory = self.memory.borrow();
+        let proven = memory.get(&work).and_then(|known| known.proven.as_deref());
+        proven == Some(one.state.hash.as_str())
     }
 
     /// How the last rollout of a workload gets on, if it is there.

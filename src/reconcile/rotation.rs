@@ -12,7 +12,7 @@ use super::ports::{Clock, Cluster};
 use super::queue::WorkKey;
 use super::report::{Finding, Truth};
 use super::resolve::positive_duration;
-use super::restart::Standing;
+use super::restart::{Standing, runs};
 use super::secret::Work;
 use super::sources::{SecretResource, uid_of};
 use super::state::RESTARTED_AT;
@@ -21,6 +21,7 @@ use super::view::{Rollout, WorkloadKey, WorkloadMeta};
 use super::workload::TargetStanding;
 use crate::api::RotationStrategy;
 use crate::config;
+use crate::key::ResourceKey;
 use crate::problem::{Problem, printable};
 use crate::vault::Vault;
 
@@ -166,7 +167,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.memory.borrow().get(&key)?.took
     }
 
-    /// Notes how long a rollout took whose end a watch has just shown: since that was
+    /// Notes of a rollout whose end a watch has just shown with what content it got through, and how long it took: since that was
     /// seen to begin, or since this process's restart where that came later. Others
     /// roll workloads too, long after the last restart of ours.
     pub(super) fn note_rollout(
@@ -180,12 +181,23 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         if was == is || view.resources_of_workload(target).next().is_none() {
             return;
         }
+        let proves = |resource: &ResourceKey| {
+            let wanted = self.wanted_by(&view, resource, &*view.writer(resource)?)?;
+            let hash = wanted.state.hash.as_str().to_owned();
+            runs(now, &wanted).then(|| (resource.clone(), hash))
+        };
+        let resources = view.resources_of_workload(target).filter(|_| !is);
+        let proven: Vec<_> = resources.filter_map(proves).collect();
         drop(view);
         let time = self.clock.now();
         let restarted = restarted_at(now, time);
         let started = self.term.borrow().started;
         let by_this_process = |at: &Timestamp| *at >= started;
         let mut memory = self.memory.borrow_mut();
+        for (resource, hash) in proven {
+            let resource = WorkKey::Resource(resource);
+            memory.entry(resource).or_default().proven = Some(hash);
+        }
         let memory = memory.entry(WorkKey::Workload(target.clone())).or_default();
         if is {
             // Shown together with the restart, it began with that, however late it is shown.

@@ -384,6 +384,9 @@ fn pending(wait: &Wait) -> String {
         ),
         Why::Unavailable => format!("its pods are not all available ({key})"),
         Why::Busy => format!("as many others roll as may at once ({key})"),
+        Why::First(other) => {
+            format!("{other} is the first with the same content, and has to be through ({key})")
+        }
     };
     let latest = wait.latest.map_or_else(String::new, |at| {
         format!("; at {at:.0} at the latest, before its pods lose what they use")

@@ -212,6 +212,54 @@ fn a_restart_without_an_answer_counts_and_is_not_made_twice() {
     }
 }
 
+/// How many targets may roll at a time from now on, and whether a failed first one holds the others.
+fn next_policy(world: &World, tenant: &Tenant, max_concurrent: u16, halt_on_failure: bool) {
+    let policy = Rollout {
+        max_concurrent,
+        halt_on_failure,
+        ..Rollout::default()
+    };
+    world.policy.replace(policy);
+    tenant.restart_operator(false);
+}
+
+#[test]
+fn the_first_is_tried_alone_and_the_others_follow_together() {
+    const NAMES: [&str; 3] = ["web", "jobs", "api"];
+    for (halts, fails) in [(true, false), (true, true), (false, true)] {
+        let ended = run(1, None, async |world: Rc<World>| {
+            let tenant = with_targets(&world, Duration::from_secs(60), &NAMES).await;
+            next_policy(&world, &tenant, 10, halts);
+            seconds(30).await;
+            if fails {
+                let unfit = ("web".to_owned(), "b".to_owned());
+                world.unfit.borrow_mut().insert(unfit);
+            }
+            let mark = world.requests.borrow().len();
+            tenant.write_vault("app", &source(&[("password", "b")]));
+            seconds(60).await;
+            if !halts {
+                assert_eq!(restarted(&world, mark), NAMES, "all at once");
+                assert_eq!(reasons(&world), [""; 3]);
+                return;
+            }
+            assert_eq!(restarted(&world, mark), ["web"]);
+            assert_eq!(reasons(&world), ["", "AwaitsFirst", "AwaitsFirst"]);
+            if fails {
+                seconds(10 * u64::from(world.deadline.get())).await;
+                assert_eq!(restarted(&world, mark), ["web"]);
+                assert_eq!(reasons(&world), ["", "HaltOnFailure", "HaltOnFailure"]);
+                return;
+            }
+            seconds(50).await;
+            assert_eq!(restarted(&world, mark), NAMES);
+            assert_eq!(reasons(&world), [""; 3], "both roll");
+            rest(&world).await;
+        });
+        ended.expect_right(&format!("halts: {halts}, fails: {fails}"));
+    }
+}
+
 #[test]
 fn who_cannot_look_leaves_the_line() {
     const LOOK: &str = "get metadata of Secret app";

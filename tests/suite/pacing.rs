@@ -24,7 +24,8 @@ use crate::rollouts::{KINDS, OF_ALL_KINDS, targets};
 use crate::support::{LONG, Suite, Team, config, merge, prepare};
 
 crate::trials![
-    "pacing": restarts_stay_below_the_number_that_may_roll, a_failed_first_workload_holds_the_others,
+    "pacing": restarts_stay_below_the_number_that_may_roll, the_first_is_tried_alone,
+    a_failed_first_workload_holds_the_others,
     one_that_is_not_available_waits, what_ends_before_its_window_restarts_in_time,
     what_lives_on_waits_for_its_window,
     a_window_after_the_end_is_told_in_advance;
@@ -227,18 +228,35 @@ async fn restarted(team: &Team, names: &[&str]) -> Result<Vec<usize>> {
     Ok(restarts)
 }
 
-async fn restarts_stay_below_the_number_that_may_roll(suite: &Suite) -> Result<()> {
+/// When each was restarted.
+async fn times(team: &Team, names: &[&str]) -> Result<Vec<Timestamp>> {
+    let mut times = Vec::new();
+    for name in names {
+        let found = team.deployments().get(name).await?;
+        let annotations = found.metadata.annotations.unwrap_or_default();
+        let at = annotations.get("vault-tenant-operator.io/restarted-at");
+        times.push(at.context("no time")?.parse::<Timestamp>()?);
+    }
+    Ok(times)
+}
+
+/// Restarts three, each of which takes so many seconds, and tells when that was.
+async fn three_restart(
+    suite: &Suite,
+    tenant: &str,
+    lines: &str,
+    waits: &str,
+) -> Result<Vec<Timestamp>> {
     const NAMES: [&str; 3] = ["one", "two", "three"];
-    // A pod counts once it has been ready for so many seconds, which its controller counts in whole ones.
-    const TAKES: i64 = 5;
-    let tenant = suite.ground.tenant("number").await?;
+    let tenant = suite.ground.tenant(tenant).await?;
     prepare(&tenant).await?;
-    let one = with(&tenant, "", "  maxConcurrent: 1\n");
-    let team = start(suite, tenant, &one).await?;
+    let config = with(&tenant, "", lines);
+    let team = start(suite, tenant, &config).await?;
+    // A pod counts once it has been ready for so many seconds, which its controller counts in whole ones.
     let slow = json!({ "minReadySeconds": TAKES });
     with_deployments(&team, &NAMES.map(|name| (name, slow.clone()))).await?;
     team.changes("second").await?;
-    team.wait_pending("rollout.maxConcurrent").await?;
+    team.wait_pending(waits).await?;
     wait_for("all to be restarted", 2 * LONG, || async {
         let restarts = restarted(&team, &NAMES).await?;
         ensure!(restarts == [1; NAMES.len()], "{restarts:?}");
@@ -246,18 +264,29 @@ async fn restarts_stay_below_the_number_that_may_roll(suite: &Suite) -> Result<(
     })
     .await?;
     team.wait_current("app").await?;
-    let mut times = Vec::new();
-    for name in NAMES {
-        let found = team.deployments().get(name).await?;
-        let annotations = found.metadata.annotations.unwrap_or_default();
-        let at = annotations.get("vault-tenant-operator.io/restarted-at");
-        times.push(at.context("no time")?.parse::<Timestamp>()?);
-    }
+    times(&team, &NAMES).await
+}
+
+/// Seconds that a rollout takes, and those that two restarts are apart at least of which one waits for the other.
+const TAKES: i64 = 5;
+const APART: i64 = TAKES - 1;
+
+async fn restarts_stay_below_the_number_that_may_roll(suite: &Suite) -> Result<()> {
+    let lines = "  maxConcurrent: 1\n";
+    let mut times = three_restart(suite, "number", lines, "rollout.maxConcurrent").await?;
     times.sort_unstable();
     let apart = times
         .windows(2)
-        .all(|two| two[1].duration_since(two[0]).as_secs() >= TAKES - 1);
+        .all(|two| two[1].duration_since(two[0]).as_secs() >= APART);
     ensure!(apart, "{times:?}: two rolled at once");
+    Ok(())
+}
+
+async fn the_first_is_tried_alone(suite: &Suite) -> Result<()> {
+    let waits = "Deployment/one is the first with the same content";
+    let times = three_restart(suite, "first", "", waits).await?;
+    let after = |at: &Timestamp| at.duration_since(times[0]).as_secs();
+    ensure!(times[1..].iter().all(|at| after(at) >= APART), "{times:?}");
     Ok(())
 }
 
@@ -265,8 +294,8 @@ async fn a_failed_first_workload_holds_the_others(suite: &Suite) -> Result<()> {
     const NAMES: [&str; 2] = ["one", "two"];
     let tenant = suite.ground.tenant("halt").await?;
     prepare(&tenant).await?;
-    let halts = with(&tenant, "", "  maxConcurrent: 1\n");
-    let goes_on = with(&tenant, "", "  maxConcurrent: 1\n  haltOnFailure: false\n");
+    let halts = with(&tenant, "", "");
+    let goes_on = with(&tenant, "", "  haltOnFailure: false\n");
     let team = start(suite, tenant, &halts).await?;
     // The only node takes no second pod of it, and the first one stays until the second is there.
     let stuck = |name: &str| {
@@ -283,19 +312,13 @@ async fn a_failed_first_workload_holds_the_others(suite: &Suite) -> Result<()> {
     };
     with_deployments(&team, &NAMES.map(|name| (name, stuck(name)))).await?;
     team.changes("second").await?;
-    let told = team.wait_pending("rollout.haltOnFailure").await?;
+    team.wait_pending("Deployment/one is the first with the same content, and has to be through")
+        .await?;
+    team.wait_pending("Deployment/one does not get on").await?;
     let restarts = restarted(&team, &NAMES).await?;
-    ensure!(restarts.iter().sum::<usize>() == 1, "{restarts:?}: {told}");
-    let failed = NAMES[usize::from(restarts[1] == 1)];
-    ensure!(
-        told.contains(&format!("Deployment/{failed} does not get on")),
-        "{told} does not name {failed}"
-    );
-    // Its controller says so a little later than its deadline.
-    let mut expected = [("Failed", None), ("Pending", Some("HaltOnFailure"))];
-    if failed == NAMES[1] {
-        expected.reverse();
-    }
+    ensure!(restarts == [1, 0], "{restarts:?}");
+    let failed = NAMES[0];
+    let expected = [("Failed", None), ("Pending", Some("HaltOnFailure"))];
     let labels = format!("name=\"{failed}\"");
     wait_for("the failure to be told", LONG, || async {
         let all = team.rollouts("app").await?;
