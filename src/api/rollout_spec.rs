@@ -39,8 +39,8 @@ pub struct RolloutSpec {
     /// only afterwards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub only_when_available: Option<bool>,
-    /// Whether a workload that does not get on after its restart keeps those waiting that would
-    /// restart with the same content.
+    /// Whether the first workload restarts alone with new content, and keeps those waiting that
+    /// would restart with the same while it does not get on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub halt_on_failure: Option<bool>,
     /// When workloads are restarted, such as Mon-Fri 22:00-04:00 Europe/Berlin, and only where the

@@ -192,8 +192,8 @@ pub struct Rollout {
     /// Whether a workload that is rolling, or has fewer pods available than it
     /// should, is restarted only afterwards.
     pub only_when_available: bool,
-    /// Whether a workload that does not get on after its restart keeps those waiting
-    /// that would restart with the same content.
+    /// Whether the first workload restarts alone with new content, and keeps those
+    /// waiting that would restart with the same while it does not get on.
     pub halt_on_failure: bool,
     /// When workloads are restarted; none: at any time.
     pub windows: Vec<Window>,

@@ -178,6 +178,7 @@ struct Template {
 impl Template {
     fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
+        self.metadata.labels.hash(&mut hasher);
         self.metadata.annotations.hash(&mut hasher);
         self.spec.hash(&mut hasher);
         hasher.finish()
@@ -186,6 +187,8 @@ impl Template {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 struct TemplateMeta {
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
     #[serde(default)]
     annotations: BTreeMap<String, String>,
 }
@@ -253,7 +256,10 @@ impl Workload {
     /// where that is counted.
     fn rollout(&self, kind: WorkloadKind) -> Rollout {
         let (spec, status) = (&self.spec, &self.status);
-        let wanted = spec.replicas.unwrap_or(1);
+        let wanted = match kind {
+            WorkloadKind::DaemonSet => status.desired_number_scheduled,
+            _ => spec.replicas.unwrap_or(1),
+        };
         let (leaves_old, lacks_pods) = match kind {
             WorkloadKind::Deployment => (
                 status.updated_replicas < wanted || status.replicas > status.updated_replicas,
@@ -264,13 +270,10 @@ impl Workload {
                 status.updated_replicas < wanted,
                 status.ready_replicas < wanted,
             ),
-            WorkloadKind::DaemonSet => {
-                let wanted = status.desired_number_scheduled;
-                (
-                    status.updated_number_scheduled < wanted,
-                    status.number_available < wanted,
-                )
-            }
+            WorkloadKind::DaemonSet => (
+                status.updated_number_scheduled < wanted,
+                status.number_available < wanted,
+            ),
             // Its restarts replace pods by others of the same template.
             WorkloadKind::ArgoRollout => (false, status.available_replicas < wanted),
         };
@@ -295,6 +298,7 @@ impl Workload {
             || (failing && kind == WorkloadKind::ArgoRollout);
         Rollout {
             under_way,
+            pods: wanted,
             // Until it is seen, these are pods of the template before.
             updated: if under_way && is_seen { updated } else { 0 },
             got_on: None,

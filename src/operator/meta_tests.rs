@@ -53,19 +53,20 @@ fn pods_of_the_template_before_are_none_of_the_new_one() {
 
 #[test]
 fn a_template_is_known_by_all_that_is_in_it() {
-    let digest = |annotation: &str, image: &str, replicas: u32| {
+    let digest = |label: &str, annotation: &str, image: &str, replicas: u32| {
         let object = json!({
             "metadata": { "uid": "u", "resourceVersion": "7", "generation": replicas },
             "spec": { "replicas": replicas, "template": {
-                "metadata": { "annotations": { "team.example/a": annotation } },
+                "metadata": { "labels": { "app": label }, "annotations": { "team.example/a": annotation } },
                 "spec": { "containers": [{ "name": "app", "image": image, "ports": [1.5, null] }] },
             } },
         });
         let object = serde_json::from_value(object).unwrap();
         workload(object, WorkloadKind::DaemonSet).pod_template
     };
-    let first = digest("a", "app:1", 2);
-    assert_eq!(digest("a", "app:1", 3), first, "it was scaled");
-    assert_ne!(digest("b", "app:1", 2), first);
-    assert_ne!(digest("a", "app:2", 2), first);
+    let first = digest("l", "a", "app:1", 2);
+    assert_eq!(digest("l", "a", "app:1", 3), first, "it was scaled");
+    assert_ne!(digest("m", "a", "app:1", 2), first);
+    assert_ne!(digest("l", "b", "app:1", 2), first);
+    assert_ne!(digest("l", "a", "app:2", 2), first);
 }

@@ -29,6 +29,9 @@ use crate::vault::Vault;
 /// How long a restart counts whose answer was lost, unless a watch shows it.
 pub(super) const DOUBT: Duration = Duration::from_secs(30);
 
+/// The last place in the line of those that wait.
+const LAST: usize = 1000;
+
 /// The restarts of this process that nothing in the cluster shows yet, and those
 /// that wait for others.
 #[derive(Debug, Default)]
@@ -109,8 +112,8 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             let is_target =
                 |key: &WorkloadKey| (view.resources_of_workload(key)).any(|by| *by == one.resource);
             let runs = |key: &WorkloadKey| {
-                let same = (view.workloads.get(key)).is_some_and(|found| runs(found, one));
-                same && is_target(key)
+                let found = view.workloads.get(key).filter(|found| !found.deleting);
+                found.is_some_and(|found| runs(found, one)) && is_target(key)
             };
             let has_failed = |key: &&WorkloadKey| {
                 runs(key) && progress(key).is_some_and(|progress| progress.stuck)
@@ -237,12 +240,20 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     }
 
     /// Its place among the targets that a resource names, the first if several do; those that are only found come
-    /// after them.
+    /// after them, and last those that lack pods already: they would fail whatever they get.
     pub(super) fn place_in_line(&self, target: &WorkloadKey) -> usize {
         let view = self.view.borrow();
+        let now = self.clock.now();
+        let is_well = |workload: &WorkloadMeta| {
+            let progress = || self.progress(target, &view, now);
+            !workload.rollout.under_way || progress().is_some_and(|one| one.rolls_until.is_some())
+        };
+        if !view.workloads.get(target).is_some_and(is_well) {
+            return LAST;
+        }
         let place = |key| named_targets(&*view.writer(key)?).position(|one| one == *target);
         let places = view.resources_of_workload(target).filter_map(place);
-        places.min().unwrap_or(usize::MAX)
+        places.min().unwrap_or(LAST).min(LAST - 1)
     }
 
     /// Has the workloads looked at whose time may have become short.

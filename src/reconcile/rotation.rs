@@ -167,9 +167,10 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         self.memory.borrow().get(&key)?.took
     }
 
-    /// Notes of a rollout whose end a watch has just shown with what content it got through, and how long it took: since that was
-    /// seen to begin, or since this process's restart where that came later. Others
-    /// roll workloads too, long after the last restart of ours.
+    /// Notes of a rollout whose end a watch has just shown with what content it got
+    /// through, and how long it took: since that was seen to begin, or since this process's
+    /// restart where that came later. Others roll workloads too, long after the last restart
+    /// of ours.
     pub(super) fn note_rollout(
         &self,
         target: &WorkloadKey,
@@ -186,7 +187,11 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
             let hash = wanted.state.hash.as_str().to_owned();
             runs(now, &wanted).then(|| (resource.clone(), hash))
         };
-        let resources = view.resources_of_workload(target).filter(|_| !is);
+        // Without a pod nothing is proven.
+        let proves_something = !is && now.rollout.pods > 0;
+        let resources = view
+            .resources_of_workload(target)
+            .filter(|_| proves_something);
         let proven: Vec<_> = resources.filter_map(proves).collect();
         drop(view);
         let time = self.clock.now();

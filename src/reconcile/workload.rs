@@ -106,7 +106,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         }
         self.wake_reports(target);
         // What waits for the same moment comes in its order then.
-        let after = Duration::from_millis(u64::try_from(place).unwrap_or(u64::MAX).min(1000));
+        let after = Duration::from_millis(place as u64);
         Next::Settled(decided.again.map(|again| later(again, after)))
     }
 

@@ -113,6 +113,8 @@ pub struct Rollout {
     pub undone: bool,
     /// Whether status says that no pod is still ending.
     pub sees_ends: bool,
+    /// How many pods it should have.
+    pub pods: i64,
     /// How many pods are of the newest template, while it is under way.
     pub updated: i64,
     /// When that was last seen to grow.
@@ -182,7 +184,7 @@ impl WorkloadMeta {
         let got_on = is.updated > was.updated || resumes;
         is.got_on = got_on.then_some(now).or(was.got_on);
         is.seen = was.seen;
-        if before.pod_template == self.pod_template {
+        if before.pod_template == self.pod_template && is.pods >= was.pods {
             // A pod that went and comes again is none more.
             is.updated = is.updated.max(was.updated);
         }

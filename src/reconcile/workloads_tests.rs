@@ -45,6 +45,22 @@ fn it_gets_on_where_further_pods_are_of_the_template() {
     assert_eq!(counts(&[(3, 3), (3, 2), (3, 3), (3, 4)]), Some(at(3)));
     // Its controller has not seen yet that it was scaled.
     assert_eq!(counts(&[(3, 1), (3, 0), (3, 1)]), None);
+    // Of fewer pods fewer are new.
+    let less = WorkloadMeta {
+        rollout: Rollout {
+            pods: -1,
+            ..rolling(3, 1).rollout
+        },
+        ..rolling(3, 1)
+    };
+    let more = WorkloadMeta {
+        rollout: Rollout {
+            updated: 2,
+            ..less.rollout
+        },
+        ..less.clone()
+    };
+    assert_eq!(seen([rolling(3, 4), less, more]).got_on, Some(at(2)));
     // Another template in the middle of it begins anew.
     assert_eq!(counts(&[(3, 4), (4, 0), (4, 1)]), Some(at(2)));
 }

@@ -160,6 +160,8 @@ pub struct Workload {
     /// Whether a rollout takes time, and whether one is under way.
     pub slow: bool,
     pub rolling: bool,
+    /// How many pods it should have.
+    pub pods: i64,
     /// How many pods are of the newest template, while one is.
     pub updated: i64,
     /// Seconds within which a rollout must get on, and whether its controller says that it did not.
@@ -205,6 +207,7 @@ impl Workload {
             paused: self.paused,
             rollout: Rollout {
                 under_way: self.rolling,
+                pods: self.pods,
                 updated: self.updated,
                 leaves_old: self.rolling,
                 failing: self.failing && kind == WorkloadKind::Deployment,

@@ -263,6 +263,51 @@ fn the_first_is_tried_alone_and_the_others_follow_together() {
 }
 
 #[test]
+fn one_without_pods_proves_nothing() {
+    let ended = run(1, None, async |world: Rc<World>| {
+        let names = ["web", "jobs", "api"];
+        let tenant = with_targets(&world, Duration::from_secs(30), &names).await;
+        next_policy(&world, &tenant, 10, true);
+        tenant.scale_to_zero("web");
+        seconds(30).await;
+        let mark = world.requests.borrow().len();
+        tenant.write_vault("app", &source(&[("password", "b")]));
+        while restarted(&world, mark).len() < 2 {
+            seconds(1).await;
+        }
+        seconds(5).await;
+        assert_eq!(restarted(&world, mark), ["web", "jobs"]);
+        assert_eq!(reasons(&world), ["", "", "AwaitsFirst"]);
+        rest(&world).await;
+        assert_eq!(restarted(&world, mark), names);
+    });
+    ended.expect_right("a first one without pods");
+}
+
+#[test]
+fn one_that_lacks_pods_already_is_not_the_first() {
+    let ended = run(1, None, async |world: Rc<World>| {
+        let tenant = with_targets(&world, Duration::from_secs(30), &["web", "jobs"]).await;
+        next_policy(&world, &tenant, 10, true);
+        seconds(30).await;
+        for password in ["b", "c"] {
+            let unfit = ("web".to_owned(), password.to_owned());
+            world.unfit.borrow_mut().insert(unfit);
+        }
+        tenant.write_vault("app", &source(&[("password", "b")]));
+        seconds(60 + u64::from(world.deadline.get())).await;
+        assert_eq!(reasons(&world), ["", "HaltOnFailure"]);
+        let mark = world.requests.borrow().len();
+        tenant.write_vault("app", &source(&[("password", "c")]));
+        seconds(60 + u64::from(world.deadline.get())).await;
+        assert_eq!(restarted(&world, mark), ["jobs", "web"]);
+        world.unfit.borrow_mut().clear();
+        rest(&world).await;
+    });
+    ended.expect_right("it failed before");
+}
+
+#[test]
 fn who_cannot_look_leaves_the_line() {
     const LOOK: &str = "get metadata of Secret app";
     let ended = run(1, None, async |world: Rc<World>| {
@@ -326,7 +371,7 @@ fn a_leader_that_finds_a_rollout_finds_that_it_fails() {
         );
         tenant.write_vault("app", &source(&[("password", "c")]));
         seconds(60).await;
-        assert_eq!(restarted(&world, mark), ["web", "jobs"]);
+        assert_eq!(restarted(&world, mark), ["jobs", "web"]);
         rest(&world).await;
     });
     ended.expect_right("found under way");
@@ -353,7 +398,7 @@ fn what_an_earlier_leader_saw_fail_is_not_waited_for() {
         seconds(50).await;
         assert_eq!(reasons(&world), ["Debounce", "Debounce"]);
         seconds(40).await;
-        assert_eq!(restarted(&world, mark).first().unwrap(), "web");
+        assert_eq!(restarted(&world, mark), ["jobs", "web"]);
         rest(&world).await;
     });
     ended.expect_right("seen to fail before");

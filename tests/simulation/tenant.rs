@@ -295,6 +295,7 @@ impl Tenant {
                 updated: 0,
                 deadline: self.0.deadline.get(),
                 failing: false,
+                pods: 10,
                 revisions: Vec::new(),
             };
             api.put_workload(name, new);
@@ -345,6 +346,12 @@ impl Tenant {
     pub fn replace_a_pod(&self, name: &str) {
         self.note(format!("a further pod of {name} is new"));
         self.edit_workload(name, |workload| workload.updated += 1);
+    }
+
+    /// It has no pod from now on.
+    pub fn scale_to_zero(&self, name: &str) {
+        self.note(format!("scale {name} to zero"));
+        self.edit_workload(name, |workload| workload.pods = 0);
     }
 
     /// Removes the operator's annotations from the pod template.
