@@ -63,6 +63,7 @@ mod own_key;
 mod ownership;
 mod pacing;
 mod pacing_kinds;
+mod pacing_line;
 mod parents;
 mod partings;
 mod phases;
@@ -196,6 +197,7 @@ fn all() -> Vec<TrialOf> {
         argo::trials(),
         pacing::trials(),
         pacing_kinds::trials(),
+        pacing_line::trials(),
         restarts::trials(),
         killed::trials(),
         overlays::trials(),
