@@ -1,7 +1,7 @@
 //! What must hold of each restart under a policy: windows, distance, number, order, availability and hold, by what the
 //! operator that runs was shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -43,6 +43,8 @@ pub struct Paces {
     ours: BTreeMap<String, bool>,
     workloads: BTreeMap<String, Seen>,
     resources: BTreeMap<String, Seen>,
+    /// Entries of templates that the operator that runs was shown on a workload that does not roll.
+    through: BTreeSet<(String, String)>,
 }
 
 /// When the first ends of what pods hold of a Secret, or what was given out for it before.
@@ -65,6 +67,7 @@ impl Paces {
             .for_each(|this_one| *this_one = false);
         self.workloads.clear();
         self.resources.clear();
+        self.through.clear();
     }
 
     /// Somebody else rolls it, or holds it up, which the operator may not know yet.
@@ -82,6 +85,9 @@ impl Paces {
         let (all, marked, failing) = match object {
             Object::Workload(found) => {
                 let failing = found.failing && !found.paused;
+                if !found.rolling && found.pods > 0 {
+                    self.through.extend(found.template.clone());
+                }
                 (&mut self.workloads, found.rolling, failing)
             }
             Object::Static(found) => {
@@ -222,6 +228,22 @@ impl Paces {
             };
             wrong.push(format!(
                 "{name} was restarted while {rolling:?} roll{before}"
+            ));
+        }
+        let unproven = |(_, key): &(&String, String)| {
+            let entry =
+                |workload: &Workload| Some((key.clone(), workload.template.get(key)?.clone()));
+            let due = entry(after);
+            let first = |(other, _): &(&String, &bool)| {
+                let found = &all[*other];
+                !found.paused && entry(found) == due
+            };
+            let is_through = |due| self.through.contains(due);
+            !due.as_ref().is_some_and(is_through) && rolling.iter().any(first)
+        };
+        if any(|policy| policy.halt_on_failure) && !urgent(None) && due.iter().any(unproven) {
+            wrong.push(format!(
+                "{name} was restarted while {rolling:?} roll, the first with the same"
             ));
         }
         let written = after.annotations.get(&format!("{PREFIX}restarted-at"));
