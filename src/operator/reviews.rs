@@ -1,6 +1,6 @@
 //! What the operator may do: asked for each namespace at start, soon again while
-//! something is missing, and now and then for what has changed since; single rights when one was refused. Every account
-//! may ask this about itself (`system:basic-user`).
+//! something is missing, and now and then for what has changed since; single rights
+//! when one was refused. Every account may ask this about itself (`system:basic-user`).
 
 use std::rc::Rc;
 use std::time::Duration;

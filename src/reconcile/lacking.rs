@@ -24,12 +24,15 @@ fn copy<T: Kept>(from: &View, into: &mut View, object: &ObjectKey) {
 /// What a Secret takes that is named by no resource any more.
 const FORMER: [&str; 4] = ["get", "list", "watch", "delete"];
 
-/// The rights that are known to be missing, by namespace.
+/// What a look at all rights found, by namespace.
+type ByNamespace = RefCell<BTreeMap<String, BTreeSet<Right>>>;
+
+/// The rights that are known to be missing, and those that are too much.
 #[derive(Debug, Default)]
 pub struct Lacking {
-    missing: RefCell<BTreeMap<String, BTreeSet<Right>>>,
-    /// Those that were too much at the last look, by namespace.
-    surplus: RefCell<BTreeMap<String, BTreeSet<Right>>>,
+    missing: ByNamespace,
+    /// At the last look.
+    surplus: ByNamespace,
     /// Told when a refusal showed another one.
     news: watch::Sender<()>,
 }
@@ -205,12 +208,13 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
     /// missing.
     pub fn reviewed(&self, namespace: &str, found: &Difference) -> bool {
         let Difference { missing, surplus } = found;
-        let mut all = self.lacking.missing.borrow_mut();
-        let before = all.insert(namespace.to_owned(), missing.clone());
-        drop(all);
+        let noted = |all: &ByNamespace, found: &BTreeSet<Right>| {
+            let before = all.borrow_mut().insert(namespace.to_owned(), found.clone());
+            before.unwrap_or_default()
+        };
+        let before = noted(&self.lacking.missing, missing);
         self.metrics.rights_missing(namespace, missing.len());
         self.metrics.rights_surplus(namespace, surplus.len());
-        let before = before.unwrap_or_default();
         if !missing.is_subset(&before) {
             let rules = as_rules(missing);
             tracing::warn!(
@@ -221,10 +225,7 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         } else if missing.is_empty() && !before.is_empty() {
             tracing::info!(namespace, "no right is missing any more");
         }
-        let mut all = self.lacking.surplus.borrow_mut();
-        let before = all.insert(namespace.to_owned(), surplus.clone());
-        drop(all);
-        let before = before.unwrap_or_default();
+        let before = noted(&self.lacking.surplus, surplus);
         if *surplus != before && !surplus.is_empty() {
             let rules = as_rules(surplus);
             tracing::warn!(

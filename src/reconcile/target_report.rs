@@ -200,15 +200,14 @@ impl<C: Cluster, V: Vault, K: Clock> Engine<C, V, K> {
         resource: &dyn SecretResource,
         rows: &[RolloutTargetStatus],
     ) {
-        let failed = |row: &&RolloutTargetStatus| row.state == RolloutState::Failed;
-        for row in rows.iter().filter(failed) {
-            let mut told = resource.told().targets.iter().filter(failed);
-            let which = |row: &RolloutTargetStatus| {
-                (row.kind.clone(), row.name.clone(), row.restarted_at.clone())
-            };
-            if told.any(|told| which(told) == which(row)) {
-                continue;
-            }
+        let told = resource.told().targets;
+        let is_told = |row: &RolloutTargetStatus| {
+            let restart = (&row.state, &row.kind, &row.name, &row.restarted_at);
+            told.iter()
+                .any(|one| (&one.state, &one.kind, &one.name, &one.restarted_at) == restart)
+        };
+        let failed = rows.iter().filter(|row| row.state == RolloutState::Failed);
+        for row in failed.filter(|row| !is_told(row)) {
             let note = Note {
                 about: key.clone(),
                 uid: uid_of(resource).to_owned(),
